@@ -1,0 +1,44 @@
+# make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe
+# make concept    run one concept's page and render it           CONCEPT=giraffe
+# make test       run the tests
+# make lint       style and types
+# make clean      remove what was built (not results/, which took the time)
+#
+# book, concept, test and lint create .venv and install into it by themselves, again whenever pyproject.toml changes.
+
+PYTHON  ?= python3.11
+PROFILE ?= embedded
+COCO    ?=
+CONCEPT ?=
+BIN      = .venv/bin
+DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)")
+
+.PHONY: book concept test lint clean
+
+book: .venv/installed
+	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)")
+
+concept: .venv/installed
+	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
+	@$(DOIT) --single "concept:$(CONCEPT)"
+	@$(DOIT) preview
+
+test: .venv/installed
+	@$(BIN)/pytest
+
+lint: .venv/installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 with its venv module is needed, and '$(PYTHON)' is not that."; \
+	  echo "Install it (Debian/Ubuntu: python3.11-venv; macOS: brew install python@3.11; conda: environment.yml),"; \
+	  echo "or name it: make book PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into .venv (once; some 3 minutes and 2.2 GB) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[book,dev]'
+	@touch $@

@@ -1,0 +1,171 @@
+"""The book as a task graph; `doit list` reads like its table of contents.
+
+    doit                                        run every page, then render _build/embedded/html
+    doit section:stage-1                        one section, and first the sections that it builds on
+    doit section:perturbation concept=giraffe   the same for one concept alone, in _build/embedded-giraffe
+    doit --single section:stage-1               that page alone; it computes for itself what it needs
+    doit preview                                render the pages that have been run so far
+    doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
+    doit -n 2                                   independent pages side by side
+
+A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doit import get_initial_workdir, get_var
+from doit.exceptions import TaskFailed
+from doit.task import Task
+from doit.tools import config_changed
+
+from kn_core import book
+from kn_core.profile import ProfileError, load_profile
+
+# What builds on what: a section reads what earlier ones computed, and computes it itself where they have not run.
+SECTIONS = {
+    "data-filtering": [],
+    "stage-1": ["section:data-filtering"],
+    "stage-2": ["section:stage-1"],
+    "layer-distribution": ["section:stage-2"],
+    "perturbation": ["section:stage-2"],
+    "limitations": ["section:perturbation"],
+}
+APPENDIX = {
+    "models-and-data": [],
+    "thresholds": ["section:stage-2"],
+    "departures": [],
+}
+
+VARIABLES = ("profile", "concept", "coco")
+for argument in sys.argv[1:]:
+    name, equals, _ = argument.partition("=")
+    if equals and name.isidentifier() and name not in VARIABLES:
+        sys.exit(f"doit: no variable {name!r}. {book.nearest(name, VARIABLES)}")
+PROFILE = get_var("profile") or os.environ.get("PROFILE") or "embedded"
+CONCEPT = get_var("concept")
+COCO = get_var("coco") or os.environ.get("COCO")
+if COCO:
+    os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
+
+try:
+    SETTINGS = load_profile(PROFILE)
+except ProfileError as error:
+    sys.exit(f"doit: {error}")
+CONCEPTS = SETTINGS.concepts
+if CONCEPT and CONCEPT not in CONCEPTS:
+    sys.exit(f"doit: the profile {PROFILE!r} has no concept {CONCEPT!r}. {book.nearest(CONCEPT, CONCEPTS)}")
+CONCEPTS = (CONCEPT,) if CONCEPT else CONCEPTS
+
+ROOT = Path(__file__).parent
+BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PROFILE)
+SOURCE, HTML = BUILD / "source", BUILD / "html"
+RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
+INPUTS = [
+    ROOT / "paper" / "claims.yml",
+    *sorted(ROOT.glob("kn_core/**/*.py")),
+    *sorted(ROOT.glob("kn_core/**/*.safetensors")),
+]
+PAGES = [
+    "index",
+    *SECTIONS,
+    *(f"concepts/{book.slug(name)}" for name in CONCEPTS),
+    *(f"appendix/{name}" for name in APPENDIX),
+]
+
+BUILD.mkdir(parents=True, exist_ok=True)
+DOIT_CONFIG = {
+    "default_tasks": ["book"],
+    "dep_file": str(BUILD / "doit.json"),
+    "backend": "json",
+    "par_type": "thread",
+    "verbosity": 2,
+    "sort": "definition",
+    "subtasks": True,
+}
+
+
+def task_index() -> dict[str, Any]:
+    """The claims table: every published number beside ours"""
+    return notebook("index", "index") | {"task_dep": ["section"]}
+
+
+def task_section() -> Iterator[dict[str, Any]]:
+    """The reproduction, section by section"""
+    for name, needs in SECTIONS.items():
+        yield {"name": name} | notebook(name, name, concept=CONCEPT) | {"task_dep": needs}
+
+
+def task_concept() -> Iterator[dict[str, Any]]:
+    """One page a concept: pictures, neurons, heatmaps, decoded tokens, captions under noise"""
+    for concept in CONCEPTS:
+        name = book.slug(concept)
+        task = notebook("concept", f"concepts/{name}", concept=concept)
+        yield {"name": name} | task | {"task_dep": ["section:perturbation"]}
+
+
+def task_appendix() -> Iterator[dict[str, Any]]:
+    """What the sections rest on"""
+    for name, needs in APPENDIX.items():
+        yield {"name": name} | notebook(f"appendix/{name}", f"appendix/{name}") | {"task_dep": needs}
+    manifest = notebook("appendix/manifest", "appendix/manifest", edition=BUILD.name)
+    manifest["file_dep"] += map(executed, PAGES)  # it reports how long each of them took
+    yield {"name": "manifest"} | manifest
+
+
+def task_book() -> dict[str, Any]:
+    """The rendered book, built strictly and checked"""
+    texts = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "book" / "references.md", ROOT / "book" / "references.bib"]
+    texts += [path for path in sorted(ROOT.glob("book/_static/**/*")) if path.is_file()]
+    return {
+        "actions": [(render, [True])],
+        "file_dep": [*map(executed, PAGES), executed("appendix/manifest"), *texts],
+        "targets": [HTML / "index.html"],
+        "title": rendered,
+    }
+
+
+def task_preview() -> dict[str, Any]:
+    """Render the pages that have been run so far, and only those"""
+    return {"actions": [(render, [False])], "uptodate": [False], "title": rendered}
+
+
+def rendered(task: Task) -> str:
+    return f"{task.name}: {HTML / 'index.html'}"
+
+
+def executed(page: str) -> Path:
+    return SOURCE / f"{page}.ipynb"
+
+
+def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
+    """The task that runs book/<source>.md with its parameters and keeps the result as `page` of the assembled book."""
+    path = ROOT / "book" / f"{source}.md"
+    parameters = {"profile": PROFILE} | {name: value for name, value in given.items() if value}
+    return {
+        "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
+        "actions": [(run, [path, executed(page), parameters])],
+        "file_dep": [path, *INPUTS],
+        "uptodate": [config_changed(parameters | {"settings": SETTINGS.fingerprint(), "coco": COCO})],
+        "targets": [executed(page)],
+    }
+
+
+def run(source: Path, target: Path, parameters: dict[str, object]) -> TaskFailed | None:
+    try:
+        book.run_notebook(source, target, parameters, ROOT)
+    except book.BookError as error:
+        return TaskFailed(str(error))
+    return None
+
+
+def render(complete: bool) -> TaskFailed | None:
+    try:
+        missing = book.assemble(ROOT, SOURCE, CONCEPTS, RESULTS / PROFILE / "figures")
+        book.render(SOURCE, HTML, strict=complete or not missing)
+    except book.BookError as error:
+        return TaskFailed(str(error))
+    return None

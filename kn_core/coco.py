@@ -1,0 +1,280 @@
+"""Photographs from any COCO-format folder: the pictures, masks and captions of a concept as `Sample`s."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import io
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from kn_core.pictures import PictureError, open_picture
+from kn_core.sample import Sample
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One annotated object. A crowd is one region for many objects that nobody told apart: never a target."""
+
+    concept: str
+    mask: np.ndarray  # (h, w) bool, at the resolution of the picture's file
+    crowd: bool
+
+
+class CocoFolder:
+    """A folder in COCO format, opened lazily: only the annotations are read at once.
+
+    Either `instances.json`, `captions.json` and `images/`, or the official layout `annotations/instances_<split>.json`,
+    `annotations/captions_<split>.json` and `<split>/`. Captions are optional. Pictures that are missing or broken, and
+    annotations without a usable mask, are left out, named once in a warning, and listed in `skipped` as (name, reason).
+
+    Some pictures are annotated only in part (`partial_annotations` in the image record, `annotated_category_ids` where
+    it is known which categories were): there, an object without a mask may well be in the picture. `shows` tells.
+    """
+
+    def __init__(self, folder: str | Path, split: str | None = None) -> None:
+        self.folder = Path(folder)
+        instances, captions, self._pictures = _layout(self.folder, split)
+        files = [path.read_bytes() for path in (instances, captions) if path.is_file()]
+        self.digest = hashlib.sha256(b"".join(files)).hexdigest()[:16]  # of the annotations
+        self._coco = _read(instances, {"images", "annotations", "categories"})
+        self._names = {category["id"]: category["name"] for category in self._coco.dataset["categories"]}
+        if unknown := {a["category_id"] for a in self._coco.dataset["annotations"]} - self._names.keys():
+            raise ValueError(
+                f"{instances} is not COCO json: categories {sorted(unknown)} are annotated but not listed."
+            )
+        self._targets = [a for a in self._coco.dataset["annotations"] if not a.get("iscrowd")]
+        self._captions: defaultdict[str, list[str]] = defaultdict(list)
+        self._records: dict[str, dict[str, Any]] = {}
+        if captions.is_file():
+            captioned = _read(captions, {"images", "annotations"})
+            self._records |= {str(record["id"]): record for record in captioned.dataset["images"]}
+            for annotation in captioned.dataset["annotations"]:
+                if caption := " ".join(annotation["caption"].split()):
+                    self._captions[str(annotation["image_id"])].append(caption)
+        # An image record of instances.json wins: it is the one whose size the polygons refer to.
+        self._annotated = {str(record["id"]) for record in self._coco.dataset["images"]}
+        self._records |= {str(record["id"]): record for record in self._coco.dataset["images"]}
+        self._skipped: dict[str, str] = {}
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The categories that have at least one object (crowds do not count), in the order of their ids."""
+        present = {a["category_id"] for a in self._targets}
+        return tuple(name for id_, name in sorted(self._names.items()) if id_ in present)
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every picture that the annotations or the captions name, in the order of the ids."""
+        return tuple(sorted(self._records, key=_numeric))
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(file or annotation, reason) of what was left out so far."""
+        return list(self._skipped.items())
+
+    def samples(self, concept: str) -> Iterator[Sample]:
+        """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds."""
+        self._check_concept(concept)
+        annotated = {str(a["image_id"]) for a in self._targets if self._names[a["category_id"]] == concept}
+        return self._samples(concept, sorted(annotated & self._annotated, key=_numeric))
+
+    def _samples(self, concept: str, ids: list[str]) -> Iterator[Sample]:
+        for image_id in ids:
+            name = self.path(image_id).name
+            try:
+                image = self.picture(image_id)
+            except PictureError as error:
+                self._skip(name, str(error))
+                continue
+            instances = self._instances(image_id, image, concept)
+            masks = [instance.mask for instance in instances if not instance.crowd]
+            if not masks:
+                self._skip(name, f"no usable mask of '{concept}'")
+                continue
+            yield Sample(
+                image_id=image_id,
+                concept=concept,
+                image=image,
+                mask=np.logical_or.reduce(masks),
+                others=tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept})),
+                references=self.captions(image_id),
+                n_instances=len(masks),
+                resized=bool(self._records[image_id].get("resized", False)),
+            )
+
+    def instances(self, image_id: str | int) -> list[Instance]:
+        """Every annotated object of a picture, crowds too, as masks at the resolution of its file."""
+        return self._instances(image_id, self.picture(image_id))
+
+    def captions(self, image_id: str | int) -> tuple[str, ...]:
+        """What people said of the picture; empty if nobody was asked."""
+        self._record(image_id)
+        return tuple(self._captions.get(str(image_id), ()))
+
+    def captioned(self) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+        """(image id, path, captions) of every picture that has captions and a file, by id."""
+        for image_id in sorted(self._captions.keys() & self._records.keys(), key=_numeric):
+            path = self.path(image_id)
+            if path.is_file():
+                yield image_id, path, self.captions(image_id)
+            else:
+                self._skip(path.name, f"{path}: no such file.")
+
+    def shows(self, image_id: str | int, concept: str) -> bool | None:
+        """Whether `concept` is in the picture; None where partial or missing annotations cannot tell."""
+        self._check_concept(concept)
+        record = self._record(image_id)
+        if any(self._names[a["category_id"]] == concept for a in self._annotations(image_id)):
+            return True
+        if "annotated_category_ids" in record:
+            return False if concept in {self._names.get(id_) for id_ in record["annotated_category_ids"]} else None
+        return None if record.get("partial_annotations") or str(image_id) not in self._annotated else False
+
+    def path(self, image_id: str | int) -> Path:
+        """Where the picture should lie; nothing is opened."""
+        return self._pictures / self._record(image_id)["file_name"]
+
+    def picture(self, image_id: str | int) -> np.ndarray:
+        """The picture, (h, w, 3) uint8, turned so that the masks lie on it. A missing or broken one: `PictureError`."""
+        record, path = self._record(image_id), self.path(image_id)
+        size = (record.get("height"), record.get("width"))
+        # COCO annotates the pixels as stored, other tools annotate them as displayed; the size tells which it was.
+        stored = open_picture(path, rotate=False)
+        if stored.shape[:2] == size:
+            return stored
+        displayed = open_picture(path)
+        return displayed if displayed.shape[:2] == size else stored
+
+    def _instances(self, image_id: str | int, image: np.ndarray, concept: str | None = None) -> list[Instance]:
+        record, found = self._record(image_id), []
+        for annotation in self._annotations(image_id):
+            name = self._names[annotation["category_id"]]
+            if concept not in (None, name):
+                continue
+            mask = _mask(annotation.get("segmentation"), (record["height"], record["width"]), image.shape[:2])
+            if mask is None or not mask.any():
+                self._skip(f"{record['file_name']}, annotation {annotation['id']}", "no usable mask")
+                continue
+            found.append(Instance(name, mask, bool(annotation.get("iscrowd"))))
+        return found
+
+    def _annotations(self, image_id: str | int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._coco.imgToAnns.get(self._record(image_id)["id"], [])
+        return found
+
+    def _record(self, image_id: str | int) -> dict[str, Any]:
+        try:
+            return self._records[str(image_id)]
+        except KeyError:
+            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.") from None
+
+    def _check_concept(self, concept: str) -> None:
+        if concept not in self._names.values():
+            known = list(self._names.values())
+            near = difflib.get_close_matches(concept.lower(), known) or sorted(known)
+            raise ValueError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near)}.")
+
+    def _skip(self, name: str, reason: str) -> None:
+        if name not in self._skipped:
+            log.warning("skipped %s: %s", name, reason)
+        self._skipped.setdefault(name, reason)
+
+
+def cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The share of each cell that the mask fills: (h, w) bool -> (rows, columns) float64 in [0, 1].
+
+    Exact areas: a cell's edge that cuts through a pixel splits it. The model squashes the whole picture to a square
+    before it cuts it into cells, so cutting the unsquashed mask into as many cells gives the same shares.
+    """
+    rows, columns = (_overlap(cell_count, pixels) for cell_count, pixels in zip(grid, mask.shape, strict=True))
+    return np.clip(rows @ mask.astype(np.float64) @ columns.T, 0, 1)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask at another size (rows, columns), in the geometry of the model's preprocessing; bool.
+
+    The model resizes the whole picture, without a crop, with Pillow's bicubic filter, which centres its output pixel
+    (i, j) on the picture's rectangle [i, i+1) h/rows x [j, j+1) w/columns. Here that rectangle is averaged (area
+    resampling, `cells`) and the pixel set if the object fills at least half of it: same geometry, and the object keeps
+    its area. Bicubic itself has negative lobes, so at a threshold it would carve and fatten thin parts of a mask.
+    """
+    return cells(mask, size) >= 0.5 - 1e-9  # exact halves are set, whatever the rounding
+
+
+def _overlap(n_cells: int, n_pixels: int) -> np.ndarray:
+    """(n_cells, n_pixels): the share of each cell, along one axis, that lies on each pixel. Rows sum to 1."""
+    edges = np.arange(n_cells + 1)[:, None] * (n_pixels / n_cells)
+    pixels = np.arange(n_pixels)
+    covered = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return np.clip(covered, 0, None) * (n_cells / n_pixels)
+
+
+def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | None:
+    """One annotation as a mask of `shape` (h, w). Polygons are in the frame's pixels, run lengths bring theirs."""
+    height, width = shape
+    if isinstance(segmentation, dict):
+        run_lengths = segmentation
+        if isinstance(segmentation["counts"], list):  # uncompressed
+            run_lengths = rle.frPyObjects(segmentation, *segmentation["size"])
+        mask = rle.decode(run_lengths).astype(bool)
+        return mask if mask.shape == shape else resize_mask(mask, shape)
+    scale = np.array([width / frame[1], height / frame[0]])
+    polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in segmentation or [] if len(p) >= 6]
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool) if polygons else None
+
+
+def _layout(folder: Path, split: str | None) -> tuple[Path, Path, Path]:
+    """Paths of the instances, the captions and the pictures, in either layout."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no COCO folder at {folder}. Give a folder with instances.json and images/.")
+    if (folder / "instances.json").is_file():
+        return folder / "instances.json", folder / "captions.json", _picture_folder(folder, "images")
+    annotations = folder / "annotations"
+    splits = (
+        [split] if split else sorted(p.stem.removeprefix("instances_") for p in annotations.glob("instances_*.json"))
+    )
+    if len(splits) > 1:
+        raise ValueError(f"{annotations} holds several splits: {', '.join(splits)}. Choose one with split=...")
+    if not splits or not (annotations / f"instances_{splits[0]}.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds neither instances.json nor annotations/instances_{split or '<split>'}.json."
+        )
+    instances, captions = (annotations / f"{kind}_{splits[0]}.json" for kind in ("instances", "captions"))
+    return instances, captions, _picture_folder(folder, splits[0])
+
+
+def _picture_folder(folder: Path, preferred: str) -> Path:
+    candidates = (folder / preferred, folder / "images" / preferred, folder / "images")
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"no pictures: neither {' nor '.join(map(str, candidates))} is a folder.")
+
+
+def _read(path: Path, needed: set[str]) -> COCO:
+    """The annotations of one file, indexed; pycocotools prints while it reads, this does not."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(path))
+    except (json.JSONDecodeError, AssertionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not COCO json ({error}).") from error
+    if missing := needed - coco.dataset.keys():
+        raise ValueError(f"{path} is not COCO json: it has no {' and no '.join(sorted(missing))}.")
+    return coco
+
+
+def _numeric(image_id: str) -> tuple[int, str]:
+    return len(image_id), image_id

@@ -1,0 +1,95 @@
+"""What a run says of the paper's claims: tidy frames in, one `Measurement` a statistic of `paper/claims.yml` out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from kn_core.claims import Measurement
+from kn_core.metrics import chance_retention, cluster_interval, contrast, summarise
+from kn_core.profile import Profile
+
+PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives its range
+PAPER_G = (1e-4, 2e-3)  # threshold_g
+
+
+def headline(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The rows of the profile's main setting, on pictures that chose no neurons."""
+    settings = profile.perturbation
+    same = (perturbations["intervention"] == settings.intervention) & (perturbations["positions"] == settings.positions)
+    same &= perturbations["n"] == profile.identification.budget
+    if settings.intervention == "noise":
+        same &= perturbations["sigma"] == settings.sigma
+    return perturbations[same & perturbations["heldout"]]
+
+
+def perplexity_limit(perturbations: pd.DataFrame) -> float:
+    """The 95th percentile of clean captions' perplexity: what is above reads worse than almost all of them."""
+    clean = perturbations.drop_duplicates("image_id")["clean_perplexity"]
+    return float(clean.quantile(0.95))
+
+
+def measure(
+    profile: Profile,
+    pairs: pd.DataFrame,
+    neurons: pd.DataFrame,
+    perturbations: pd.DataFrame,
+    thresholds: Mapping[str, Mapping[str, float]],
+    n_layers: int,
+) -> list[Measurement]:
+    """Every statistic that this run can compute; `thresholds[concept]` has 'delta' and 'gradcam'."""
+    found = _effects(headline(perturbations, profile), perplexity_limit(perturbations))
+    kept = pairs[pairs["kept"]]
+    found += [_count("concepts", kept["concept"].nunique()), _count("pairs", int((kept["role"] != "").sum()))]
+    found.append(late_share(neurons, profile.identification.budget, n_layers))
+    for name, stage, (low, high) in (("activation", "delta", PAPER_A), ("gradient", "gradcam", PAPER_G)):
+        inside = float(np.mean([low <= values[stage] <= high for values in thresholds.values()]))
+        found.append(Measurement(f"{name}_thresholds_in_range", inside, inside, inside, len(thresholds)))
+    return found
+
+
+def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement:
+    """Share of each concept's best neurons in the upper two thirds of the layers; uniformly drawn ones as the control."""
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
+    late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
+    low, high = cluster_interval([np.array([share]) for share in late])
+    uniform = float(np.mean(np.arange(n_layers) >= n_layers / 3))
+    return Measurement("late_share", float(late.mean()), low, high, len(late), uniform)
+
+
+def _effects(rows: pd.DataFrame, limit: float) -> list[Measurement]:
+    both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+    gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
+    own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
+    chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
+    found = [
+        _measurement("suppression", both, ("two-stage", "suppression"), float(both.loc[("random", "suppression"), "value"])),
+        _measurement("suppression_over_control", gap, "suppression"),
+        _measurement("retention", both, ("two-stage", "retention"), chance),
+        _measurement("fluent", both, ("two-stage", "fluent")),
+    ]
+    if ("two-stage", "selectivity") in both.index:
+        found.append(_measurement("selectivity", both, ("two-stage", "selectivity")))
+    return [*found, _concepts_suppressed(rows, limit)]
+
+
+def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
+    """Share of concepts on which two-stage neurons suppress more than the control; control: the same with the two exchanged."""
+    by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
+    ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
+    share, exchanged = float((ours["low"] > control["value"]).mean()), float((control["low"] > ours["value"]).mean())
+    return Measurement("concepts_suppressed", share, share, share, len(ours), exchanged)
+
+
+def _measurement(name: str, frame: pd.DataFrame, key: object, baseline: float | None = None) -> Measurement:
+    if key not in frame.index:
+        return Measurement(name, math.nan, math.nan, math.nan, 0, baseline)
+    row = frame.loc[key]
+    return Measurement(name, float(row["value"]), float(row["low"]), float(row["high"]), int(row["n_images"]), baseline)
+
+
+def _count(name: str, count: int) -> Measurement:
+    return Measurement(name, count, count, count, count)

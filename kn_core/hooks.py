@@ -1,0 +1,79 @@
+"""Read a model's FFN neurons, or change them, while it runs.
+
+    with record(model) as activations:
+        model.logits(images)
+    activations[3]  # (B, T, D), layer 3
+
+    with intervene(model, {3: edit}):
+        captions = model.caption(images)
+
+Hooks are removed when the block is left, in reverse order, also by an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from torch import Tensor, nn
+
+from kn_core.models.base import CaptionModel, Site
+
+Edit = Callable[[Tensor, int], Tensor]
+"""(activations (B, T, D), absolute position of the first of the T tokens) -> changed activations, same shape."""
+
+
+@contextmanager
+def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tensor]]:
+    """Collect every layer's activations (B, T, D) of the last forward pass, in a list by layer.
+
+    They are the tensors of the graph itself: gradients can be taken with respect to them.
+    """
+    found: list[Tensor] = [None] * model.n_layers  # type: ignore[list-item]
+
+    def keep(activations: Tensor, layer: int) -> None:
+        found[layer] = activations
+
+    with ExitStack() as stack:
+        for layer in range(model.n_layers):
+            _attach(stack, model, layer, site, partial(keep, layer=layer))
+        yield found
+
+
+@contextmanager
+def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "activation") -> Iterator[None]:
+    """Run every forward pass with the activations of the given layers changed by their edits."""
+    if stray := [layer for layer in edits if not 0 <= layer < model.n_layers]:
+        raise ValueError(f"layers must be in 0..{model.n_layers - 1}. Got {stray}.")
+
+    def change(activations: Tensor, edit: Edit) -> Tensor:
+        changed = edit(activations, model.first_position)
+        if changed.shape != activations.shape:
+            raise ValueError(f"an edit must keep shape {tuple(activations.shape)}. Got {tuple(changed.shape)}.")
+        return changed
+
+    with ExitStack() as stack:
+        for layer, edit in edits.items():
+            _attach(stack, model, layer, site, partial(change, edit=edit))
+        yield
+
+
+def _attach(
+    stack: ExitStack, model: CaptionModel, layer: int, site: Site, see: Callable[[Tensor], Tensor | None]
+) -> None:
+    """Call `see` with the activations at a site, and let what it returns take their place, until the stack unwinds."""
+    module, as_output = model.site(layer, site)
+    if as_output:
+
+        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            return see(output)
+
+        stack.callback(module.register_forward_hook(after).remove)
+    else:
+
+        def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            changed = see(arguments[0])
+            return None if changed is None else (changed,)
+
+        stack.callback(module.register_forward_pre_hook(before).remove)

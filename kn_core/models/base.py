@@ -1,0 +1,111 @@
+"""What the method asks of a caption model: where its image tokens are, where its FFN neurons are, what it says."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Site = Literal["activation", "product"]
+
+
+class CaptionModel(nn.Module, ABC):
+    """A frozen decoder that reads image tokens and writes a caption.
+
+    Batches need no padding: all prompts of a model have one length T, with the P image tokens at the same positions.
+    `first_position` is the absolute position of the first token of the forward pass that is under way (0 for a prefill,
+    T, T + 1, ... while a caption is decoded with a cache), so that hooks know where they are.
+    """
+
+    grid: tuple[int, int]  # rows, columns of image tokens; rows * columns == P
+    image_positions: slice  # where in the prompt the image tokens are
+    prompt_length: int  # T
+    first_position: int = 0
+
+    @property
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """The language model, a transformers causal LM."""
+
+    @abstractmethod
+    def prompts(self, images: Sequence[np.ndarray]) -> Tensor:
+        """uint8 RGB pictures -> embedded prompts (B, T, H)."""
+
+    @abstractmethod
+    def caption(self, images: Sequence[np.ndarray] | Tensor, max_new_tokens: int = 24) -> list[str]:
+        """Greedy captions, batched. `images` are pictures, or the embedded prompts that `prompts` made of them."""
+
+    @abstractmethod
+    def respond(
+        self, images: Sequence[np.ndarray] | Tensor, forced: Sequence[str] | None, max_new_tokens: int = 24
+    ) -> tuple[list[str], list[Tensor]]:
+        """Greedy captions as `caption` writes them and, from the same pass over the prompts, the logits of forced captions.
+
+        The logits are those of `logits(images, forced)`, one (1 + C, V) an image, at the cost of C more tokens. Without
+        `forced` there are none.
+        """
+
+    @abstractmethod
+    def logits(self, images: Sequence[np.ndarray] | Tensor, captions: Sequence[str] | None = None) -> Tensor:
+        """Next-token logits from the prompt's last position on, captions teacher-forced: (B, 1 + C, V).
+
+        Row t predicts caption token t. C is the longest caption's number of tokens; rows past a shorter one are padding.
+        """
+
+    @abstractmethod
+    def perplexity(self, captions: Sequence[str]) -> np.ndarray:
+        """How much each caption surprises the decoder when it sees no picture, (N,); NaN for an empty caption."""
+
+    @abstractmethod
+    def encode(self, caption: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a caption as it stands after the prompt, and each token's (start, end) in the text."""
+
+    @abstractmethod
+    def token(self, index: int) -> str:
+        """The text of one vocabulary entry."""
+
+    @property
+    @abstractmethod
+    def ffn(self) -> list[nn.Module]:
+        """The feed-forward block of each layer, with modules `act_fn` and `down_proj` as a gated Llama FFN has them."""
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.ffn)
+
+    @property
+    def ffn_width(self) -> int:
+        """D, neurons a layer."""
+        return int(self.w_out(0).shape[1])
+
+    def w_out(self, layer: int) -> Tensor:
+        """The FFN's output matrix (H, D); column i is what neuron i writes."""
+        weight = self.ffn[layer].down_proj.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    @abstractmethod
+    def unembed(self) -> Tensor:
+        """W_U, (V, H)."""
+
+    def site(self, layer: int, site: Site) -> tuple[nn.Module, bool]:
+        """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
+
+        'activation' is SiLU(gate x), the output of the activation function, which is what the paper's O^l is in a gated
+        FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
+        """
+        block = self.ffn[layer]
+        return (block.act_fn, True) if site == "activation" else (block.down_proj, False)
+
+    def top_tokens(self, layers: Sequence[int], units: Sequence[int], n: int = 10) -> list[list[str]]:
+        """For each neuron the n tokens it promotes most: the largest entries of W_U w_out,i (Schwettmann et al. 2023)."""
+        if len(layers) == 0:
+            return []
+        written = torch.stack([self.w_out(layer)[:, unit] for layer, unit in zip(layers, units, strict=True)])  # (n, H)
+        best = torch.topk(written.float() @ self.unembed.float().T, n).indices
+        return [[self.token(int(index)) for index in row] for row in best]

@@ -1,0 +1,185 @@
+"""The paper's two stages: equations on arrays, and the capture of what they need from a pair of pictures.
+
+Letters: L layers, P image tokens, D FFN width. A neuron is (layer, unit). Equations are those of Sato & Takagi 2025, section
+II-C; what the paper leaves open is an argument, and the profile says which value is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kn_core.concepts import mention
+from kn_core.hooks import record
+from kn_core.models.base import CaptionModel, Site
+
+Reduction = Literal["any", "same", "mean", "mask"]
+Pooling = Literal["mean", "max", "min"]
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """Neurons of one concept found by one method, the best first."""
+
+    concept: str
+    method: str
+    layers: np.ndarray  # (n,) int
+    units: np.ndarray  # (n,) int
+    scores: np.ndarray  # (n,) float, falling
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def top(self, n: int) -> NeuronSet:
+        """The n best, or all where there are fewer."""
+        return NeuronSet(self.concept, self.method, self.layers[:n], self.units[:n], self.scores[:n])
+
+    def by_layer(self) -> dict[int, np.ndarray]:
+        """Units of each layer that has any."""
+        return {int(layer): self.units[self.layers == layer] for layer in np.unique(self.layers)}
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
+        """The neurons of one concept and method from `neurons.parquet`'s columns."""
+        frame = frame.sort_values("rank")
+        concept, method = (frame[key].unique() for key in ("concept", "method"))
+        if len(concept) != 1 or len(method) != 1:
+            raise ValueError(f"one concept and one method expected. Got {list(concept)} and {list(method)}.")
+        columns = (frame[key].to_numpy() for key in ("layer", "unit", "score"))
+        return cls(str(concept[0]), str(method[0]), *columns)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a caption names the concept: the word, its first sub-token c, and that token's index t0 in the caption."""
+
+    word: str
+    token: int
+    position: int
+
+
+def find_target(model: CaptionModel, caption: str, concept: str) -> Target | None:
+    """The first mention of the concept in a caption, or None."""
+    found = mention(caption, concept)
+    if found is None:
+        return None
+    ids, spans = model.encode(caption)
+    position = next(i for i, (_, end) in enumerate(spans) if end > found.start())
+    return Target(found.group(), ids[position], position)
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What one pair of pictures says of every neuron, at the image tokens."""
+
+    original: Tensor  # O'_o (L, P, D), activations on the picture
+    inpainted: Tensor  # O'_i (L, P, D), on the picture without the object
+    gradient: Tensor  # dy^c / dO'_o (L, P, D)
+
+    @property
+    def delta(self) -> Tensor:
+        """Stage 1: the activation difference O'_o - O'_i, signed, (L, P, D)."""
+        return self.original - self.inpainted
+
+    @property
+    def gradcam(self) -> Tensor:
+        """Stage 2: g_c = O'_o * dy^c/dO'_o, element by element, (L, P, D)."""
+        return self.original * self.gradient
+
+
+def capture(
+    model: CaptionModel,
+    image: np.ndarray,
+    inpainted: np.ndarray,
+    caption: str,
+    target: Target,
+    site: Site = "activation",
+) -> Capture:
+    """Activations of both pictures, and the gradient of the target token's logit with respect to every neuron at once.
+
+    `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target. Attention is
+    causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption at all.
+    Cost: two forward passes and one backward pass, whatever the number of neurons.
+    """
+    positions = model.image_positions
+    prompts = model.prompts([image, inpainted]).detach()
+    with record(model, site) as activations, torch.no_grad():
+        model.logits(prompts[1:])
+    without = torch.stack([layer[0, positions] for layer in activations])  # (L, P, D)
+    with record(model, site) as activations, torch.enable_grad():
+        logits = model.logits(prompts[:1].requires_grad_(), [caption])
+        gradients = torch.autograd.grad(logits[0, target.position, target.token], activations)
+    original = torch.stack([layer[0, positions] for layer in activations]).detach()
+    return Capture(original, without, torch.stack([layer[0, positions] for layer in gradients]))
+
+
+def reduce_positions(score: Tensor, how: Reduction = "any", cells: np.ndarray | None = None) -> Tensor:
+    """(L, P, D) -> (L, D): the number that a threshold is held against.
+
+    'any' is the maximum over positions, for 'exists p with score > threshold'; 'mean' the mean; 'mask' the maximum over the
+    image tokens whose cell the object mostly fills, `cells` (P,) bool.
+    """
+    if how == "mean":
+        return score.mean(dim=1)
+    if how == "mask":
+        if cells is None or not cells.any():
+            raise ValueError("reduction 'mask' needs cells (P,) with at least one token inside the object.")
+        score = score[:, torch.from_numpy(cells)]
+    return score.amax(dim=1)
+
+
+def image_scores(
+    pair: Capture, how: Reduction = "any", cells: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both stages' scores of one pair, (L, D) each: activation difference and GradCAM.
+
+    'same' asks for one position that passes both stages: GradCAM is then read where the difference is largest.
+    """
+    delta, gradcam = pair.delta, pair.gradcam
+    if how == "same":
+        best = delta.argmax(dim=1, keepdim=True)  # (L, 1, D)
+        return delta.amax(dim=1).numpy(), gradcam.gather(1, best)[:, 0].numpy()
+    return reduce_positions(delta, how, cells).numpy(), reduce_positions(gradcam, how, cells).numpy()
+
+
+def pool_images(scores: Sequence[np.ndarray], how: Pooling = "mean") -> np.ndarray:
+    """Per-image scores (L, D) of a concept -> one (L, D).
+
+    Against a threshold, 'mean' asks for the mean over images, 'max' for any image (the union of the images' neurons), 'min' for
+    every image (their intersection).
+    """
+    stack = np.stack(scores)
+    pooled: np.ndarray = {"mean": stack.mean, "max": stack.max, "min": stack.min}[how](axis=0)
+    return pooled
+
+
+def stage_1(delta: np.ndarray, threshold_a: float) -> np.ndarray:
+    """Candidates C^k = {(l, i): delta > threshold_a}, bool (L, D)."""
+    return delta > threshold_a
+
+
+def stage_2(candidates: np.ndarray, gradcam: np.ndarray, threshold_g: float) -> np.ndarray:
+    """N_k = {(l, i) in C^k: g_c > threshold_g}, bool (L, D)."""
+    return candidates & (gradcam > threshold_g)
+
+
+def select(concept: str, method: str, chosen: np.ndarray, score: np.ndarray, budget: int | None = None) -> NeuronSet:
+    """The chosen neurons, bool (L, D), by falling score (L, D); at most `budget` of them. Ties fall to the earlier layer."""
+    layers, units = np.nonzero(chosen)
+    order = np.argsort(-score[layers, units], kind="stable")[:budget]
+    return NeuronSet(concept, method, layers[order], units[order], score[layers[order], units[order]])
+
+
+def matched_random(like: NeuronSet, width: int, rng: np.random.Generator) -> NeuronSet:
+    """A control: for every neuron of `like`, at the same rank, another one of its layer that `like` does not hold."""
+    units = np.empty_like(like.units)
+    for layer, taken in like.by_layer().items():
+        free = np.setdiff1d(np.arange(width), taken)
+        units[like.layers == layer] = rng.choice(free, size=len(taken), replace=False)
+    return NeuronSet(like.concept, "random", like.layers, units, np.zeros(len(like)))

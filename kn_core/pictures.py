@@ -1,0 +1,118 @@
+"""A reader's own pictures and masks: any mode that Pillow opens becomes uint8 RGB, anything else one clear line."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+WHITE = (255, 255, 255, 255)
+
+
+class PictureError(ValueError):
+    """A picture, mask or box that cannot be used; the message is one line that says why and what to do."""
+
+
+def open_picture(path: str | Path, *, rotate: bool = True) -> np.ndarray:
+    """The picture as it is looked at, (h, w, 3) uint8 RGB.
+
+    Transparent parts lie on white, 16-bit levels are scaled to 8 bits (not clipped), CMYK and palettes are converted,
+    an animation gives its first frame. `rotate` turns the picture as its EXIF tag says, as every viewer does.
+    """
+    image = _load(Path(path), rotate)
+    if image.mode.startswith("I"):
+        return _from_16_bit(image, Path(path))
+    if image.mode == "F":
+        raise PictureError(f"{path}: floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel.")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return np.array(image.convert("RGB"))
+
+
+def open_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
+    """The mask in a picture file, (h, w) bool, for a picture of `shape` = (h, w) as `open_picture` gives it.
+
+    With transparency, the opaque part is the object; without, what is brighter than half of the brightest pixel, so
+    that masks of 0 and 1, of 0 and 255, and JPEGs all work. The mask is rotated by its own EXIF tag, and scaled
+    (nearest) if it has another size and the same aspect ratio.
+    """
+    image = _load(Path(path), rotate=True)
+    levels = _mask_levels(image)
+    mask = levels > levels.max() / 2
+    (height, width), (rows, columns) = shape, mask.shape
+    if abs(width * rows / height - columns) >= 1:  # one pixel: whoever scaled the mask had to round its size
+        raise PictureError(
+            f"{path}: the mask is {columns} x {rows} pixels, the picture {width} x {height} (as displayed, "
+            "EXIF rotation applied). Draw the mask on the picture itself, or scale it with the aspect ratio kept."
+        )
+    if (rows, columns) != (height, width):
+        mask = np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    return _checked(mask, str(path))
+
+
+def box_mask(box: tuple[float, float, float, float], shape: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre lies in a box (x, y, width, height), in pixels from the top left corner; (h, w) bool."""
+    x, y, width, height = box
+    rows, columns = shape
+    if not (0 <= x and 0 <= y and width > 0 and height > 0 and x + width <= columns and y + height <= rows):
+        raise PictureError(
+            f"box must lie inside the picture of {columns} x {rows} pixels. "
+            f"Got x, y, width, height = {x:g}, {y:g}, {width:g}, {height:g}."
+        )
+    inside_x = (np.arange(columns) + 0.5 > x) & (np.arange(columns) + 0.5 < x + width)
+    inside_y = (np.arange(rows) + 0.5 > y) & (np.arange(rows) + 0.5 < y + height)
+    return _checked(inside_y[:, None] & inside_x, "box")
+
+
+def _load(path: Path, rotate: bool) -> Image.Image:
+    """The decoded first frame; every way in which that can fail, said in one line."""
+    if not path.exists():
+        raise PictureError(f"{path}: no such file.")
+    if path.is_dir():
+        raise PictureError(f"{path}: is a folder. Give the path of one picture.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return ImageOps.exif_transpose(image) if rotate else image.copy()
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"{path}: not a picture in a format that Pillow reads (PNG, JPEG, TIFF, WebP, GIF, ...)."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels. Scale it down first.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise PictureError(f"{path}: truncated or damaged ({error}).") from error
+
+
+def _from_16_bit(image: Image.Image, path: Path) -> np.ndarray:
+    """Gray of 16 bits to RGB of 8: 65535 becomes 255. Pillow's own conversion clips at 255."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise PictureError(f"{path}: 32-bit levels have no fixed white. Save it with 8 or 16 bits a channel.")
+    gray = np.rint(levels / 257).astype(np.uint8)
+    if "transparency" in image.info:
+        gray[levels == image.info["transparency"]] = 255
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def _mask_levels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.asarray(image)
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
+        if alpha.min() < alpha.max():
+            return alpha
+    return np.asarray(image.convert("RGB").convert("L"))
+
+
+def _checked(mask: np.ndarray, source: str) -> np.ndarray:
+    if not mask.any():
+        raise PictureError(f"{source}: the mask is empty. Mark at least one pixel of the object.")
+    if mask.all():
+        raise PictureError(f"{source}: the mask covers the whole picture. Leave some background to compare with.")
+    return mask

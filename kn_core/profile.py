@@ -1,0 +1,151 @@
+"""A profile: everything that decides a run's numbers, in one YAML file, checked before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Intervention = Literal["noise", "zero", "mean", "patch"]
+Positions = Literal["image", "text", "all"]
+Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or does not make sense; the message names the key."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(_Settings):
+    """The parts of the caption model."""
+
+    tower: Literal["efficientnet-lite0"]
+    decoder: Literal["smollm2-135m"]
+    projection: str  # name of a file in kn_core/projections, without its suffix
+    cells_per_token: Count = 1
+    before: str  # the prompt's text before the image tokens
+    after: str  # and after them
+    max_new_tokens: Count = 24
+    batch_size: Count = 16
+
+
+class Data(_Settings):
+    """Where the pictures come from. Neurons are chosen on `select` pairs of a concept and tried on `held_out` others."""
+
+    source: Literal["scenes", "coco"]
+    seed: Annotated[int, Field(ge=2)] = 2  # 0 and 1 are the projection's training and validation scenes
+    pool: Count = 40  # pictures of a concept that are looked at until enough pairs pass the filters
+    select: Count = 10
+    held_out: Annotated[int, Field(ge=0)] = 6
+
+
+class Inpainting(_Settings):
+    method: Literal["exact", "telea", "navier-stokes"]
+    dilation: Annotated[int, Field(ge=0)] = 0  # pixels
+
+
+class Filtering(_Settings):
+    """The constraints a pair must pass, in this order. (a) and (b) are the paper's; the others are ours."""
+
+    constraints: tuple[Constraint, ...]
+    area: tuple[Share, Share] = (0.05, 0.6)
+
+
+class Threshold(_Settings):
+    """A concept's threshold: set by hand in `by_hand`, else the `quantile` of the score over all neurons."""
+
+    quantile: Share
+    by_hand: dict[str, float] = {}
+
+
+class Identification(_Settings):
+    """Stage 1, stage 2 and selection; the choices that the paper leaves open."""
+
+    site: Literal["activation", "product"] = "activation"
+    over_positions: Literal["any", "same", "mean", "mask"] = "any"
+    pooling: Literal["mean", "max", "min"] = "mean"
+    threshold_a: Threshold
+    threshold_g: Threshold
+    rank_by: Literal["gradcam", "delta"] = "gradcam"
+    budget: Count = 80
+
+
+class Perturbation(_Settings):
+    """What is done to the neurons. `headline` intervention settings first, then sweeps around them."""
+
+    intervention: Intervention = "noise"
+    positions: Positions = "image"
+    sigma: Annotated[float, Field(gt=0)] = 3.0
+    seeds: Count = 3
+    sweep_n: tuple[Count, ...] = ()
+    sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    sweep_interventions: tuple[Intervention, ...] = ()
+    sweep_positions: tuple[Positions, ...] = ()
+    others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too
+
+
+class Profile(_Settings):
+    name: str
+    concepts: Annotated[tuple[str, ...], Field(min_length=1)]
+    ours: tuple[str, ...] = ()  # concepts that the paper's digest does not name
+    shares_with_paper: tuple[Literal["data", "model"], ...] = ()  # what makes counts and thresholds comparable
+    model: Model
+    data: Data
+    inpainting: Inpainting
+    filtering: Filtering
+    identification: Identification
+    perturbation: Perturbation = Perturbation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        if len(set(self.concepts)) != len(self.concepts):
+            raise ValueError("concepts: every concept must be named once")
+        if stray := set(self.ours) - set(self.concepts):
+            raise ValueError(f"ours: {', '.join(sorted(stray))} must be among concepts")
+        if self.inpainting.method == "exact" and self.data.source != "scenes":
+            raise ValueError(
+                "inpainting.method: 'exact' needs data.source 'scenes'; photographs have no exact counterfactual"
+            )
+        if self.filtering.area[0] >= self.filtering.area[1]:
+            raise ValueError(f"filtering.area: the lower bound must be below the upper. Got {self.filtering.area}")
+        return self
+
+    def fingerprint(self, *parts: str) -> str:
+        """Digest of the whole profile, or of the named parts of it."""
+        settings = self.model_dump(mode="json", include=set(parts) if parts else None)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_profile(name: str | Path) -> Profile:
+    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder to look in. Raises ProfileError."""
+    folder = Path(os.environ.get("KN_PROFILES") or PROFILES)
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(found.stem for found in folder.glob("*.yaml"))
+        near = difflib.get_close_matches(str(name), known, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ProfileError(f"No profile '{name}' ({path} does not exist).{hint} Known: {', '.join(known)}.")
+    try:
+        settings = yaml.safe_load(path.read_text())
+        return Profile.model_validate(settings)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or path.name}: {e['msg']}. Got {e['input']!r:.80}."
+            for e in error.errors()
+        ]
+        raise ProfileError("\n".join([f"{path} is no valid profile:", *lines])) from None

@@ -1,0 +1,128 @@
+"""Load or compute: artefacts on disk that know what they were made from.
+
+An artefact is one file, written whole or not at all, with the fingerprint of its inputs inside. One whose fingerprint does not
+match is made again. A lock an artefact keeps two runs from making the same one: the second waits, then loads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+log = logging.getLogger(__name__)
+PACKAGE = Path(__file__).parent
+
+
+def fingerprint(*parts: object) -> str:
+    """A digest of anything that json can write."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def code(*modules: str) -> str:
+    """A digest of the source of modules or subpackages of kn_core, so that a change of code is a change of inputs."""
+    digest = hashlib.sha256()
+    for module in modules:
+        files = sorted((PACKAGE / module).rglob("*.py")) or [PACKAGE / f"{module}.py"]
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Store:
+    """The artefacts of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def table(self, name: str, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """The frame `<name>.parquet`, computed when there is none made from these inputs."""
+        path = self.folder / f"{name}.parquet"
+        with self._lock(name):
+            if self._made_from(path) == inputs:
+                return pd.read_parquet(path)
+            began = time.perf_counter()
+            frame = compute()
+            frame.attrs = {"inputs": inputs, "seconds": time.perf_counter() - began}
+            with writing(path) as temporary:
+                frame.to_parquet(temporary, index=False)
+        return frame
+
+    def arrays(self, name: str, inputs: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays of `<name>.safetensors`, computed when there are none made from these inputs."""
+        path = self.folder / f"{name}.safetensors"
+        with self._lock(name):
+            if self._made_from(path) != inputs:
+                began = time.perf_counter()
+                made = {key: np.ascontiguousarray(array) for key, array in compute().items()}
+                metadata = {"inputs": inputs, "seconds": str(time.perf_counter() - began)}
+                with writing(path) as temporary:
+                    save_file(made, temporary, metadata)
+            with safe_open(path, framework="numpy") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+    def describe(self) -> pd.DataFrame:
+        """What lies in the store: columns artefact, seconds that it took, bytes."""
+        paths = sorted([*self.folder.rglob("*.parquet"), *self.folder.rglob("*.safetensors")])
+        rows = [(path.relative_to(self.folder).as_posix(), _metadata(path), path.stat().st_size) for path in paths]
+        return pd.DataFrame(
+            [(name, float(described.get("seconds", "nan")), size) for name, described, size in rows],
+            columns=["artefact", "seconds", "bytes"],
+        )
+
+    def _made_from(self, path: Path) -> str | None:
+        return _metadata(path).get("inputs") if path.exists() else None
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        path = self.folder / ".locks" / f"{name.replace('/', '-')}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0.2)
+        except filelock.Timeout:
+            log.warning("another run is making %s in %s; waiting for it", name, self.folder)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What `Store` wrote beside an artefact's data; nothing for a file that it did not write, or a broken one."""
+    try:
+        if path.suffix == ".parquet":
+            found: dict[str, str] = json.loads((pq.read_schema(path).metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+            return found
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, ValueError, SafetensorError) as error:
+        log.warning("%s cannot be read (%s); it is made again", path, error)
+        return {}

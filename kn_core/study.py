@@ -1,0 +1,318 @@
+"""One profile's run: samples, pairs, scores, neuron sets, perturbations, each computed once and kept under results/<profile>/.
+
+    study = Study(load_profile("embedded"))
+    study.neurons("bear")      # loads, or computes this and whatever it needs
+    study.perturbations()      # every concept; also written to results/embedded/perturbations.parquet
+
+A concept's artefacts depend on that concept alone, but for perturbations, which are tried on other concepts' pictures too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kn_core import filtering, perturb, scenes
+from kn_core.coco import CocoFolder, cells
+from kn_core.inpaint import inpaint
+from kn_core.models import PROJECTIONS, MiniGPT4, load_model
+from kn_core.neurons import (
+    Capture,
+    NeuronSet,
+    Target,
+    capture,
+    image_scores,
+    matched_random,
+    pool_images,
+    select,
+    stage_1,
+    stage_2,
+)
+from kn_core.profile import Profile, Threshold
+from kn_core.sample import Sample
+from kn_core.store import Store, code, fingerprint, writing
+from kn_core.training_data import held_out_ids
+
+MODEL_CODE = ("models", "hooks", "weights", "sample")
+PAIR_CODE = (*MODEL_CODE, "filtering", "concepts", "scenes", "coco", "pictures", "inpaint", "study")
+SCORE_CODE = (*MODEL_CODE, "neurons", "study")
+PERTURB_CODE = (*MODEL_CODE, "perturb", "metrics", "study")
+
+
+class StudyError(RuntimeError):
+    """A study cannot go on; the message says what is missing and what to do."""
+
+
+class Study:
+    """Load-or-compute for one profile; `folder` is `results/<profile>` unless given, `KN_RESULTS` names another `results`."""
+
+    def __init__(self, profile: Profile, folder: Path | None = None, model: MiniGPT4 | None = None) -> None:
+        self.profile = profile
+        self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / profile.name
+        self.store = Store(self.folder / "parts")
+        self._samples: dict[str, dict[str, Sample]] = {}
+        if model is not None:
+            self.model = model
+
+    @cached_property
+    def model(self) -> MiniGPT4:
+        """The profile's model, loaded at the first need; a study whose artefacts are all on disk never loads it."""
+        return load_model(self.profile)
+
+    @cached_property
+    def coco(self) -> CocoFolder:
+        folder = os.environ.get("KN_COCO")
+        if not folder:
+            raise StudyError(
+                f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: "
+                f"`make book PROFILE={self.profile.name} COCO=folder`, or KN_COCO=folder in the environment."
+            )
+        return CocoFolder(folder)
+
+    # What the study looks at
+
+    def samples(self, concept: str) -> Iterator[Sample]:
+        """The pictures of a concept, at most `data.pool` of them; photographs that trained the projection come first.
+
+        So that, where photographs are few, those that the model has never seen are the ones on which effects are measured.
+        """
+        self._check(concept)
+        data = self.profile.data
+        if data.source == "scenes":
+            yield from scenes.samples(concept, data.pool, data.seed)
+            return
+        unseen = held_out_ids()
+        found = sorted(self.coco.samples(concept), key=lambda sample: sample.image_id in unseen)
+        yield from found[: data.pool]
+
+    def sample(self, concept: str, image_id: str) -> Sample:
+        """One picture of a concept by its id."""
+        if image_id not in self._samples.setdefault(concept, {}):
+            wanted = set(self.pairs(concept).query("kept")["image_id"]) | {image_id}
+            for sample in self.samples(concept):
+                if sample.image_id in wanted:
+                    self._samples[concept][sample.image_id] = sample
+        try:
+            return self._samples[concept][image_id]
+        except KeyError:
+            raise StudyError(f"No picture '{image_id}' among those of '{concept}'.") from None
+
+    def inpainted(self, sample: Sample) -> np.ndarray:
+        """The sample's picture without its object, as the profile's inpainter paints it."""
+        return inpaint(sample, self.profile.inpainting.method, self.profile.inpainting.dilation)
+
+    # What it computes, in the order of the paper
+
+    def pairs(self, concept: str | None = None) -> pd.DataFrame:
+        """Pictures looked at, their captions, and which pairs were kept (`filtering.make_pairs`)."""
+        return self._concepts("pairs", concept, self._pairs)
+
+    def studied(self) -> list[str]:
+        """The profile's concepts with at least two kept pairs: one to choose neurons on, one to try them on."""
+        kept = self.pairs().query("kept").groupby("concept").size()
+        return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
+
+    def scores(self, concept: str) -> dict[str, np.ndarray]:
+        """Of each selection pair: `delta`, `gradcam` (N, L, D), reduced over positions, and `activation`, the mean of O' over them."""
+        return self.store.arrays(f"scores-{concept}", self._score_inputs(concept), lambda: self._scores(concept))
+
+    def thresholds(self, concept: str) -> dict[str, float]:
+        """The concept's threshold_a and threshold_g: those set by hand, else a quantile of the pooled score (our Table IV)."""
+        pooled = self.pooled(concept)
+        settings = self.profile.identification
+        by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
+        return {name: _threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
+
+    def pooled(self, concept: str) -> dict[str, np.ndarray]:
+        """Both stages' scores of a concept, pooled over its selection pictures: `delta` and `gradcam`, (L, D)."""
+        scores = self.scores(concept)
+        return {name: pool_images(scores[name], self.profile.identification.pooling) for name in ("delta", "gradcam")}
+
+    def neurons(self, concept: str | None = None) -> pd.DataFrame:
+        """The two-stage neurons of a concept and its matched random controls, one row a neuron, the best first."""
+        return self._concepts("neurons", concept, self._neurons)
+
+    def neuron_set(self, concept: str, method: str = "two-stage", draw: int = 0) -> NeuronSet:
+        """One neuron set of a concept."""
+        return NeuronSet.from_frame(self.neurons(concept).query("method == @method and draw == @draw"))
+
+    def perturbations(self, concept: str | None = None) -> pd.DataFrame:
+        """Captions and probabilities under every intervention of the profile, one row a picture, setting and seed."""
+        return self._concepts("perturbations", concept, self._perturbations)
+
+    def capture(self, concept: str, image_id: str) -> Capture:
+        """All activations, differences and gradients of one kept pair: what a heatmap needs. Not kept on disk (some 35 MB)."""
+        row = self.pairs(concept).query("kept and image_id == @image_id")
+        if len(row) != 1:
+            raise StudyError(f"'{image_id}' is no kept pair of '{concept}'.")
+        sample = self.sample(concept, image_id)
+        target = Target(row["target_word"].item(), row["target_token"].item(), row["target_position"].item())
+        site = self.profile.identification.site
+        return capture(self.model, sample.image, self.inpainted(sample), row["caption"].item(), target, site)
+
+    # How
+
+    def _check(self, concept: str) -> None:
+        if concept not in self.profile.concepts:
+            raise StudyError(
+                f"'{concept}' is no concept of the profile '{self.profile.name}': {', '.join(self.profile.concepts)}."
+            )
+
+    def _concepts(self, name: str, concept: str | None, one: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        """One concept's frame, or those of all, which are also written as one file for readers."""
+        if concept is not None:
+            self._check(concept)
+            return one(concept)
+        concepts = self.profile.concepts if name == "pairs" else self.studied()
+        frame = pd.concat([one(concept) for concept in concepts], ignore_index=True)
+        frame.attrs = {}
+        with writing(self.folder / f"{name}.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
+        return frame
+
+    @cached_property
+    def _base(self) -> str:
+        """Digest of what every artefact depends on: the model's parts and the pictures."""
+        profile = self.profile
+        projection = (PROJECTIONS / f"{profile.model.projection}.safetensors").read_bytes()
+        pictures = [] if profile.data.source == "scenes" else [self.coco.digest]
+        return fingerprint(
+            profile.fingerprint("model", "data", "inpainting"), hashlib.sha256(projection).hexdigest(), pictures
+        )
+
+    def _pair_inputs(self, concept: str) -> str:
+        return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(*PAIR_CODE))
+
+    def _score_inputs(self, concept: str) -> str:
+        settings = self.profile.identification
+        return fingerprint(self._pair_inputs(concept), settings.site, settings.over_positions, code(*SCORE_CODE))
+
+    def _neuron_inputs(self, concept: str) -> str:
+        return fingerprint(
+            self._score_inputs(concept), self.profile.fingerprint("identification"), self.profile.perturbation.seeds
+        )
+
+    def _pairs(self, concept: str) -> pd.DataFrame:
+        def compute() -> pd.DataFrame:
+            return filtering.make_pairs(self.model, self.samples(concept), self.profile)
+
+        return self.store.table(f"pairs-{concept}", self._pair_inputs(concept), compute)
+
+    def _scores(self, concept: str) -> Mapping[str, np.ndarray]:
+        settings = self.profile.identification
+        found: dict[str, list[np.ndarray]] = {"delta": [], "gradcam": [], "activation": []}
+        chosen = self.pairs(concept).query("role == 'select'")
+        if chosen.empty:
+            raise StudyError(
+                f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
+            )
+        for image_id in chosen["image_id"]:
+            pair = self.capture(concept, image_id)
+            inside = cells(self.sample(concept, image_id).mask, self.model.grid).ravel() > 0.5
+            delta, gradcam = image_scores(pair, settings.over_positions, inside)
+            found["delta"].append(delta)
+            found["gradcam"].append(gradcam)
+            found["activation"].append(pair.original.mean(dim=1).numpy())
+        return {name: np.stack(arrays) for name, arrays in found.items()}
+
+    def _neurons(self, concept: str) -> pd.DataFrame:
+        return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), lambda: self._identify(concept))
+
+    def _identify(self, concept: str) -> pd.DataFrame:
+        settings, scores, pooled = self.profile.identification, self.scores(concept), self.pooled(concept)
+        threshold = self.thresholds(concept)
+        survivors = stage_2(stage_1(pooled["delta"], threshold["delta"]), pooled["gradcam"], threshold["gradcam"])
+        found = select(concept, "two-stage", survivors, pooled[settings.rank_by])
+        top = found.top(settings.budget)
+        sets = [(found, 0)]
+        for draw in range(self.profile.perturbation.seeds):
+            sets.append(
+                (
+                    matched_random(
+                        top, pooled["delta"].shape[1], np.random.default_rng([self.profile.data.seed, draw])
+                    ),
+                    draw,
+                )
+            )
+        agree = (scores["delta"] > threshold["delta"]) & (scores["gradcam"] > threshold["gradcam"])  # (N, L, D)
+        tokens = self.model.top_tokens(found.layers.tolist(), found.units.tolist())
+        frames = []
+        for neurons, draw in sets:
+            at = (neurons.layers, neurons.units)
+            columns: dict[str, object] = {
+                "layer": neurons.layers,
+                "unit": neurons.units,
+                "rank": np.arange(len(neurons)),
+                "score": neurons.scores,
+            }
+            columns |= {
+                "delta": pooled["delta"][at],
+                "gradcam": pooled["gradcam"][at],
+                "n_images": agree.sum(axis=0)[at],
+            }
+            frame = pd.DataFrame(columns)
+            frame["top_tokens"] = [" ".join(map(repr, row)) for row in tokens] if neurons is found else ""
+            frame.insert(0, "draw", draw)
+            frame.insert(0, "method", neurons.method)
+            frames.append(frame)
+        result = pd.concat(frames, ignore_index=True)
+        result.insert(0, "concept", concept)
+        return result
+
+    def _perturbations(self, concept: str) -> pd.DataFrame:
+        concepts = self.studied()
+        upstream = [self._neuron_inputs(concept), *(self._score_inputs(other) for other in concepts)]
+        inputs = fingerprint(concept, upstream, self.profile.fingerprint("perturbation"), code(*PERTURB_CODE))
+        return self.store.table(f"perturbations-{concept}", inputs, lambda: self._perturb(concept, concepts))
+
+    def _perturb(self, concept: str, concepts: list[str]) -> pd.DataFrame:
+        settings, budget = self.profile.perturbation, self.profile.identification.budget
+        found = self.neuron_set(concept)
+        controls = [self.neuron_set(concept, "random", draw) for draw in range(settings.seeds)]
+        pictures = self.pictures(concept)
+        for other in concepts:
+            if other != concept:
+                pictures += self.pictures(other, "held_out")[: settings.others_per_concept]
+        planned = list(perturb.trials(settings, budget, found, controls))
+        mean, tokens = self.mean_activation(without=concept), self.profile.model.max_new_tokens
+        return perturb.run(self.model, concept, pictures, planned, mean, tokens, self.profile.identification.site)
+
+    def pictures(self, concept: str, role: str | None = None) -> list[perturb.Picture]:
+        """The kept pairs of a concept, all or those of one role, as embedded prompts with and without the object."""
+        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role")
+        samples = [self.sample(concept, image_id) for image_id in rows["image_id"]]
+        if not samples:
+            return []
+        shown = self.model.prompts([sample.image for sample in samples])
+        without = self.model.prompts([self.inpainted(sample) for sample in samples])
+        return [
+            perturb.Picture(
+                row.image_id,
+                concept,
+                row.caption,
+                Target(row.target_word, row.target_token, row.target_position),
+                row.role == "held_out",
+                prompt,
+                prompt_inpainted,
+            )
+            for row, prompt, prompt_inpainted in zip(rows.itertuples(), shown, without, strict=True)
+        ]
+
+    def mean_activation(self, without: str) -> Tensor:
+        """Mean of O' over image tokens and selection pictures of the other concepts, (L, D): what 'mean' puts in."""
+        others = [concept for concept in self.studied() if concept != without]
+        return torch.from_numpy(
+            np.mean([self.scores(concept)["activation"].mean(axis=0) for concept in others], axis=0)
+        )
+
+
+def _threshold(rule: Threshold, concept: str, score: np.ndarray) -> float:
+    return float(rule.by_hand.get(concept, np.quantile(score, rule.quantile)))
