@@ -145,7 +145,7 @@ class CocoFolder:
 
     def path(self, image_id: str | int) -> Path:
         """Where the picture should lie; nothing is opened."""
-        return self._pictures / self._record(image_id)["file_name"]
+        return Path(self._pictures, self._record(image_id)["file_name"])
 
     def picture(self, image_id: str | int) -> np.ndarray:
         """The picture, (h, w, 3) uint8, turned so that the masks lie on it. A missing or broken one: `PictureError`."""
@@ -200,7 +200,8 @@ def cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     before it cuts it into cells, so cutting the unsquashed mask into as many cells gives the same shares.
     """
     rows, columns = (_overlap(cell_count, pixels) for cell_count, pixels in zip(grid, mask.shape, strict=True))
-    return np.clip(rows @ mask.astype(np.float64) @ columns.T, 0, 1)
+    shares: np.ndarray = np.clip(rows @ mask.astype(np.float64) @ columns.T, 0, 1)
+    return shares
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -219,7 +220,8 @@ def _overlap(n_cells: int, n_pixels: int) -> np.ndarray:
     edges = np.arange(n_cells + 1)[:, None] * (n_pixels / n_cells)
     pixels = np.arange(n_pixels)
     covered = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return np.clip(covered, 0, None) * (n_cells / n_pixels)
+    shares: np.ndarray = np.clip(covered, 0, None) * (n_cells / n_pixels)
+    return shares
 
 
 def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | None:

@@ -65,8 +65,9 @@ def _effects(rows: pd.DataFrame, limit: float) -> list[Measurement]:
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
     chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
+    control = float(both.loc[("random", "suppression"), "value"])
     found = [
-        _measurement("suppression", both, ("two-stage", "suppression"), float(both.loc[("random", "suppression"), "value"])),
+        _measurement("suppression", both, ("two-stage", "suppression"), control),
         _measurement("suppression_over_control", gap, "suppression"),
         _measurement("retention", both, ("two-stage", "retention"), chance),
         _measurement("fluent", both, ("two-stage", "fluent")),
@@ -77,7 +78,7 @@ def _effects(rows: pd.DataFrame, limit: float) -> list[Measurement]:
 
 
 def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
-    """Share of concepts on which two-stage neurons suppress more than the control; control: the same with the two exchanged."""
+    """Share of concepts on which two-stage neurons suppress more than the control; control: with the two exchanged."""
     by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
     ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
     share, exchanged = float((ours["low"] > control["value"]).mean()), float((control["low"] > ours["value"]).mean())

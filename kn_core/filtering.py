@@ -1,7 +1,7 @@
-"""Which pairs of pictures the method may learn from: the data set's constraints, by name, and how many pairs each costs.
+"""Which pairs of pictures the method may learn from: the data set's constraints, by name, and what each costs.
 
-The paper names two: the model must name the concept in the picture, and no longer name it once the object is inpainted away
-(section III). Its digest counts three; the others here are ours, and the profile says which are on.
+The paper names two: the model must name the concept in the picture, and no longer name it once the object is inpainted
+away (section III). Its digest counts three; the others here are ours, and the profile says which are on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _whole(caption: str) -> bool:
 
 
 def regions(mask: np.ndarray, smallest: float = 0.1) -> int:
-    """Connected regions of a mask (h, w), those under a tenth of the whole not counted: a leaf across a bear splits no bear."""
+    """Connected regions of a mask (h, w) but those under a tenth of the whole: a leaf across a bear splits no bear."""
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel())[1:]
     return int((areas > smallest * mask.sum()).sum()) if count else 0
@@ -65,6 +65,7 @@ AFTER_BOTH: dict[str, Constraint] = {
     "captions_whole": lambda candidate, _: _whole(candidate.caption) and _whole(candidate.caption_inpainted),
     "not_named_after": _not_named_after,
 }
+ORDER = (*BEFORE_CAPTIONS, *AFTER_CAPTION, *AFTER_BOTH)  # in which constraints are checked, the cheap ones first
 MEANING = {
     "unsquashed": "the file keeps the photograph's proportions",
     "area": "the object fills {0:.0%} to {1:.0%} of the frame",
@@ -84,8 +85,8 @@ def explain(constraint: str, settings: Filtering) -> str:
 def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 8) -> pd.DataFrame:
     """Look at pictures of one concept until enough pairs pass, in batches: one row a picture looked at.
 
-    Columns: concept, image_id, area_fraction, caption, caption_inpainted, target_word, target_token, target_position, kept,
-    reason (the first constraint that failed, '' if none), role ('select', 'held_out' or '').
+    Columns: concept, image_id, area_fraction, caption, caption_inpainted, target_word, target_token, target_position,
+    kept, reason (the first constraint that failed, '' if none), role ('select', 'held_out' or '').
     """
     wanted = profile.data.select + profile.data.held_out
     rows: list[dict[str, object]] = []
@@ -98,8 +99,10 @@ def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile,
     return _with_roles(frame, wanted, profile.data.select / wanted)
 
 
-COLUMNS = ("concept", "image_id", "area_fraction", "caption", "caption_inpainted", "target_word", "target_token")
-COLUMNS += ("target_position", "kept", "reason")
+COLUMNS = (
+    *("concept", "image_id", "area_fraction", "caption", "caption_inpainted"),
+    *("target_word", "target_token", "target_position", "kept", "reason"),
+)
 
 
 def _look_at(model: CaptionModel, samples: Sequence[Sample], profile: Profile) -> Iterator[dict[str, object]]:
@@ -140,12 +143,12 @@ def _captions(
 
 
 def _first_failure(candidate: Candidate, constraints: dict[str, Constraint], settings: Filtering) -> str:
-    on = (name for name in settings.constraints if name in constraints)
+    on = (name for name in constraints if name in settings.constraints)
     return next((name for name in on if not constraints[name](candidate, settings)), "")
 
 
 def _with_roles(frame: pd.DataFrame, wanted: int, share: float) -> pd.DataFrame:
-    """Kept pairs in order: the first go to selection, the rest are held out, in the profile's proportion however few there are."""
+    """Kept pairs in order: the first go to selection, the rest are held out, in the profile's proportion."""
     kept = frame.index[frame["kept"]][:wanted]
     first = max(1, round(len(kept) * share)) if len(kept) else 0
     frame["role"] = ""
@@ -154,15 +157,12 @@ def _with_roles(frame: pd.DataFrame, wanted: int, share: float) -> pd.DataFrame:
 
 
 def attrition(pairs: pd.DataFrame, constraints: Sequence[str]) -> pd.DataFrame:
-    """The funnel: pictures left after each constraint, by concept. Columns concept, constraint, left; 'looked at' comes first."""
+    """The funnel: pictures left after each constraint. Columns concept, constraint ('looked at' comes first), left."""
     rows = []
     for concept, group in pairs.groupby("concept", sort=False):
         left = len(group)
         rows.append((concept, "looked at", left))
-        for constraint in sorted(constraints, key=ORDER.index):
+        for constraint in (name for name in ORDER if name in constraints):
             left -= int((group["reason"] == constraint).sum())
             rows.append((concept, constraint, left))
     return pd.DataFrame(rows, columns=["concept", "constraint", "left"])
-
-
-ORDER = [*BEFORE_CAPTIONS, *AFTER_CAPTION, *AFTER_BOTH]  # in which constraints are checked, the cheap ones first

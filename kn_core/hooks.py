@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from kn_core.models.base import CaptionModel, Site
@@ -26,11 +27,11 @@ Edit = Callable[[Tensor, int], Tensor]
 
 @contextmanager
 def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tensor]]:
-    """Collect every layer's activations (B, T, D) of the last forward pass, in a list by layer.
+    """Collect every layer's activations (B, T, D) of the last forward pass, in a list by layer; empty before the first.
 
     They are the tensors of the graph itself: gradients can be taken with respect to them.
     """
-    found: list[Tensor] = [None] * model.n_layers  # type: ignore[list-item]
+    found = [torch.empty(0)] * model.n_layers
 
     def keep(activations: Tensor, layer: int) -> None:
         found[layer] = activations

@@ -1,12 +1,11 @@
 """The paper's two stages: equations on arrays, and the capture of what they need from a pair of pictures.
 
-Letters: L layers, P image tokens, D FFN width. A neuron is (layer, unit). Equations are those of Sato & Takagi 2025, section
-II-C; what the paper leaves open is an argument, and the profile says which value is used.
+Letters: L layers, P image tokens, D FFN width. A neuron is (layer, unit). Equations are those of Sato & Takagi 2025,
+section II-C; what the paper leaves open is an argument, and the profile says which value is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,8 +102,8 @@ def capture(
 ) -> Capture:
     """Activations of both pictures, and the gradient of the target token's logit with respect to every neuron at once.
 
-    `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target. Attention is
-    causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption at all.
+    `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target.
+    Attention is causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption.
     Cost: two forward passes and one backward pass, whatever the number of neurons.
     """
     positions = model.image_positions
@@ -122,8 +121,8 @@ def capture(
 def reduce_positions(score: Tensor, how: Reduction = "any", cells: np.ndarray | None = None) -> Tensor:
     """(L, P, D) -> (L, D): the number that a threshold is held against.
 
-    'any' is the maximum over positions, for 'exists p with score > threshold'; 'mean' the mean; 'mask' the maximum over the
-    image tokens whose cell the object mostly fills, `cells` (P,) bool.
+    'any' is the maximum over positions, for 'exists p with score > threshold'; 'mean' the mean; 'mask' the maximum over
+    the image tokens whose cell the object mostly fills, `cells` (P,) bool. For 'same' see `image_scores`.
     """
     if how == "mean":
         return score.mean(dim=1)
@@ -148,14 +147,13 @@ def image_scores(
     return reduce_positions(delta, how, cells).numpy(), reduce_positions(gradcam, how, cells).numpy()
 
 
-def pool_images(scores: Sequence[np.ndarray], how: Pooling = "mean") -> np.ndarray:
-    """Per-image scores (L, D) of a concept -> one (L, D).
+def pool_images(scores: np.ndarray, how: Pooling = "mean") -> np.ndarray:
+    """The scores of a concept's images (N, L, D) -> one (L, D).
 
-    Against a threshold, 'mean' asks for the mean over images, 'max' for any image (the union of the images' neurons), 'min' for
-    every image (their intersection).
+    Against a threshold, 'mean' asks for the mean over images, 'max' for any image (the union of the images' neurons),
+    'min' for every image (their intersection).
     """
-    stack = np.stack(scores)
-    pooled: np.ndarray = {"mean": stack.mean, "max": stack.max, "min": stack.min}[how](axis=0)
+    pooled: np.ndarray = getattr(scores, how)(axis=0)
     return pooled
 
 
@@ -169,11 +167,38 @@ def stage_2(candidates: np.ndarray, gradcam: np.ndarray, threshold_g: float) -> 
     return candidates & (gradcam > threshold_g)
 
 
+def identify(
+    concept: str,
+    delta: np.ndarray,
+    gradcam: np.ndarray,
+    threshold_a: float,
+    threshold_g: float,
+    rank_by: Literal["gradcam", "delta"] = "gradcam",
+) -> NeuronSet:
+    """The two-stage neurons N_k from both stages' scores (L, D), of one pair or a concept's pooled: the best first."""
+    survivors = stage_2(stage_1(delta, threshold_a), gradcam, threshold_g)
+    return select(concept, "two-stage", survivors, {"delta": delta, "gradcam": gradcam}[rank_by])
+
+
 def select(concept: str, method: str, chosen: np.ndarray, score: np.ndarray, budget: int | None = None) -> NeuronSet:
-    """The chosen neurons, bool (L, D), by falling score (L, D); at most `budget` of them. Ties fall to the earlier layer."""
+    """The chosen neurons, bool (L, D), by falling score (L, D), at most `budget`. Ties fall to the earlier layer."""
     layers, units = np.nonzero(chosen)
     order = np.argsort(-score[layers, units], kind="stable")[:budget]
     return NeuronSet(concept, method, layers[order], units[order], score[layers[order], units[order]])
+
+
+def heatmap(score: Tensor, neurons: NeuronSet, grid: tuple[int, int]) -> np.ndarray:
+    """Where in the picture the neurons answer: the mean of their scores (L, P, D) at each image token, (rows, columns).
+
+    `grid` is the model's own, `CaptionModel.grid`: MiniGPT-4's tokens are strips, 16 rows of 4, not squares.
+    """
+    if grid[0] * grid[1] != score.shape[1]:
+        raise ValueError(f"grid must hold the score's {score.shape[1]} image tokens. Got {grid[0]} x {grid[1]}.")
+    if not len(neurons):
+        raise ValueError(f"a heatmap needs at least one neuron. Got none of '{neurons.concept}'.")
+    chosen = score.numpy()[neurons.layers, :, neurons.units]  # (n, P)
+    mean: np.ndarray = chosen.mean(axis=0).reshape(grid)
+    return mean
 
 
 def matched_random(like: NeuronSet, width: int, rng: np.random.Generator) -> NeuronSet:

@@ -56,7 +56,7 @@ class Picture:
     target: Target  # where it names the picture's own concept
     held_out: bool  # it did not choose neurons
     prompt: Tensor  # (T, H)
-    prompt_inpainted: Tensor | None = None  # (T, H), for 'patch'
+    prompt_inpainted: Tensor  # (T, H), for 'patch'
 
 
 Scope = Literal["all", "held_out"]
@@ -64,17 +64,22 @@ Trial = tuple[NeuronSet, Setting, Scope]
 
 
 def trials(settings: Perturbation, budget: int, found: NeuronSet, controls: Sequence[NeuronSet]) -> Iterator[Trial]:
-    """What a profile asks for: the headline setting on every picture and seed, and sweeps around it on held-out pictures.
+    """What a profile asks for: the headline setting on every picture and seed, sweeps around it on held-out pictures.
 
     Seed s disturbs the found neurons with noise s, and the control's draw s with the same seed.
     """
-    headline = Setting(settings.intervention, settings.positions, budget, settings.sigma, 0)
+
+    def setting_of(intervention: Intervention) -> Setting:
+        sigma = settings.sigma if intervention == "noise" else math.nan
+        return Setting(intervention, settings.positions, budget, sigma, 0)
+
+    headline = setting_of(settings.intervention)
     for seed, control in enumerate(controls):
         yield found, replace(headline, seed=seed), "all"
         yield control, replace(headline, seed=seed), "all"
     sweep = [replace(headline, n=n) for n in settings.sweep_n]
     sweep += [replace(headline, sigma=sigma) for sigma in settings.sweep_sigma]
-    sweep += [replace(headline, intervention=name, sigma=math.nan) for name in settings.sweep_interventions]
+    sweep += [setting_of(intervention) for intervention in settings.sweep_interventions]
     sweep += [replace(headline, positions=where) for where in settings.sweep_positions]
     for setting in sweep:
         if setting != headline:
@@ -87,48 +92,54 @@ def run(
     concept: str,
     pictures: Sequence[Picture],
     planned: Sequence[Trial],
-    mean: Tensor,
+    mean: Tensor | None,
     max_new_tokens: int,
     site: Site = "activation",
 ) -> pd.DataFrame:
     """Every trial on its pictures: the rows of `perturbations.parquet`, one a picture, set and setting.
 
-    `pictures` are the concept's own and some of others; `mean` (L, D) is what 'mean' puts in. In rows of another concept's picture
-    `target_present` and the probabilities speak of that picture's own concept.
+    `pictures` are the concept's own and some of others; `mean` (L, D) is what 'mean' puts in. In rows of another
+    concept's picture `target_present` and the probabilities speak of that picture's own concept.
     """
     clean = answers(
         model, torch.stack([p.prompt for p in pictures]), [p.caption for p in pictures], max_new_tokens, site=site
     )
     before = {picture.image_id: answer.probabilities for picture, answer in zip(pictures, clean, strict=True)}
-    own = [picture for picture in pictures if picture.concept == concept and picture.prompt_inpainted is not None]
-    patches = inpainted_activations(model, torch.stack([p.prompt_inpainted for p in own]), site) if own else None  # type: ignore[misc]
     rows: list[dict[str, object]] = []
     for neurons, setting, scope in planned:
-        shown = list(pictures) if scope == "all" else [p for p in pictures if p.held_out and p.concept == concept]
-        if not shown:
-            continue
-        replacement = None
-        if setting.intervention == "mean":
-            replacement = mean
-        elif setting.intervention == "patch":
-            assert patches is not None
-            replacement = patches[[own.index(picture) for picture in shown]]
-
-        def edits(batch: slice) -> dict[int, Edit]:
-            ids = [picture.image_id for picture in shown[batch]]  # noqa: B023 (called within this round)
-            put = replacement[batch] if setting.intervention == "patch" else replacement  # noqa: B023
-            return edits_for(model, neurons, setting, ids, put, max_new_tokens)  # noqa: B023
-
-        prompts = torch.stack([picture.prompt for picture in shown])
-        said = answers(model, prompts, [picture.caption for picture in shown], max_new_tokens, edits, site)
-        for picture, answer in zip(shown, said, strict=True):
-            rows.append(_row(concept, neurons, setting, picture, before[picture.image_id], answer))
+        shown = [p for p in pictures if scope == "all" or (p.held_out and p.concept == concept)]
+        said = _perturbed_answers(model, neurons, setting, shown, mean, max_new_tokens, site) if shown else []
+        rows += [
+            _row(concept, neurons, setting, picture, before[picture.image_id], answer)
+            for picture, answer in zip(shown, said, strict=True)
+        ]
     frame = pd.DataFrame(rows)
     written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()
     perplexity = dict(zip(written, model.perplexity(written), strict=True))
     frame["perplexity"] = frame["caption"].map(perplexity)
     frame["clean_perplexity"] = frame["clean_caption"].map(perplexity)
     return frame
+
+
+def _perturbed_answers(
+    model: CaptionModel,
+    neurons: NeuronSet,
+    setting: Setting,
+    pictures: Sequence[Picture],
+    mean: Tensor | None,
+    max_new_tokens: int,
+    site: Site,
+) -> list[Answer]:
+    def edits(rows: slice) -> dict[int, Edit]:
+        batch, replacement = pictures[rows], None
+        if setting.intervention == "mean":
+            replacement = mean
+        elif setting.intervention == "patch":
+            replacement = inpainted_activations(model, torch.stack([p.prompt_inpainted for p in batch]), site)
+        return edits_for(model, neurons, setting, [p.image_id for p in batch], replacement, max_new_tokens)
+
+    prompts = torch.stack([picture.prompt for picture in pictures])
+    return answers(model, prompts, [picture.caption for picture in pictures], max_new_tokens, edits, site)
 
 
 def _row(
@@ -196,8 +207,8 @@ def edits_for(
 ) -> dict[int, Edit]:
     """The edits of a batch of pictures, one a layer that has neurons; `intervene` applies them.
 
-    Noise belongs to (seed, picture, layer): it does not depend on what else is in the batch. `replacement` is (L, D) for 'mean' and
-    (B, L, P, D) for 'patch'.
+    Noise belongs to (seed, picture, layer): it does not depend on what else is in the batch. `replacement` is (L, D)
+    for 'mean' and (B, L, P, D) for 'patch'.
     """
     if (setting.intervention in NEEDS_IMAGE_POSITIONS) != (replacement is not None):
         raise ValueError(f"'mean' and 'patch' need a replacement, others take none. Got '{setting.intervention}'.")

@@ -43,7 +43,7 @@ class Model(_Settings):
 
 
 class Data(_Settings):
-    """Where the pictures come from. Neurons are chosen on `select` pairs of a concept and tried on `held_out` others."""
+    """Where the pictures come from. Neurons are chosen on `select` pairs of a concept, tried on `held_out` others."""
 
     source: Literal["scenes", "coco"]
     seed: Annotated[int, Field(ge=2)] = 2  # 0 and 1 are the projection's training and validation scenes
@@ -58,7 +58,7 @@ class Inpainting(_Settings):
 
 
 class Filtering(_Settings):
-    """The constraints a pair must pass, in this order. (a) and (b) are the paper's; the others are ours."""
+    """The constraints a pair must pass (`filtering.MEANING`); `named` and `not_named_after` are the paper's."""
 
     constraints: tuple[Constraint, ...]
     area: tuple[Share, Share] = (0.05, 0.6)
@@ -96,6 +96,17 @@ class Perturbation(_Settings):
     sweep_positions: tuple[Positions, ...] = ()
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Perturbation:
+        at_image = {"mean", "patch"}
+        if self.positions != "image" and (stray := at_image & {self.intervention, *self.sweep_interventions}):
+            raise ValueError(f"positions: {' and '.join(sorted(stray))} are defined at positions 'image' only")
+        if self.intervention in at_image and self.sweep_positions:
+            raise ValueError(f"sweep_positions: '{self.intervention}' is defined at positions 'image' only")
+        if self.intervention != "noise" and self.sweep_sigma:
+            raise ValueError("sweep_sigma: only the intervention 'noise' has a sigma")
+        return self
+
 
 class Profile(_Settings):
     name: str
@@ -121,6 +132,12 @@ class Profile(_Settings):
             )
         if self.filtering.area[0] >= self.filtering.area[1]:
             raise ValueError(f"filtering.area: the lower bound must be below the upper. Got {self.filtering.area}")
+        for key in ("threshold_a", "threshold_g"):
+            if stray := getattr(self.identification, key).by_hand.keys() - set(self.concepts):
+                raise ValueError(f"identification.{key}.by_hand: {', '.join(sorted(stray))} must be among concepts")
+        interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
+        if "mean" in interventions and len(self.concepts) == 1:
+            raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
         return self
 
     def fingerprint(self, *parts: str) -> str:
@@ -130,7 +147,7 @@ class Profile(_Settings):
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder to look in. Raises ProfileError."""
+    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError."""
     folder = Path(os.environ.get("KN_PROFILES") or PROFILES)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():

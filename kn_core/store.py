@@ -1,7 +1,7 @@
 """Load or compute: artefacts on disk that know what they were made from.
 
-An artefact is one file, written whole or not at all, with the fingerprint of its inputs inside. One whose fingerprint does not
-match is made again. A lock an artefact keeps two runs from making the same one: the second waits, then loads it.
+An artefact is one file, written whole or not at all, with the fingerprint of its inputs inside. One whose fingerprint
+does not match is made again. A lock an artefact keeps two runs from making the same one: the second waits, then loads.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def digest(path: Path) -> str:
+    """sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @cache
 def code(*modules: str) -> str:
     """A digest of the source of modules or subpackages of kn_core, so that a change of code is a change of inputs."""
@@ -50,7 +55,7 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

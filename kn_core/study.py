@@ -1,15 +1,14 @@
-"""One profile's run: samples, pairs, scores, neuron sets, perturbations, each computed once and kept under results/<profile>/.
+"""One profile's run: pairs, scores, neuron sets, perturbations, each computed once and kept under results/<profile>/.
 
     study = Study(load_profile("embedded"))
     study.neurons("bear")      # loads, or computes this and whatever it needs
     study.perturbations()      # every concept; also written to results/embedded/perturbations.parquet
 
-A concept's artefacts depend on that concept alone, but for perturbations, which are tried on other concepts' pictures too.
+A concept's artefacts depend on that concept alone, but for perturbations, tried on other concepts' pictures too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -29,16 +28,14 @@ from kn_core.neurons import (
     NeuronSet,
     Target,
     capture,
+    identify,
     image_scores,
     matched_random,
     pool_images,
-    select,
-    stage_1,
-    stage_2,
 )
 from kn_core.profile import Profile, Threshold
 from kn_core.sample import Sample
-from kn_core.store import Store, code, fingerprint, writing
+from kn_core.store import Store, code, digest, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
 MODEL_CODE = ("models", "hooks", "weights", "sample")
@@ -52,7 +49,10 @@ class StudyError(RuntimeError):
 
 
 class Study:
-    """Load-or-compute for one profile; `folder` is `results/<profile>` unless given, `KN_RESULTS` names another `results`."""
+    """Load-or-compute for one profile, in `results/<profile>` unless a folder is given (`KN_RESULTS` for `results`).
+
+    `model` is the profile's, for a caller who has loaded it already.
+    """
 
     def __init__(self, profile: Profile, folder: Path | None = None, model: MiniGPT4 | None = None) -> None:
         self.profile = profile
@@ -82,7 +82,7 @@ class Study:
     def samples(self, concept: str) -> Iterator[Sample]:
         """The pictures of a concept, at most `data.pool` of them; photographs that trained the projection come first.
 
-        So that, where photographs are few, those that the model has never seen are the ones on which effects are measured.
+        So that, where photographs are few, effects are measured on those that the model has never seen.
         """
         self._check(concept)
         data = self.profile.data
@@ -109,6 +109,15 @@ class Study:
         """The sample's picture without its object, as the profile's inpainter paints it."""
         return inpaint(sample, self.profile.inpainting.method, self.profile.inpainting.dilation)
 
+    @property
+    def n_layers(self) -> int:
+        """L, read from the scores on disk, so that no model need be loaded for it."""
+        return int(self.scores(self.studied()[0])["delta"].shape[1])
+
+    def inputs(self, concept: str) -> str:
+        """Digest of all that a concept's neurons follow from, for artefacts that are made of them."""
+        return self._neuron_inputs(concept)
+
     # What it computes, in the order of the paper
 
     def pairs(self, concept: str | None = None) -> pd.DataFrame:
@@ -121,11 +130,11 @@ class Study:
         return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
 
     def scores(self, concept: str) -> dict[str, np.ndarray]:
-        """Of each selection pair: `delta`, `gradcam` (N, L, D), reduced over positions, and `activation`, the mean of O' over them."""
+        """Of each selection pair `delta` and `gradcam`, reduced over positions, and mean `activation`: (N, L, D)."""
         return self.store.arrays(f"scores-{concept}", self._score_inputs(concept), lambda: self._scores(concept))
 
     def thresholds(self, concept: str) -> dict[str, float]:
-        """The concept's threshold_a and threshold_g: those set by hand, else a quantile of the pooled score (our Table IV)."""
+        """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score."""
         pooled = self.pooled(concept)
         settings = self.profile.identification
         by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
@@ -141,15 +150,22 @@ class Study:
         return self._concepts("neurons", concept, self._neurons)
 
     def neuron_set(self, concept: str, method: str = "two-stage", draw: int = 0) -> NeuronSet:
-        """One neuron set of a concept."""
-        return NeuronSet.from_frame(self.neurons(concept).query("method == @method and draw == @draw"))
+        """One neuron set of a concept. Raises StudyError where there are no such neurons."""
+        neurons = self.neurons(concept)
+        chosen = neurons[(neurons["method"] == method) & (neurons["draw"] == draw)]
+        if chosen.empty:
+            raise StudyError(
+                f"No {method} neurons of '{concept}' (draw {draw}): none passed thresholds {self.thresholds(concept)}. "
+                "Lower identification.threshold_a or threshold_g in the profile."
+            )
+        return NeuronSet.from_frame(chosen)
 
     def perturbations(self, concept: str | None = None) -> pd.DataFrame:
         """Captions and probabilities under every intervention of the profile, one row a picture, setting and seed."""
         return self._concepts("perturbations", concept, self._perturbations)
 
     def capture(self, concept: str, image_id: str) -> Capture:
-        """All activations, differences and gradients of one kept pair: what a heatmap needs. Not kept on disk (some 35 MB)."""
+        """All activations and gradients of one kept pair: what a heatmap needs. Not kept on disk (some 35 MB)."""
         row = self.pairs(concept).query("kept and image_id == @image_id")
         if len(row) != 1:
             raise StudyError(f"'{image_id}' is no kept pair of '{concept}'.")
@@ -171,7 +187,9 @@ class Study:
         if concept is not None:
             self._check(concept)
             return one(concept)
-        concepts = self.profile.concepts if name == "pairs" else self.studied()
+        concepts = list(self.profile.concepts) if name == "pairs" else self.studied()
+        if not concepts:
+            raise StudyError(f"No concept has two kept pairs; see {self.folder / 'pairs.parquet'}, column reason.")
         frame = pd.concat([one(concept) for concept in concepts], ignore_index=True)
         frame.attrs = {}
         with writing(self.folder / f"{name}.parquet") as temporary:
@@ -182,11 +200,9 @@ class Study:
     def _base(self) -> str:
         """Digest of what every artefact depends on: the model's parts and the pictures."""
         profile = self.profile
-        projection = (PROJECTIONS / f"{profile.model.projection}.safetensors").read_bytes()
-        pictures = [] if profile.data.source == "scenes" else [self.coco.digest]
-        return fingerprint(
-            profile.fingerprint("model", "data", "inpainting"), hashlib.sha256(projection).hexdigest(), pictures
-        )
+        projection = digest(PROJECTIONS / f"{profile.model.projection}.safetensors")
+        pictures = [] if profile.data.source == "scenes" else [self.coco.digest, sorted(held_out_ids())]
+        return fingerprint(profile.fingerprint("model", "data", "inpainting"), projection, pictures)
 
     def _pair_inputs(self, concept: str) -> str:
         return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(*PAIR_CODE))
@@ -197,7 +213,10 @@ class Study:
 
     def _neuron_inputs(self, concept: str) -> str:
         return fingerprint(
-            self._score_inputs(concept), self.profile.fingerprint("identification"), self.profile.perturbation.seeds
+            self._score_inputs(concept),
+            self.profile.fingerprint("identification"),
+            self.profile.perturbation.seeds,
+            self.profile.perturbation.sweep_n,
         )
 
     def _pairs(self, concept: str) -> pd.DataFrame:
@@ -227,45 +246,19 @@ class Study:
         return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), lambda: self._identify(concept))
 
     def _identify(self, concept: str) -> pd.DataFrame:
-        settings, scores, pooled = self.profile.identification, self.scores(concept), self.pooled(concept)
-        threshold = self.thresholds(concept)
-        survivors = stage_2(stage_1(pooled["delta"], threshold["delta"]), pooled["gradcam"], threshold["gradcam"])
-        found = select(concept, "two-stage", survivors, pooled[settings.rank_by])
-        top = found.top(settings.budget)
-        sets = [(found, 0)]
-        for draw in range(self.profile.perturbation.seeds):
-            sets.append(
-                (
-                    matched_random(
-                        top, pooled["delta"].shape[1], np.random.default_rng([self.profile.data.seed, draw])
-                    ),
-                    draw,
-                )
-            )
-        agree = (scores["delta"] > threshold["delta"]) & (scores["gradcam"] > threshold["gradcam"])  # (N, L, D)
+        settings, perturbation = self.profile.identification, self.profile.perturbation
+        scores, pooled, threshold = self.scores(concept), self.pooled(concept), self.thresholds(concept)
+        passing = (scores["delta"] > threshold["delta"]) & (scores["gradcam"] > threshold["gradcam"])  # (N, L, D)
+        thresholds = threshold["delta"], threshold["gradcam"]
+        found = identify(concept, pooled["delta"], pooled["gradcam"], *thresholds, settings.rank_by)
         tokens = self.model.top_tokens(found.layers.tolist(), found.units.tolist())
-        frames = []
-        for neurons, draw in sets:
-            at = (neurons.layers, neurons.units)
-            columns: dict[str, object] = {
-                "layer": neurons.layers,
-                "unit": neurons.units,
-                "rank": np.arange(len(neurons)),
-                "score": neurons.scores,
-            }
-            columns |= {
-                "delta": pooled["delta"][at],
-                "gradcam": pooled["gradcam"][at],
-                "n_images": agree.sum(axis=0)[at],
-            }
-            frame = pd.DataFrame(columns)
-            frame["top_tokens"] = [" ".join(map(repr, row)) for row in tokens] if neurons is found else ""
-            frame.insert(0, "draw", draw)
-            frame.insert(0, "method", neurons.method)
-            frames.append(frame)
-        result = pd.concat(frames, ignore_index=True)
-        result.insert(0, "concept", concept)
-        return result
+        top = found.top(max((settings.budget, *perturbation.sweep_n)))  # controls of every sweep's size
+        frames = [_neuron_rows(found, 0, pooled, passing)]
+        frames[0]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
+        for draw in range(perturbation.seeds):
+            rng = np.random.default_rng([self.profile.data.seed, draw])
+            frames.append(_neuron_rows(matched_random(top, passing.shape[2], rng), draw, pooled, passing))
+        return pd.concat(frames, ignore_index=True)
 
     def _perturbations(self, concept: str) -> pd.DataFrame:
         concepts = self.studied()
@@ -282,8 +275,10 @@ class Study:
             if other != concept:
                 pictures += self.pictures(other, "held_out")[: settings.others_per_concept]
         planned = list(perturb.trials(settings, budget, found, controls))
-        mean, tokens = self.mean_activation(without=concept), self.profile.model.max_new_tokens
-        return perturb.run(self.model, concept, pictures, planned, mean, tokens, self.profile.identification.site)
+        needs_mean = any(setting.intervention == "mean" for _, setting, _ in planned)
+        mean = self.mean_activation(without=concept) if needs_mean else None
+        tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
+        return perturb.run(self.model, concept, pictures, planned, mean, tokens, site)
 
     def pictures(self, concept: str, role: str | None = None) -> list[perturb.Picture]:
         """The kept pairs of a concept, all or those of one role, as embedded prompts with and without the object."""
@@ -295,23 +290,47 @@ class Study:
         without = self.model.prompts([self.inpainted(sample) for sample in samples])
         return [
             perturb.Picture(
-                row.image_id,
-                concept,
-                row.caption,
-                Target(row.target_word, row.target_token, row.target_position),
-                row.role == "held_out",
-                prompt,
-                prompt_inpainted,
+                image_id=row["image_id"],
+                concept=concept,
+                caption=row["caption"],
+                target=Target(row["target_word"], row["target_token"], row["target_position"]),
+                held_out=row["role"] == "held_out",
+                prompt=prompt,
+                prompt_inpainted=prompt_inpainted,
             )
-            for row, prompt, prompt_inpainted in zip(rows.itertuples(), shown, without, strict=True)
+            for row, prompt, prompt_inpainted in zip(rows.to_dict("records"), shown, without, strict=True)
         ]
 
     def mean_activation(self, without: str) -> Tensor:
         """Mean of O' over image tokens and selection pictures of the other concepts, (L, D): what 'mean' puts in."""
         others = [concept for concept in self.studied() if concept != without]
-        return torch.from_numpy(
-            np.mean([self.scores(concept)["activation"].mean(axis=0) for concept in others], axis=0)
-        )
+        if not others:
+            raise StudyError(
+                f"'mean' needs pictures of concepts other than '{without}', and none has two kept pairs. "
+                "Take 'mean' out of the profile's perturbation.sweep_interventions."
+            )
+        means = [self.scores(concept)["activation"].mean(axis=0) for concept in others]
+        return torch.from_numpy(np.mean(means, axis=0))
+
+
+def _neuron_rows(neurons: NeuronSet, draw: int, pooled: Mapping[str, np.ndarray], passing: np.ndarray) -> pd.DataFrame:
+    """Rows of `neurons.parquet`; `passing` (N, L, D) says in which pictures a neuron passes both stages by itself."""
+    at = (neurons.layers, neurons.units)
+    return pd.DataFrame(
+        {
+            "concept": neurons.concept,
+            "method": neurons.method,
+            "draw": draw,
+            "layer": neurons.layers,
+            "unit": neurons.units,
+            "rank": np.arange(len(neurons)),
+            "score": neurons.scores,
+            "delta": pooled["delta"][at],
+            "gradcam": pooled["gradcam"][at],
+            "n_images": passing.sum(axis=0)[at],
+            "top_tokens": "",
+        }
+    )
 
 
 def _threshold(rule: Threshold, concept: str, score: np.ndarray) -> float:

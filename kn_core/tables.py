@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Hashable, Mapping
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -32,3 +33,37 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
         shown = shown.format(chip, subset=["verdict"])
     shown = shown.set_properties(subset=words, **{"text-align": "left"})
     return shown.apply_index(lambda labels: ["text-align: left" if label in words else "" for label in labels], axis=1)
+
+
+def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> str:
+    """'0.57 [0.43, 0.70]'; a count of two or more, which is its own interval, alone; a dash where there is no value."""
+    if np.isnan(value):
+        return "–"
+    if low == value == high and value > 1:
+        return f"{value:.0f}"
+    return "{0} [{1}, {2}]".format(*map(pattern.format, (value, low, high)))
+
+
+def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
+    """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) a column that leads there."""
+    ours = [interval(row.ours, row.low, row.high) for row in claims.itertuples()]
+    shown = pd.DataFrame(
+        {
+            "the paper says": claims["statement"],
+            "where": claims["where"],
+            "printed": claims["paper"],
+            "here, with 95 % interval": ours,
+            "pictures": claims["n"].where(claims["n"] > 0).astype("Int64"),
+            "verdict": claims["verdict"],
+            "because": claims["reason"],
+        }
+    )
+    if pages is None:
+        return table(shown, caption)
+    shown["settled in"] = [_link(page, pages) for page in claims["page"]]
+    return table(shown, caption).format(str, subset=["settled in"])
+
+
+def _link(page: str, pages: Mapping[str, str]) -> str:
+    words = html.escape(page.replace("-", " "))
+    return f'<a href="{html.escape(pages[page])}">{words}</a>' if page in pages else words

@@ -1,55 +1,53 @@
 """Train the linear layer between a frozen tower and a frozen decoder, as MiniGPT-4 (Zhu et al. 2023) and LiMBeR do.
 
-    python -m kn_core.train_projection --coco DIR [--steps 3000] [--out FOLDER]
+    python -m kn_core.train_projection --coco DIR [--steps 1500] [--out FOLDER]
 
-Scenes are unlimited; photographs come from a COCO-format folder, those of `projections/held_out.json` excepted. The layer starts
-from a ridge regression (`training_data.ridge`). Stopped at any point, the same command goes on from the last checkpoint and ends
-with the same numbers: every batch is a function of (seed, step).
+Scenes are unlimited; photographs come from a COCO-format folder, those of `projections/held_out.json` excepted. The
+layer starts from a ridge regression (`training_data.ridge`). Stopped at any point, the same command goes on from the
+last checkpoint and ends with the same numbers: every batch is a function of (seed, step).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import json
-import os
+import math
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kn_core import scenes
+from kn_core import model_card, scenes
 from kn_core.coco import CocoFolder
 from kn_core.concepts import names, words
-from kn_core.models.minigpt4 import MiniGPT4
+from kn_core.models import MiniGPT4, load_model
+from kn_core.profile import load_profile
 from kn_core.sample import Sample
+from kn_core.store import writing
 from kn_core.training_data import (
     PHOTO_CONCEPTS,
     Bank,
-    held_out_ids,
+    all_examples,
     make_bank,
-    pasted_examples,
-    photo_examples,
     ridge,
-    scene_examples,
 )
 
-SHARES = {"photo": 4, "pasted": 2, "scene": 2}  # examples of each source in a batch
+SHARES = {"photo": 4, "pasted": 2, "scene": 2}  # examples of each source in a batch, unless a recipe says otherwise
 NOUN_WEIGHT = 3.0  # loss weight of tokens that name an object, against 1 for every other token
-PEAK_RATE = 1.5e-3
 
 
-def batch(model: MiniGPT4, bank: Bank, seed: int, step: int) -> tuple[Tensor, list[str]]:
+def batch(bank: Bank, shares: Mapping[str, int], seed: int, step: int) -> tuple[Tensor, list[str]]:
     """Features (B, P, width) and one caption each, a function of (seed, step) alone."""
     rng = np.random.default_rng([seed, 3, step])
     chosen: list[int] = []
-    for source, count in SHARES.items():
+    for source, count in shares.items():
         rows = np.flatnonzero(bank.sources == source)
         if len(rows):
             chances = bank.weights[rows] / bank.weights[rows].sum()
@@ -59,7 +57,7 @@ def batch(model: MiniGPT4, bank: Bank, seed: int, step: int) -> tuple[Tensor, li
 
 
 def token_weights(model: MiniGPT4, caption: str, nouns: frozenset[str]) -> list[float]:
-    """One weight a caption token, and one for the end token: `NOUN_WEIGHT` where a token starts or continues a known noun."""
+    """One weight a caption token and one for the end token: `NOUN_WEIGHT` where a token is of a known noun, else 1."""
     weights = []
     for start, end in model.encode(caption)[1]:
         left, right = start, end
@@ -88,61 +86,87 @@ def caption_loss(model: MiniGPT4, features: Tensor, captions: Sequence[str], nou
     return (losses * weight).sum() / weight.sum()
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the trained layer, beside the data. A run may start from the layer of an earlier one."""
+
+    steps: int
+    seed: int = 0
+    rate: float = 1.5e-3  # peak of the one-cycle schedule
+    warm_up: float = 0.1  # share of the steps in which the rate rises
+    shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
+    until: int | None = None  # end at this step of the schedule
+    every: int = 200  # steps between checkpoints, log rows and validation captions
+
+
 def train(
-    model: MiniGPT4, bank: Bank, out: Path, steps: int, seed: int, validate: Sequence[Sample], every: int = 250
+    model: MiniGPT4, bank: Bank, out: Path, recipe: Recipe, validate: Sequence[Sample], start: Path | None = None
 ) -> None:
-    """Adam on a one-cycle rate; checkpoint, log row and validation captions every `every` steps, all under `out`."""
+    """Adam on a one-cycle rate; checkpoints, log rows and validation captions go to `out`.
+
+    The layer starts from that of `start`, a projection's safetensors, or from the ridge regression.
+    """
     layer = model.projection.requires_grad_(True)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=PEAK_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.1)
+    steps, every = recipe.steps, recipe.every
+    optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
     nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
-    checkpoint, first, spent = out / "checkpoint.pt", 0, 0.0
+    began, first, checkpoint = time.time(), 0, out / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        layer.load_state_dict(saved["layer"]), optimizer.load_state_dict(saved["optimizer"])
+        layer.load_state_dict(saved["layer"])
+        optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-        first, spent = saved["step"], saved["seconds"]
+        began, first = began - saved["seconds"], saved["step"]
+        log = _Log(out / "log.csv", last=first)
         print(f"going on from step {first} of {steps}")
     else:
-        weight, bias = ridge(model, bank)
-        layer.weight.data.copy_(weight), layer.bias.data.copy_(bias)
-    began, running = time.time() - spent, 0.0
-    log = _Log(out / "log.csv", first)
-    for step in range(first, steps):
-        if step % every == 0:
-            log.write(
-                step, running / every, schedule.get_last_lr()[0], time.time() - began, *_accuracy(model, validate)
-            )
-            running = 0.0
-        features, captions = batch(model, bank, seed, step)
+        if start is not None:
+            layer.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
+        else:
+            weight, bias = ridge(model, bank)
+            layer.load_state_dict({"weight": weight, "bias": bias})
+        log = _Log(out / "log.csv", last=-1)
+        rate = float(schedule.get_last_lr()[0])
+        log.write(0, math.nan, rate, time.time() - began, *_accuracy(model, validate))
+    losses: list[float] = []
+    last = min(steps, recipe.until or steps)
+    for step in range(first, last):
+        features, captions = batch(bank, recipe.shares, recipe.seed, step)
         loss = caption_loss(model, features, captions, nouns)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
-        optimizer.step(), schedule.step()
-        running += loss.item()
+        optimizer.step()
+        rate = float(schedule.get_last_lr()[0])
+        schedule.step()
+        losses.append(loss.item())
         if (step + 1) % 50 == 0:
             print(f"step {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s", flush=True)
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if (step + 1) % every == 0 or step + 1 == last:
+            seconds = time.time() - began
+            log.write(step + 1, float(np.mean(losses)), rate, seconds, *_accuracy(model, validate))
+            losses.clear()
             state = {
                 "layer": layer.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
+                "step": step + 1,
+                "seconds": time.time() - began,
             }
-            torch.save({**state, "step": step + 1, "seconds": time.time() - began}, checkpoint.with_suffix(".part"))
-            os.replace(checkpoint.with_suffix(".part"), checkpoint)
-    log.write(steps, running / every, 0.0, time.time() - began, *_accuracy(model, validate))
+            with writing(checkpoint) as temporary:
+                torch.save(state, temporary)
 
 
 class _Log:
-    """The training log; rows past the checkpoint that a run goes on from are dropped."""
+    """The training log. Rows past step `last`, the checkpoint that a run goes on from, are dropped."""
 
-    def __init__(self, path: Path, first: int) -> None:
+    def __init__(self, path: Path, last: int) -> None:
         self.path = path
         header = ["step", "loss", "rate", "seconds", "scenes_named", "photos_named"]
         rows = list(csv.reader(path.open())) if path.exists() else [header]
         with path.open("w", newline="") as file:
-            csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if int(row[0]) < first)])
+            csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if int(row[0]) <= last)])
 
     def write(
         self, step: int, loss: float, rate: float, seconds: float, scenes_named: float, photos_named: float
@@ -156,7 +180,7 @@ class _Log:
 def _accuracy(model: MiniGPT4, validate: Sequence[Sample]) -> tuple[float, float]:
     """Share of scenes and of photographs whose caption names the target; a few captions are printed."""
     captions = model.caption([sample.image for sample in validate])
-    named: dict[bool, list[bool]] = {True: [], False: []}
+    named: dict[bool, list[float]] = {True: [], False: []}
     for i, (sample, caption) in enumerate(zip(validate, captions, strict=True)):
         named[sample.without is not None].append(names(caption, sample.concept))
         if i % 7 == 0:
@@ -165,103 +189,57 @@ def _accuracy(model: MiniGPT4, validate: Sequence[Sample]) -> tuple[float, float
     return scenes_named, photos_named
 
 
-def held_out_photos(folder: CocoFolder) -> list[Sample]:
-    """The held-out photographs, one sample a concept that fills 5-60 % of the frame."""
-    held_out = held_out_ids()
-    found = (sample for concept in PHOTO_CONCEPTS for sample in folder.samples(concept))
-    return [sample for sample in found if sample.image_id in held_out and 0.05 <= sample.area_fraction <= 0.6]
-
-
-def evaluate(
-    model: MiniGPT4, folder: CocoFolder | None, scenes_per_kind: int, kinds: Sequence[str], seed: int = 1
-) -> dict[str, object]:
-    """What the model card reports: share of targets named in clean scenes, in the same scenes without them, in photographs."""
-    report: dict[str, object] = {}
-    per_kind, clean, gone = {}, [], []
-    for kind in kinds:
-        made = list(scenes.samples(kind, scenes_per_kind, seed))
-        with_it = [names(caption, kind) for caption in model.caption([sample.image for sample in made])]
-        without = [s.without for s in made if s.without is not None]
-        without_it = [names(caption, kind) for caption in model.caption(without)]
-        per_kind[kind] = {"named": sum(with_it), "named_without": sum(without_it), "scenes": len(made)}
-        clean += with_it
-        gone += without_it
-    report["scenes"] = {
-        "named": float(np.mean(clean)),
-        "named_without": float(np.mean(gone)),
-        "n": len(clean),
-        "kinds": per_kind,
-    }
-    if folder is not None:
-        photos = held_out_photos(folder)
-        captions = model.caption([sample.image for sample in photos])
-        rows = [(s.concept, s.image_id, names(c, s.concept), c) for s, c in zip(photos, captions, strict=True)]
-        by_concept = {k: [hit for concept, _, hit, _ in rows if concept == k] for k in PHOTO_CONCEPTS}
-        report["photos"] = {
-            "named": float(np.mean([row[2] for row in rows])),
-            "n": len(rows),
-            "concepts": {k: {"named": sum(v), "photos": len(v)} for k, v in by_concept.items()},
-            "captions": [list(row) for row in rows],
-        }
-    return report
-
-
-def save_projection(model: MiniGPT4, path: Path) -> str:
-    """Half-precision safetensors, written whole or not at all. Returns its sha256."""
+def save_projection(model: MiniGPT4, path: Path) -> None:
+    """Half-precision safetensors, written whole or not at all."""
     state = {name: tensor.detach().half().contiguous() for name, tensor in model.projection.state_dict().items()}
-    save_file(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with writing(path) as temporary:
+        save_file(state, temporary)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from kn_core.models import load_model
-    from kn_core.profile import load_profile
-
     parser = argparse.ArgumentParser(
         prog="python -m kn_core.train_projection", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--coco", type=Path, help="COCO-format folder of photographs; without it, scenes only")
-    parser.add_argument("--out", type=Path, default=Path("_build/projection"))
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--scenes-per-kind", type=int, default=40)
-    parser.add_argument("--views", type=int, default=5, help="views of each photograph")
-    parser.add_argument("--pasted", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path("_build/projection"), help="checkpoint, log, layer and its card"
+    )
+    parser.add_argument("--bank", type=Path, default=Path("_build/bank"), help="where the features are kept")
+    parser.add_argument("--start", type=Path, help="safetensors of a layer to go on from; else ridge regression")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--until", type=int, help="end at this step of the schedule")
+    parser.add_argument("--seed", type=int, default=0, help="of the batches; the data follow from their own")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak of the one-cycle schedule")
+    parser.add_argument("--warm-up", type=float, default=0.1, help="share of the steps in which the rate rises")
+    parser.add_argument(
+        "--shares", type=_shares, default=SHARES, help="of a batch, for example photo=4,pasted=2,scene=2"
+    )
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints, log rows and captions")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the frozen decoder")
-    parser.add_argument(
-        "--every", type=int, default=250, help="steps between checkpoints, log rows and validation captions"
-    )
-    parser.add_argument("--evaluate-scenes", type=int, default=4, help="scenes of each kind in the final evaluation")
-    parser.add_argument(
-        "--evaluate-only", action="store_true", help="evaluate the profile's projection and write evaluation.json"
-    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    model = load_model(load_profile(options.profile), projection=None if not options.evaluate_only else "profile")
+    profile = load_profile(options.profile)
+    model = load_model(profile, projection=None)
     folder = CocoFolder(options.coco) if options.coco else None
-    if not options.evaluate_only:
-        sources = [scene_examples(options.scenes_per_kind, options.seed)]
-        if folder is not None:
-            sources += [
-                photo_examples(folder, held_out_ids(), options.views, options.seed),
-                pasted_examples(folder, held_out_ids(), options.pasted, options.seed),
-            ]
-        bank = make_bank(model, sources, options.out / "bank")
-        validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
-        validate += held_out_photos(folder) if folder is not None else []
-        model.decoder.to(getattr(torch, options.dtype))
-        train(model, bank, options.out, options.steps, options.seed, validate, options.every)
-        model.decoder.float()
-        print("sha256", save_projection(model, options.out / "projection.safetensors"))
-    report = evaluate(model, folder, options.evaluate_scenes, list(scenes.KINDS))
-    (options.out / "evaluation.json").write_text(json.dumps(report, indent=1))
-    print(
-        json.dumps(
-            {key: {k: v for k, v in value.items() if k != "captions"} for key, value in report.items()}, indent=1
-        )
-    )
+    bank = make_bank(model, all_examples(folder), options.bank)
+    validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
+    validate += model_card.held_out_photos(folder) if folder is not None else []
+    recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
+    model.decoder.to(getattr(torch, options.dtype))
+    train(model, bank, options.out, recipe, validate, options.start)
+
+    layer = options.out / f"{profile.model.projection}.safetensors"
+    save_projection(model, layer)
+    shutil.copyfile(options.out / "log.csv", layer.with_suffix(".csv"))
+    phase = {"dtype": options.dtype, "start": str(options.start) if options.start else "ridge", **asdict(recipe)}
+    made = {"phases": [phase], "examples": {source: int((bank.sources == source).sum()) for source in SHARES}}
+    model_card.make(layer, profile, made, folder)
+
+
+def _shares(text: str) -> dict[str, int]:
+    """'photo=4,scene=2' -> {'photo': 4, 'scene': 2}."""
+    return {name: int(count) for name, count in (part.split("=") for part in text.split(","))}
 
 
 if __name__ == "__main__":

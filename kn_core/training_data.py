@@ -1,7 +1,7 @@
 """What the projection learns from: scenes, photographs, and objects of photographs pasted into others.
 
-Both networks are frozen, so a picture is only ever seen as the tower's features. Every picture is drawn, mirrored or
-cropped once, its features are kept in half precision, and an epoch costs no vision at all. Everything follows from a seed.
+Both networks are frozen, so a picture is only ever seen as the tower's features: every picture is drawn, mirrored or
+cropped once, its features are kept in half precision, an epoch costs no vision at all. All of it follows from a seed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Example:
 
 
 def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
-    """Scenes of every kind from one namespace; every third comes again without its main object, so that absence is learnt."""
+    """Scenes of every kind from one namespace, every third also without its main object: absence is learnt too."""
     for kind in scenes.KINDS:
         for index in range(per_kind):
             scene = scenes.scene((seed, list(scenes.KINDS).index(kind), index), kind)
@@ -97,6 +97,17 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
         image, mask = _paste(free[rng.integers(len(free))], cut_outs[kind][rng.integers(len(cut_outs[kind]))], rng)
         if captions := template_captions(((kind, mask),), ()):  # none for what fills too little of the frame
             yield Example("pasted", image, captions, ((kind, mask),))
+
+
+def all_examples(
+    folder: CocoFolder | None, scenes_per_kind: int = 40, views: int = 5, pasted: int = 3000, seed: int = 0
+) -> list[Iterator[Example]]:
+    """The projection's training data: scenes, and with a COCO folder photographs and pasted objects."""
+    sources = [scene_examples(scenes_per_kind, seed)]
+    if folder is not None:
+        held_out = held_out_ids()
+        sources += [photo_examples(folder, held_out, views, seed), pasted_examples(folder, held_out, pasted, seed)]
+    return sources
 
 
 def template_captions(masks: Sequence[tuple[str, np.ndarray]], said: Sequence[str]) -> tuple[str, ...]:
@@ -185,15 +196,14 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
         temporary.rename(index)  # last: its presence says that the bank is whole
     described = json.loads(index.read_text())
-    rows, count = described["rows"], len(described["rows"])
-    width = model.projection.in_features
-    shape = (count, model.grid[0] * model.grid[1], width)
+    read = described["rows"]
+    shape = (len(read), model.grid[0] * model.grid[1], model.projection.in_features)
     return Bank(
         features=np.memmap(path / "features.f16", np.float16, "r", shape=shape),
         objects=np.load(path / "objects.npy"),
-        captions=tuple(tuple(row["captions"]) for row in rows),
-        sources=np.array([row["source"] for row in rows]),
-        weights=np.array([row["weight"] for row in rows]),
+        captions=tuple(tuple(row["captions"]) for row in read),
+        sources=np.array([row["source"] for row in read]),
+        weights=np.array([row["weight"] for row in read]),
         vocabulary=tuple(described["vocabulary"]),
     )
 
@@ -220,9 +230,9 @@ def _cell_objects(example: Example, grid: tuple[int, int], vocabulary: dict[str,
 
 
 def ridge(model: MiniGPT4, bank: Bank, penalty: float = 30.0) -> tuple[Tensor, Tensor]:
-    """Closed-form start: cells of an object -> its word's input embedding, cells of the background -> the mean embedding.
+    """Closed-form start: an object's cells -> its word's input embedding, the background's -> the mean embedding.
 
-    Kinds weigh alike whatever their number of cells, and the background as much as four kinds. Returns (H, width), (H,).
+    Kinds weigh alike whatever their number of cells, the background as much as four kinds. Returns (H, width), (H,).
     """
     embedding = model.embed_tokens(torch.arange(model.unembed.shape[0])).float()
     mean = embedding.mean(0)

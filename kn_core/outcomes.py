@@ -1,0 +1,179 @@
+"""What interventions did, as the book's tables and curves show it: a study's frames in, tidy frames out.
+
+`evidence` decides claims from the same rows; here they are laid out for a reader: sweeps around the main setting, the readings of
+Table II side by side, what the noise is in the neurons' own units, which neurons the concepts have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import hypergeom
+
+from kn_core.evidence import headline, perplexity_limit
+from kn_core.metrics import contrast, summarise
+from kn_core.neurons import stage_1, stage_2
+from kn_core.profile import Profile
+from kn_core.study import Study
+from kn_core.tables import interval
+
+Over = Literal["n", "sigma", "intervention", "positions"]
+
+READINGS = {
+    "suppression": "S_se by caption: the concept is no longer named",
+    "suppression_probability": "S_se by probability: what the word's probability loses",
+    "retention": "S_re by caption: the other words that stay",
+    "retention_probability": "S_re by probability: of the other tokens",
+    "retention_others": "S_re elsewhere: other concepts' pictures still named",
+    "selectivity": "selectivity: own suppression minus that by other concepts' neurons",
+    "fluent": "captions that read as a sentence",
+    "log_perplexity": "log perplexity, nats a token",
+    "repetition": "repetition, share of word pairs",
+}
+
+
+def sweep(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataFrame:
+    """Rows that differ from the main setting in `over` alone: the concept's own held-out pictures, the first seed.
+
+    A sweep runs with one seed and one draw of the control, so the main setting's other seeds are left out of its curve too.
+    """
+    settings = profile.perturbation
+    main = {"intervention": settings.intervention, "positions": settings.positions, "n": profile.identification.budget}
+    same = perturbations["heldout"] & (perturbations["seed"] == 0)
+    same &= perturbations["concept"] == perturbations["image_concept"]
+    for name, value in main.items():
+        if name != over:
+            same &= perturbations[name] == value
+    if over != "sigma":  # without noise there is no sigma to agree on
+        same &= (perturbations["sigma"] == settings.sigma) | (perturbations["intervention"] != "noise")
+    return perturbations[same]
+
+
+def curve(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataFrame:
+    """`metrics.summarise` of a sweep: columns method, `over`, metric, value, low, high, n_images, n_concepts."""
+    rows = sweep(perturbations, profile, over)
+    return summarise(rows, ["method", over], perplexity_limit=perplexity_limit(perturbations)).sort_values(
+        ["method", "metric", over], ignore_index=True
+    )
+
+
+def by_concept(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The main setting, concept by concept: columns method, concept, metric, value, low, high, n_images, n_concepts."""
+    rows = headline(perturbations, profile)
+    return summarise(rows, ["method", "concept"], perplexity_limit=perplexity_limit(perturbations))
+
+
+def table_2(perturbations: pd.DataFrame, profile: Profile, paper: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Every reading of the main setting: two-stage neurons, the control, and the difference, image by image.
+
+    Columns metric, paper (NaN where it prints none), and for each of two_stage, random, difference its value, low and high;
+    n_images, n_concepts. Held-out pictures, mean over concepts, all seeds.
+    """
+    rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
+    both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+    gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
+    sides = {"two_stage": both.xs("two-stage"), "random": both.xs("random"), "difference": gap}
+    records = []
+    for metric in READINGS:
+        record: dict[str, object] = {"metric": metric, "paper": (paper or {}).get(metric, np.nan)}
+        for side, found in sides.items():
+            place = found.loc[metric] if metric in found.index else dict.fromkeys(("value", "low", "high"), np.nan)
+            record |= {side: place["value"], f"{side}_low": place["low"], f"{side}_high": place["high"]}
+        counted = sides["two_stage"]
+        for count in ("n_images", "n_concepts"):
+            record[count] = int(counted.loc[metric, count]) if metric in counted.index else 0  # type: ignore[arg-type]
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def for_readers(table: pd.DataFrame) -> pd.DataFrame:
+    """`table_2` with its readings in words and every value with its interval, as text."""
+    sides = {"two_stage": "two-stage neurons", "random": "random neurons", "difference": "difference"}
+    shown = pd.DataFrame({"reading": table["metric"].map(READINGS), "the paper": table["paper"]})
+    for side, words in sides.items():
+        bounds = table[[side, f"{side}_low", f"{side}_high"]].itertuples(index=False)
+        shown[words] = [interval(*bound) for bound in bounds]
+    return shown.assign(pictures=table["n_images"])
+
+
+def in_words(table: pd.DataFrame) -> dict[str, str]:
+    """`table_2` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on, each with interval."""
+    words = {}
+    for row in table.to_dict("records"):
+        for side, suffix in (("two_stage", ""), ("random", "-random"), ("difference", "-difference")):
+            value, low, high = (row[f"{side}{end}"] for end in ("", "_low", "_high"))
+            measured = "not measured" if np.isnan(value) else f"{value:.2f} (95 % interval {low:.2f} to {high:.2f})"
+            words[f"{row['metric']}{suffix}"] = measured
+    return words
+
+
+def compared_with_zero(low: float, high: float) -> str:
+    """What an interval of a difference says, in words."""
+    if np.isnan(low) or np.isnan(high):
+        return "not enough to tell"
+    return "clear of zero" if low > 0 else "on the wrong side of zero" if high < 0 else "not clear of zero"
+
+
+def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], budget: int, sigma: float) -> pd.DataFrame:
+    """How large noise of size `sigma` is for the neurons that it is added to: one row a concept and method.
+
+    `activation[concept]` (N, L, D) is the mean of O' over the image tokens of each selection picture. Columns concept, method,
+    activation (median over neurons of |mean O'|), change (median of the largest change that removing the object makes at a
+    token), sigma_per_activation, sigma_per_change.
+    """
+    best = neurons[(neurons["rank"] < budget) & (neurons["draw"] == 0)]
+    records = []
+    for (concept, method), chosen in best.groupby(["concept", "method"], sort=False):
+        mean = activation[str(concept)].mean(axis=0)[chosen["layer"], chosen["unit"]]  # (n,)
+        size, change = float(np.median(np.abs(mean))), float(chosen["delta"].median())
+        records.append((concept, method, size, change, sigma / size, sigma / change))
+    columns = ["concept", "method", "activation", "change", "sigma_per_activation", "sigma_per_change"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def units_for_readers(units: pd.DataFrame) -> pd.DataFrame:
+    """`noise_units` with headings for a reader."""
+    headings = {
+        "activation": "at rest",
+        "change": "by the object",
+        "sigma_per_activation": "σ over rest",
+        "sigma_per_change": "σ over the object's",
+    }
+    return units.rename(columns=headings)
+
+
+def thresholds(study: Study) -> pd.DataFrame:
+    """Our Table IV, a row a concept: both thresholds, how many neurons there are, pass stage 1, pass both stages."""
+    rows = []
+    for concept in study.studied():
+        pooled, found = study.pooled(concept), study.thresholds(concept)
+        candidates = stage_1(pooled["delta"], found["delta"])
+        kept = stage_2(candidates, pooled["gradcam"], found["gradcam"])
+        rows.append((concept, found["delta"], found["gradcam"], candidates.size, candidates.sum(), kept.sum()))
+    return pd.DataFrame(rows, columns=["concept", "θ_a", "θ_g", "neurons", "pass stage 1", "pass both"])
+
+
+def overlap(neurons: pd.DataFrame, budget: int, shape: Sequence[int]) -> pd.DataFrame:
+    """What the concepts' best two-stage neurons have in common, pair by pair; `shape` is the model's (L, D).
+
+    Columns concept, other, shared, jaccard, expected (how many two sets of these sizes share when drawn uniformly, the mean of
+    the hypergeometric distribution), p (its chance of as many or more), expected_layers (the same mean when both are drawn with
+    their own number of neurons in each layer: sharing layers is not sharing neurons).
+    """
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
+    sets = {
+        name: set(zip(rows["layer"], rows["unit"], strict=True)) for name, rows in best.groupby("concept", sort=False)
+    }
+    layers = {name: np.bincount([layer for layer, _ in held], minlength=shape[0]) for name, held in sets.items()}
+    total = int(np.prod(shape))
+    records = []
+    for one, other in combinations(sets, 2):
+        sizes, shared = (len(sets[one]), len(sets[other])), len(sets[one] & sets[other])
+        by_layer = float(layers[one] @ layers[other]) / shape[1]
+        p = float(hypergeom.sf(shared - 1, total, *sizes))
+        records.append((one, other, shared, shared / (sum(sizes) - shared), sizes[0] * sizes[1] / total, p, by_layer))
+    return pd.DataFrame(records, columns=["concept", "other", "shared", "jaccard", "expected", "p", "expected_layers"])

@@ -1,0 +1,87 @@
+"""What stands around the results: neurons that concepts have in common, thresholds beside the paper's, the training log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from kn_core.plots.neurons import PAPER
+from kn_core.plots.style import CARD, HEAT, INK, METHODS, WIDTH, concept_colours, title
+
+
+def overlap(pairs: pd.DataFrame) -> Axes:
+    """`outcomes.overlap` as a triangle of shared neurons; the shade is the Jaccard index."""
+    names = list(dict.fromkeys([*pairs["concept"], *pairs["other"]]))
+    n = len(names)
+    shared = np.full((n, n), np.nan)
+    for row in pairs.itertuples():
+        shared[names.index(row.other), names.index(row.concept)] = row.jaccard
+    _, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * n))
+    top = max(float(pairs["jaccard"].max()), 1e-9)
+    image = ax.imshow(shared[1:, :-1], cmap=f"{HEAT}_r", vmin=0, vmax=1.25 * top, aspect="auto")
+    for row in pairs.itertuples():
+        place, ink = (names.index(row.concept), names.index(row.other) - 1), CARD if row.jaccard > 0.6 * top else INK
+        ax.text(*place, f"{row.shared}", ha="center", va="center", color=ink, fontsize=9)
+    ax.set_xticks(range(n - 1), names[:-1], rotation=30, ha="right")
+    ax.set_yticks(range(n - 1), names[1:])
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    bar = ax.get_figure(root=True).colorbar(image, ax=ax, shrink=0.8, label="Jaccard index")  # type: ignore[union-attr]
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    most = pairs.sort_values("jaccard").iloc[-1]
+    title(
+        ax,
+        f"“{most['concept']}” and “{most['other']}” share most: {most['shared']} neurons, where sets drawn from their layers "
+        f"would share {most['expected_layers']:.1f}",
+    )
+    return ax
+
+
+def thresholds(found: pd.DataFrame, paper: Mapping[str, tuple[float, float]]) -> Figure:
+    """Both thresholds of every concept (`outcomes.thresholds`), the paper's range a band behind them."""
+    names = {"θ_a": "activation difference $\\theta_a$", "θ_g": "gradient score $\\theta_g$"}
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.27 * len(found)), sharey=True)
+    colours = concept_colours(found["concept"])
+    for ax, (key, words) in zip(axes, names.items(), strict=True):
+        ax.axvspan(*paper[key], color=PAPER, zorder=0, label="the paper's range")
+        ax.scatter(
+            found[key], range(len(found)), 36, [colours[name] for name in found["concept"]], edgecolors=INK, zorder=3
+        )
+        ax.set(xscale="log", xlabel=words)
+        ax.grid(visible=True, axis="x")
+    axes[0].set_yticks(range(len(found)), found["concept"])
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
+    inside = [int(found[key].between(*paper[key]).sum()) for key in names]
+    title(
+        figure,
+        f"In the paper's range lie {inside[0]} of {len(found)} thresholds of the difference and {inside[1]} of the gradient",
+    )
+    return figure
+
+
+def training(log: pd.DataFrame) -> Figure:
+    """The projection's training log: loss, and the share of validation pictures whose target is named, over steps."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7))
+    colour = METHODS["two-stage"]
+    rows = log[log["loss"] > 0]  # the row of step 0 is written before there is a loss
+    left.plot(rows["step"], rows["loss"], color=colour)
+    left.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None))
+    for name, words, style in (("scenes_named", "scenes", "-"), ("photos_named", "photographs", "--")):
+        right.plot(log["step"], log[name], style, color=colour, label=words)
+    right.set(xlabel="step", ylabel="target named", ylim=(-0.03, 1.03))
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.legend(loc="lower right")
+    last = log.iloc[-1]
+    title(
+        figure,
+        f"After {last['step']:,.0f} steps the target is named in {last['scenes_named']:.0%} of validation scenes and "
+        f"{last['photos_named']:.0%} of held-out photographs",
+    )
+    return figure

@@ -1,0 +1,203 @@
+"""What interventions do to captions: dose-response, suppression against retention, settings compared, concept by concept.
+
+Frames come from `kn_core.outcomes`: rows of `metrics.summarise` with the columns metric, value, low, high beside what they are by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from kn_core.plots.style import CARD, FAINT, INK, WIDTH, label, method_colour, title
+
+FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of captions reads as sentences
+METHODS = ("two-stage", "random")
+MARKERS = {"two-stage": "o", "random": "s"}
+METRICS = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$", "fluent": "fluent captions"}
+OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
+
+
+def dose_response(curve: pd.DataFrame, over: str, main: float, metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+    """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the main setting's."""
+    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.9), sharex=True, sharey=True, squeeze=False)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        for method in METHODS:
+            rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
+            line = {"color": method_colour(method), "marker": MARKERS[method], "markersize": 4, "label": label(method)}
+            ax.plot(rows[over], rows["value"], **line)
+            ax.fill_between(rows[over], rows["low"], rows["high"], color=method_colour(method), alpha=0.18, linewidth=0)
+        ax.axvline(main, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
+        doses = sorted(curve[over].unique())
+        ax.set(xscale="log", ylim=(-0.03, 1.03), xticks=doses)
+        ax.set_xticks(doses, [f"{dose:g}" for dose in doses], fontsize=8)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.set_title(METRICS[metric], fontsize=10, fontweight="normal")
+    axes[0, len(metrics) // 2].set_xlabel(OVER[over])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    title(figure, _dose_finding(curve, over))
+    return figure
+
+
+def _dose_finding(curve: pd.DataFrame, over: str) -> str:
+    """'From 20 to 400 neurons suppression goes from 12 % to 83 %; random ones reach 10 % at most'."""
+    rows = curve[curve["metric"] == "suppression"].sort_values(over)
+    ours, control = (rows[rows["method"] == method] for method in METHODS)
+    if len(ours) < 2:
+        return f"Two-stage neurons suppress {_percent(ours['value'].iloc[0])}, random ones {_percent(control['value'].max())}"
+    first, last = ours.iloc[0], ours.iloc[-1]
+    doses = (
+        f"From {first[over]:g} to {last[over]:g} neurons"
+        if over == "n"
+        else f"From σ = {first[over]:g} to {last[over]:g}"
+    )
+    return (
+        f"{doses}, suppression goes from {_percent(first['value'])} to {_percent(last['value'])}; "
+        f"random neurons reach {_percent(control['value'].max())} at most"
+    )
+
+
+def trade_off(curves: Mapping[str, pd.DataFrame], paper: tuple[float, float], main: Mapping[str, float]) -> Axes:
+    """The suppression-retention plane: a line a sweep and method, discs as large as the share of fluent captions.
+
+    `curves` by what they sweep ('n', 'sigma'), `paper` is (S_se, S_re), `main` the main setting's dose of each sweep. A disc is
+    hollow where fewer than `FLUENT` of the captions read as sentences.
+    """
+    _, ax = plt.subplots(figsize=(WIDTH, 4.6))
+    points = pd.concat([_points(curve, over) for over, curve in curves.items()], ignore_index=True)
+    styles = dict(zip(curves, ("-", "--"), strict=False))
+    for (method, over), rows in points.groupby(["method", "over"], sort=False):
+        colour = method_colour(method)
+        ax.plot(rows["suppression"], rows["retention"], styles[over], color=colour, linewidth=1, alpha=0.7, zorder=2)
+        face = [colour if share >= FLUENT else CARD for share in rows["fluent"]]
+        ax.scatter(rows["suppression"], rows["retention"], 15 + 90 * rows["fluent"], face, edgecolors=colour, zorder=3)
+        if method == "two-stage":
+            _doses(ax, rows[rows["dose"] != main[over]], over)
+    ours = points[(points["method"] == "two-stage") & (points["dose"] == points["over"].map(main))].iloc[:1]
+    ax.scatter(ours["suppression"], ours["retention"], 260, "none", edgecolors=INK, linewidths=1.3, zorder=4)
+    ax.scatter(*paper, 130, INK, "*", zorder=4)
+    ax.annotate("the paper", paper, (-7, -12), textcoords="offset points", fontsize=9, ha="right")
+    ax.set(xlim=(-0.04, 1.08), ylim=(-0.04, 1.08))
+    ax.set(
+        xlabel="suppression $S_{se}$ (the concept is no longer named)",
+        ylabel="retention $S_{re}$ (other words that stay)",
+    )
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    ax.grid(visible=True, axis="both")
+    _key(ax, curves)
+    title(ax, _trade_off_finding(points, paper))
+    return ax
+
+
+def _points(curve: pd.DataFrame, over: str) -> pd.DataFrame:
+    """One row a point of the plane: method, over, dose, suppression, retention, fluent."""
+    wide = curve.pivot_table(index=["method", over], columns="metric", values="value", dropna=False).reset_index()
+    return wide.rename(columns={over: "dose"}).assign(over=over)[["method", "over", "dose", *METRICS]].dropna()
+
+
+def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
+    for row in rows.itertuples():
+        text = f"{'n' if over == 'n' else 'σ'} = {row.dose:g}"
+        ax.annotate(
+            text, (row.suppression, row.retention), (6, -11), textcoords="offset points", fontsize=7.5, zorder=5
+        )
+
+
+def _key(ax: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
+    handles = [Line2D([], [], color=method_colour(name), marker="o", label=label(name)) for name in METHODS]
+    names = {"n": "number of neurons swept", "sigma": "noise swept"}
+    handles += [
+        Line2D([], [], color=FAINT, linestyle=s, label=names[o]) for o, s in zip(curves, ("-", "--"), strict=False)
+    ]
+    plain = {"color": "none", "markeredgecolor": INK, "linestyle": ""}
+    handles += [
+        Line2D([], [], marker="o", markersize=12, label="main setting", **plain),
+        Line2D([], [], marker="o", markersize=6, label=f"under {FLUENT:.0%} fluent", **plain),
+    ]
+    ax.legend(handles=handles, loc="lower left", fontsize=8)
+
+
+def _trade_off_finding(points: pd.DataFrame, paper: tuple[float, float]) -> str:
+    ours = points[points["method"] == "two-stage"]
+    both = ours[(ours["suppression"] >= paper[0]) & (ours["retention"] >= paper[1])]
+    if both.empty:
+        return "No setting reaches the paper's suppression and its retention at once"
+    fluent = both[both["fluent"] >= FLUENT]
+    if fluent.empty:
+        return "The paper's suppression and retention are reached at once only where captions fall apart"
+    best = fluent.sort_values("suppression").iloc[-1]
+    dose = f"{best['dose']:g} neurons" if best["over"] == "n" else f"σ = {best['dose']:g}"
+    return f"With {dose}, suppression and retention reach the paper's values together, and captions stay fluent"
+
+
+def compared(curve: pd.DataFrame, over: str, order: Sequence[str], names: Mapping[str, str] | None = None) -> Figure:
+    """Interventions or positions beside each other: dots with 95 % intervals, a panel a metric, a row a value of `over`."""
+    shown = [value for value in order if value in set(curve[over])]
+    figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 1.5 + 0.42 * len(shown)), sharex=True, sharey=True)
+    for ax, (metric, words) in zip(axes, METRICS.items(), strict=True):
+        _dots(ax, curve[curve["metric"] == metric], over, shown)
+        ax.set_title(words, fontsize=10, fontweight="normal")
+    axes[0].set_yticks(range(len(shown)), [(names or {}).get(value, value) for value in shown])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    title(figure, _compared_finding(curve[curve["metric"] == "suppression"], over, names or {}))
+    return figure
+
+
+def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -> str:
+    ours = rows[rows["method"] == "two-stage"].sort_values("value")
+    strongest, weakest = ours.iloc[-1], ours.iloc[0]
+    name = names.get(strongest[over], strongest[over])
+    if strongest["value"] == weakest["value"]:
+        return f"All suppress alike: {_percent(strongest['value'])}"
+    return (
+        f"“{name}” suppresses most, {_percent(strongest['value'])}; "
+        f"“{names.get(weakest[over], weakest[over])}” least, {_percent(weakest['value'])}"
+    )
+
+
+def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[str] = ()) -> Figure:
+    """Table II as a figure: suppression and retention of each concept against its control, the paper's mean as a line.
+
+    Concepts in `ours`, which the paper's digest does not name, carry an asterisk.
+    """
+    two_stage = frame[(frame["method"] == "two-stage") & (frame["metric"] == "suppression")]
+    order = two_stage.sort_values("value")["concept"].tolist()
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.3 * len(order)), sharex=True, sharey=True)
+    for ax, metric in zip(axes, ("suppression", "retention"), strict=True):
+        _dots(ax, frame[frame["metric"] == metric], "concept", order)
+        ax.axvline(paper[metric], color=INK, linewidth=0.9, linestyle="--", zorder=1, label="the paper's mean")
+        ax.set_title(METRICS[metric], fontsize=10, fontweight="normal")
+    axes[0].set_yticks(range(len(order)), [f"{name} *" if name in ours else name for name in order])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    control = frame[(frame["method"] == "random") & (frame["metric"] == "suppression")].set_index("concept")["value"]
+    beaten = int((two_stage.set_index("concept")["low"] > control).sum())
+    title(figure, f"{beaten} of {len(order)} concepts are suppressed more, beyond the interval, than by random neurons")
+    return figure
+
+
+def _dots(ax: Axes, rows: pd.DataFrame, over: str, order: Sequence[str]) -> None:
+    """A dot with its interval for each value of `over` and method, the methods side by side on the value's row."""
+    for shift, method in ((0.13, "two-stage"), (-0.13, "random")):
+        chosen = rows[rows["method"] == method].set_index(over).reindex(order)
+        y = np.arange(len(order)) + shift
+        ax.hlines(y, chosen["low"], chosen["high"], color=method_colour(method), linewidth=2, alpha=0.55, zorder=2)
+        face = {"color": method_colour(method), "marker": MARKERS[method], "s": 26, "zorder": 3, "label": label(method)}
+        ax.scatter(chosen["value"], y, **face)
+    ax.set(xlim=(-0.04, 1.04), ylim=(-0.6, len(order) - 0.4))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.tick_params(axis="x", labelsize=8)
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"

