@@ -65,7 +65,7 @@ BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PRO
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
 INPUTS = [
-    ROOT / "paper" / "claims.yml",
+    *sorted(ROOT.glob("paper/*.yml")),
     *sorted(ROOT.glob("kn_core/**/*.py")),
     *sorted(ROOT.glob("kn_core/**/*.safetensors")),
 ]

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
     """argparse that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help shows the usage)\n")
+        self.exit(2, f"kn_core: {message} (`{self.prog} --help` shows the usage)\n")
 
 
 def _locate(options: argparse.Namespace) -> None:
@@ -99,20 +99,22 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def parser() -> Parser:
     """Commands and their arguments."""
-    whole = Parser(prog="kn_core", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    whole = Parser(prog="python -m kn_core", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = whole.add_subparsers(metavar="command", required=True)
 
     command = commands.add_parser("locate", help="the neurons behind one word of one picture of your own")
     command.set_defaults(run=_locate)
-    command.add_argument("photo", type=Path)
+    command.add_argument("photo", type=Path, help=f"of any format; scaled to at most {locate.MAX_SIDE} pixels a side")
     where = command.add_mutually_exclusive_group(required=True)
     where.add_argument("--mask", type=Path, help="picture of the same shape: the object is bright, or opaque")
     where.add_argument("--box", type=_box, metavar="X,Y,W,H", help="instead of a mask, pixels from the top left")
     command.add_argument("--word", type=_word, required=True, help="what the caption must name, such as 'dog'")
     command.add_argument("--profile", default="embedded", help="(embedded)")
     methods = [name for name in METHODS if name != "exact"]
-    command.add_argument("--inpaint", choices=methods, help="(the profile's; telea where that needs scenes)")
-    command.add_argument("--dilation", type=_at_least(0), metavar="N", help="pixels by which the mask is grown")
+    command.add_argument("--inpaint", choices=methods, help="(the profile's, or telea where it renders scenes)")
+    command.add_argument(
+        "--dilation", type=_at_least(0), metavar="N", help="pixels by which the mask grows (likewise; 8)"
+    )
     command.add_argument("--top", type=_at_least(1), metavar="N", default=10, help="neurons printed and mapped (10)")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="(locate-<photo>, here)")
 

@@ -1,4 +1,4 @@
-"""Every choice that the paper leaves open, or that this project makes otherwise: `paper/departures.yml` filled from a profile."""
+"""Every choice that the paper leaves open or we make otherwise: `paper/departures.yml`, filled from a profile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Departure(BaseModel):
 
 
 def departures(profile: Profile) -> pd.DataFrame:
-    """One row a choice: question, the paper, here, setting (its name in the profile), instead (what else there is), why."""
+    """One row a choice: question, the paper, here, setting (in the profile), instead (what else there is), why."""
     rows = []
     for entry in yaml.safe_load(DEPARTURES.read_text(encoding="utf-8")):
         one = Departure.model_validate(entry)
@@ -47,7 +47,7 @@ def departures(profile: Profile) -> pd.DataFrame:
 
 
 def _at(profile: Profile, setting: str) -> tuple[Any, Any]:
-    """The value of a dotted setting and its annotation. Raises AttributeError for one that the profile does not have."""
+    """The value of a dotted setting and its annotation. Raises AttributeError for one that there is not."""
     *parents, last = setting.split(".")
     holder: Any = profile
     for name in parents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,10 +42,23 @@ def measure(
     n_layers: int,
 ) -> list[Measurement]:
     """Every statistic that this run can compute; `thresholds[concept]` has 'delta' and 'gradcam'."""
-    found = _effects(headline(perturbations, profile), perplexity_limit(perturbations))
+    return [
+        *effects(perturbations, profile),
+        *pair_counts(pairs),
+        late_share(neurons, profile.identification.budget, n_layers),
+        *in_range(thresholds),
+    ]
+
+
+def pair_counts(pairs: pd.DataFrame) -> list[Measurement]:
+    """How many concepts have kept pairs, and how many of these are used."""
     kept = pairs[pairs["kept"]]
-    found += [_count("concepts", kept["concept"].nunique()), _count("pairs", int((kept["role"] != "").sum()))]
-    found.append(late_share(neurons, profile.identification.budget, n_layers))
+    return [_count("concepts", kept["concept"].nunique()), _count("pairs", int((kept["role"] != "").sum()))]
+
+
+def in_range(thresholds: Mapping[str, Mapping[str, float]]) -> list[Measurement]:
+    """Share of concepts whose thresholds lie where the paper's do."""
+    found = []
     for name, stage, (low, high) in (("activation", "delta", PAPER_A), ("gradient", "gradcam", PAPER_G)):
         inside = float(np.mean([low <= values[stage] <= high for values in thresholds.values()]))
         found.append(Measurement(f"{name}_thresholds_in_range", inside, inside, inside, len(thresholds)))
@@ -52,7 +66,7 @@ def measure(
 
 
 def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement:
-    """Share of each concept's best neurons in the upper two thirds of the layers; uniformly drawn ones as the control."""
+    """Share of each concept's best neurons in the upper two thirds of the layers; control: uniformly drawn ones."""
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
     late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
     low, high = cluster_interval([np.array([share]) for share in late])
@@ -60,16 +74,20 @@ def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement
     return Measurement("late_share", float(late.mean()), low, high, len(late), uniform)
 
 
-def _effects(rows: pd.DataFrame, limit: float) -> list[Measurement]:
+def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
+    """What the main setting does to captions, beside its controls."""
+    rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
     chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
-    control = float(both.loc[("random", "suppression"), "value"])
+    control = float(both["value"].at["random", "suppression"])
     found = [
         _measurement("suppression", both, ("two-stage", "suppression"), control),
         _measurement("suppression_over_control", gap, "suppression"),
-        _measurement("retention", both, ("two-stage", "retention"), chance),
+        _measurement("retention", both, ("two-stage", "retention"), chance)
+        if not math.isnan(chance)
+        else Measurement("retention", math.nan, math.nan, math.nan, 0),  # one concept: no chance level to clear
         _measurement("fluent", both, ("two-stage", "fluent")),
     ]
     if ("two-stage", "selectivity") in both.index:
@@ -85,7 +103,7 @@ def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
     return Measurement("concepts_suppressed", share, share, share, len(ours), exchanged)
 
 
-def _measurement(name: str, frame: pd.DataFrame, key: object, baseline: float | None = None) -> Measurement:
+def _measurement(name: str, frame: pd.DataFrame, key: Any, baseline: float | None = None) -> Measurement:
     if key not in frame.index:
         return Measurement(name, math.nan, math.nan, math.nan, 0, baseline)
     row = frame.loc[key]

@@ -1,7 +1,7 @@
-"""Table I: what the model says of a picture before and under noise. A rule chooses the pictures; words are marked, not told.
+"""Table I: what the model says of a picture before and under noise. A rule chooses the pictures.
 
-A mark is more than a colour: the concept's word is bold, a content word of the clean caption is underlined wherever it stands, and
-those that a caption has lost follow it struck through.
+Words are marked by more than colour: the concept's is bold, a content word of the clean caption is underlined wherever
+it stands, and those that a caption has lost follow it, struck through.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` c
 def table_1(
     pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str]
 ) -> pd.DataFrame:
-    """Four captions of the first held-out picture of each concept, in the order of `ROWS`; noise and control are the first draw.
+    """Four captions of each concept's first held-out picture, in the order of `ROWS`, under the first draw of noise.
 
     Columns concept, image_id, under (a key of `ROWS`), caption, named (whether it names the concept), clean_caption.
     """
@@ -59,9 +59,9 @@ def cards(examples: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> str:
 
 
 def marked(caption: str, clean: str, concept: str) -> str:
-    """A caption as HTML: the concept's word <strong>, content words of the clean caption <u>, those that it lost <s>."""
+    """A caption as HTML: the concept's word <strong>, content words of the clean caption <u>, those it lost <s>."""
     counted = set(content_words(clean, without=concept))
-    spans = {span: "strong" for span in _mentions(caption, concept)}
+    spans = dict.fromkeys(_mentions(caption, concept), "strong")
     inside = {place for start, end in spans for place in range(start, end)}
     for word in WORD.finditer(caption):
         if word.start() not in inside and re.sub(r"['’]s$", "", word.group().lower()) in counted:
@@ -89,8 +89,8 @@ def _mentions(caption: str, concept: str) -> list[tuple[int, int]]:
 
 def _card(concept: str, rows: pd.DataFrame, picture: np.ndarray) -> str:
     said = "".join(
-        f"<dt>{ROWS[row.under]}</dt><dd>{marked(row.caption, row.clean_caption, concept) or '(nothing)'}</dd>"
-        for row in rows.itertuples()
+        f"<dt>{ROWS[under]}</dt><dd>{marked(caption, clean, concept) or '(nothing)'}</dd>"
+        for under, caption, clean in zip(rows["under"], rows["caption"], rows["clean_caption"], strict=True)
     )
     words = html.escape(f"The picture of '{concept}' that these captions speak of: {rows['image_id'].iloc[0]}")
     return f'<div class="said"><img src="{_data(picture)}" alt="{words}"><dl>{said}</dl></div>'

@@ -18,7 +18,7 @@ from kn_core.concepts import names
 from kn_core.inpaint import inpaint
 from kn_core.models.base import CaptionModel
 from kn_core.neurons import find_target
-from kn_core.profile import Filtering, Profile
+from kn_core.profile import Data, Filtering, Profile
 from kn_core.sample import Sample
 
 
@@ -96,7 +96,7 @@ def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile,
         if sum(bool(row["kept"]) for row in rows) >= wanted:
             break
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"kept": bool})
-    return _with_roles(frame, wanted, profile.data.select / wanted)
+    return _with_roles(frame, profile.data)
 
 
 COLUMNS = (
@@ -147,10 +147,15 @@ def _first_failure(candidate: Candidate, constraints: dict[str, Constraint], set
     return next((name for name in on if not constraints[name](candidate, settings)), "")
 
 
-def _with_roles(frame: pd.DataFrame, wanted: int, share: float) -> pd.DataFrame:
-    """Kept pairs in order: the first go to selection, the rest are held out, in the profile's proportion."""
+def _with_roles(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Kept pairs in order: the first go to selection, the rest are held out, in the profile's proportion.
+
+    Where a profile holds any out, two pairs are one to choose neurons on and one to try them on.
+    """
+    wanted = data.select + data.held_out
     kept = frame.index[frame["kept"]][:wanted]
-    first = max(1, round(len(kept) * share)) if len(kept) else 0
+    most = len(kept) - 1 if data.held_out else len(kept)
+    first = max(1, min(round(len(kept) * data.select / wanted), most))
     frame["role"] = ""
     frame.loc[kept[:first], "role"], frame.loc[kept[first:], "role"] = "select", "held_out"
     return frame

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 
 from kn_core.coco import cells
 from kn_core.neurons import NeuronSet, heatmap, select
@@ -72,8 +71,8 @@ def _heatmaps(study: Study, concept: str) -> Mapping[str, np.ndarray]:
             found[name].append(heatmap(score[which], sets[name.split()[0]], grid))
         for name, (chosen, which) in singles.items():
             best = sets[chosen].top(SINGLES)
-            at = torch.from_numpy(best.layers), slice(None), torch.from_numpy(best.units)
-            found[name].append(score[which][at].reshape(-1, *grid).numpy())  # (n, P) -> (n, rows, columns)
+            ones = score[which].numpy()[best.layers, :, best.units]  # (n, P)
+            found[name].append(ones.reshape(-1, *grid))
     return {name: np.stack(maps) for name, maps in found.items()}
 
 

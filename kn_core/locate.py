@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
 from kn_core import plots
-from kn_core.coco import cells, resize_mask
+from kn_core.coco import cells
 from kn_core.concepts import ADJECTIVES, content_words, names
 from kn_core.inpaint import inpaint
 from kn_core.models.base import CaptionModel
@@ -79,7 +80,7 @@ def open_sample(photo: Path, word: str, marked: Path | Box) -> Sample:
     if scale < 1:
         size = max(1, round(height * scale)), max(1, round(width * scale))
         image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-        mask = resize_mask(mask, size)
+        mask = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) >= 0.5  # share of the area
         if not mask.any():
             raise LocateError(
                 f"{photo}: scaled down to {size[1]} x {size[0]} pixels, nothing is left of the mask. The object is too "
@@ -205,24 +206,20 @@ def draw(found: Located) -> Figure:
     """
     image, word = found.sample.image, found.sample.concept
     height, width = image.shape[:2]
-    mask = found.sample.mask if min(height, width) > 1 else None  # a line of pixels has no outline to draw
     shape = float(np.clip(height / width, 0.4, 1.8))  # of a panel: a narrow strip of a picture is stretched
     figure = Figure(figsize=(1.6 * plots.WIDTH, 0.5 * plots.WIDTH * shape + 1))
     plots.title(figure, found.finding)
     original, without, heat = figure.subplots(1, 3)
-    plots.picture(original, image, f"“{found.caption}”", mask, heading="The picture")
-    plots.picture(without, found.inpainted, f"“{found.caption_inpainted}”", heading=f"Without the {word}")
-    plots.heatmap(heat, image, found.heatmap, mask=mask)
-    best = f"Its {found.n_mapped} best neurons" if found.n_mapped > 1 else "Its best neuron"
-    heat.set_title(best, fontsize=10, fontweight="normal")
+    plots.picture(original, image, f"“{found.caption}”", found.sample.mask)
+    plots.picture(without, found.inpainted, f"“{found.caption_inpainted}”")
+    plots.heatmap(heat, image, found.heatmap, mask=found.sample.mask)
     rows, columns = found.heatmap.shape
-    heat.set_xlabel(
-        f"contribution to the logit of “{found.target.word}”\nat {rows} × {columns} image tokens",
-        loc="left",
-        parse_math=False,
-    )
+    meaning = f"mean contribution to the logit of “{found.target.word}”\nat {rows} × {columns} image tokens"
+    heat.set_xlabel(meaning, loc="left", parse_math=False)
     figure.colorbar(heat.images[-1], cax=heat.inset_axes((1.03, 0, 0.035, 1)))
-    for ax in (original, without, heat):
+    best = f"Its {found.n_mapped} best neurons" if found.n_mapped > 1 else "Its best neuron"
+    for ax, heading in zip((original, without, heat), ("The picture", f"Without the {word}", best), strict=True):
+        ax.set_title(heading, fontsize=10, fontweight="normal", parse_math=False)
         ax.set_aspect("auto")
         ax.set_box_aspect(shape)
     return figure

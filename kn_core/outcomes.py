@@ -1,7 +1,7 @@
 """What interventions did, as the book's tables and curves show it: a study's frames in, tidy frames out.
 
-`evidence` decides claims from the same rows; here they are laid out for a reader: sweeps around the main setting, the readings of
-Table II side by side, what the noise is in the neurons' own units, which neurons the concepts have in common.
+`evidence` decides claims from the same rows; here they are laid out for a reader: sweeps around the main setting, the
+readings of Table II side by side, what the noise is in the neurons' own units, which neurons concepts have in common.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ READINGS = {
 def sweep(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataFrame:
     """Rows that differ from the main setting in `over` alone: the concept's own held-out pictures, the first seed.
 
-    A sweep runs with one seed and one draw of the control, so the main setting's other seeds are left out of its curve too.
+    A sweep runs with one seed and one draw of the control, so the main setting's other seeds are left out of it too.
     """
     settings = profile.perturbation
     main = {"intervention": settings.intervention, "positions": settings.positions, "n": profile.identification.budget}
@@ -70,8 +70,8 @@ def by_concept(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def table_2(perturbations: pd.DataFrame, profile: Profile, paper: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Every reading of the main setting: two-stage neurons, the control, and the difference, image by image.
 
-    Columns metric, paper (NaN where it prints none), and for each of two_stage, random, difference its value, low and high;
-    n_images, n_concepts. Held-out pictures, mean over concepts, all seeds.
+    Columns metric, paper (NaN where it prints none), for each of two_stage, random, difference its value, low and high,
+    then n_images, n_concepts. Held-out pictures, mean over concepts, all seeds.
     """
     rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
@@ -101,7 +101,7 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame) -> dict[str, str]:
-    """`table_2` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on, each with interval."""
+    """`table_2` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on."""
     words = {}
     for row in table.to_dict("records"):
         for side, suffix in (("two_stage", ""), ("random", "-random"), ("difference", "-difference")):
@@ -121,9 +121,9 @@ def compared_with_zero(low: float, high: float) -> str:
 def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], budget: int, sigma: float) -> pd.DataFrame:
     """How large noise of size `sigma` is for the neurons that it is added to: one row a concept and method.
 
-    `activation[concept]` (N, L, D) is the mean of O' over the image tokens of each selection picture. Columns concept, method,
-    activation (median over neurons of |mean O'|), change (median of the largest change that removing the object makes at a
-    token), sigma_per_activation, sigma_per_change.
+    `activation[concept]` (N, L, D) is the mean of O' over the image tokens of each selection picture. Columns concept,
+    method, activation (median over neurons of |mean O'|), change (median over neurons of the largest difference that
+    the object makes at a token), sigma_per_activation, sigma_per_change.
     """
     best = neurons[(neurons["rank"] < budget) & (neurons["draw"] == 0)]
     records = []
@@ -157,12 +157,20 @@ def thresholds(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["concept", "θ_a", "θ_g", "neurons", "pass stage 1", "pass both"])
 
 
+def units_in_words(units: pd.DataFrame) -> dict[str, str]:
+    """`noise_units` for sentences, the median concept's: 'rest-two-stage', ..., and which neurons it disturbs more."""
+    ratios = {"rest": "sigma_per_activation", "change": "sigma_per_change"}
+    median = units.groupby("method")[list(ratios.values())].median()
+    words = {f"{name}-{side}": f"{median.loc[side, of]:.3g}" for name, of in ratios.items() for side in median.index}
+    return words | {"disturbed-more": str(median["sigma_per_activation"].idxmax())}
+
+
 def overlap(neurons: pd.DataFrame, budget: int, shape: Sequence[int]) -> pd.DataFrame:
     """What the concepts' best two-stage neurons have in common, pair by pair; `shape` is the model's (L, D).
 
-    Columns concept, other, shared, jaccard, expected (how many two sets of these sizes share when drawn uniformly, the mean of
-    the hypergeometric distribution), p (its chance of as many or more), expected_layers (the same mean when both are drawn with
-    their own number of neurons in each layer: sharing layers is not sharing neurons).
+    Columns concept, other, shared, jaccard, expected (how many two sets of these sizes share when drawn uniformly, the
+    mean of the hypergeometric distribution), p (its chance of as many or more), expected_layers (the same mean when
+    both are drawn with their own number of neurons in each layer: sharing layers is not sharing neurons).
     """
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
     sets = {

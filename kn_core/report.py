@@ -62,9 +62,20 @@ def claims_table(study: Study) -> pd.DataFrame:
 
 
 def settled(study: Study, page: str) -> pd.DataFrame:
-    """The rows of `claims_table` that a page of the book settles; `page` is its file in `book/`, without the suffix."""
-    table = claims_table(study)
-    return table[[PAGES.get(of) == page for of in table["page"]]]
+    """The claims that a page settles, as in `claims_table`; computes no more than they ask for.
+
+    `page` is its file in `book/`, without the suffix.
+    """
+    measured = {
+        "data-filtering": lambda: evidence.pair_counts(study.pairs()),
+        "layer-distribution": lambda: [
+            evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)
+        ],
+        "perturbation": lambda: evidence.effects(study.perturbations(), study.profile),
+        "appendix/thresholds": lambda: evidence.in_range({name: study.thresholds(name) for name in study.studied()}),
+    }
+    of_page = [claim for claim in claims.load_claims() if PAGES.get(claim.page) == page]
+    return claims.table(of_page, measured.get(page, list)(), study.profile.shares_with_paper)
 
 
 def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core.concepts import words
+from kn_core.evidence import PAPER_A
 from kn_core.study import Study
 
 STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
@@ -19,7 +20,7 @@ def stages(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """Every neuron of every concept: both pooled scores, and whether it passes.
 
     Columns: concept, layer, unit, delta, gradcam, share (of the concept's selection pictures in which it passes stage
-    1), candidate (passes stage 1), kept (passes both). L * D rows a concept.
+    1), candidate (passes stage 1), carries (is above stage 2's threshold), kept (passes both). L * D rows a concept.
     """
     return pd.concat([_stages(study, concept) for concept in concepts], ignore_index=True)
 
@@ -32,7 +33,8 @@ def _stages(study: Study, concept: str) -> pd.DataFrame:
     frame["delta"], frame["gradcam"] = pooled["delta"].ravel(), pooled["gradcam"].ravel()
     frame["share"] = (delta > threshold["delta"]).mean(axis=0).ravel()
     frame["candidate"] = frame["delta"] > threshold["delta"]
-    frame["kept"] = frame["candidate"] & (frame["gradcam"] > threshold["gradcam"])
+    frame["carries"] = frame["gradcam"] > threshold["gradcam"]
+    frame["kept"] = frame["candidate"] & frame["carries"]
     frame.insert(0, "concept", concept)
     return frame
 
@@ -43,6 +45,68 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
     found = by.agg(neurons=("layer", "size"), candidates=("candidate", "sum"), kept=("kept", "sum")).reset_index()
     found["dropped"] = 1 - found["kept"] / found["candidates"]
     return found
+
+
+def in_words(frame: pd.DataFrame) -> dict[str, str]:
+    """`stages` for sentences; every number is a mean over concepts."""
+    by = frame.groupby("concept", sort=False)
+    size, share = by.size().mean(), by[["candidate", "carries", "kept"]].mean().mean()
+    chosen, kept = (frame[frame[which]].groupby("concept", sort=False) for which in ("candidate", "kept"))
+    last = chosen["layer"].agg(lambda layers: (layers == frame["layer"].max()).mean()).mean()
+    many, few = (by["delta"].agg(lambda delta, end=end: (delta > end).sum()).mean() for end in PAPER_A)
+    rank = np.mean([scores["delta"].corr(scores["gradcam"], method="spearman") for _, scores in by])
+    return {
+        "neurons": f"{size:,.0f}",
+        "layers": f"{frame['layer'].max() + 1}",
+        "candidates": f"{size * share['candidate']:,.0f}",
+        "kept": f"{size * share['kept']:,.0f}",
+        "kept-chance": f"{size * share['candidate'] * share['carries']:,.0f}",
+        "lift": f"{share['kept'] / (share['candidate'] * share['carries']):.1f}",
+        "dropped": f"{1 - share['kept'] / share['candidate']:.0%}",
+        "last": f"{last:.0%}",
+        "layer-candidates": f"{chosen['layer'].mean().mean():.0f}",
+        "layer-kept": f"{kept['layer'].mean().mean():.0f}",
+        "passing": f"{chosen['share'].mean().mean():.0%}",
+        "passing-any": f"{by['share'].mean().mean():.0%}",
+        "factor": f"{many / max(few, 1):,.0f}",
+        "rank": f"{rank:.2f}",
+    }
+
+
+def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
+    """How many of each concept's best two-stage neurons are among other concepts' best.
+
+    Columns concept, best, of another concept, of every concept, by chance (the first of these for sets drawn uniformly
+    from `n_neurons`).
+    """
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
+    held = best.groupby(["layer", "unit"])["concept"].transform("size")  # by how many concepts
+    sizes = best["concept"].value_counts(sort=False)
+    found = pd.DataFrame({"concept": sizes.index, "best": sizes.to_numpy()})
+    for column, least in (("of another concept", 2), ("of every concept", len(sizes))):
+        found[column] = found["concept"].map(best[held >= least]["concept"].value_counts()).fillna(0).astype(int)
+    missed = (1 - sizes / n_neurons).prod() / (1 - sizes / n_neurons)  # by all the others
+    found["by chance"] = found["best"] * (1 - found["concept"].map(missed))
+    return found
+
+
+def same_activation(study: Study, concepts: Sequence[str], draws: int = 20, near: int = 50) -> pd.DataFrame:
+    """A control for layers: for each of a concept's best neurons, others of the same mean activation, of any layer.
+
+    Each is drawn from the `near` next larger and smaller mean activations at image tokens, over the concept's selection
+    pictures. Columns concept, layer; `draws` rows a neuron.
+    """
+    frames = []
+    for concept in concepts:
+        activation = study.scores(concept)["activation"].mean(axis=0)  # (L, D)
+        order = activation.ravel().argsort()
+        best = study.neuron_set(concept).top(study.profile.identification.budget)
+        place = order.argsort()[best.layers * activation.shape[1] + best.units]  # (n,)
+        first = np.clip(place - near, 0, activation.size - 2 * near - 1)
+        drawn = first + np.random.default_rng(study.profile.data.seed).integers(2 * near, size=(draws, len(best)))
+        drawn = order[drawn + (drawn >= place)]  # (draws, n), never the neuron itself
+        frames.append(pd.DataFrame({"concept": concept, "layer": (drawn // activation.shape[1]).ravel()}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def tokens(written: str) -> list[str]:
@@ -62,7 +126,7 @@ def _begins(token: str, word: str) -> bool:
 
 
 def decoded(neurons: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The n best two-stage neurons of each concept, with the tokens they promote and how many name the concept (own)."""
+    """The n best two-stage neurons of each concept, the tokens they promote, how many of these name it (own)."""
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < n)].copy()
     best["promotes"] = best["top_tokens"].map(tokens)
     best["own"] = [len(own_words(row.top_tokens, row.concept)) for row in best.itertuples()]

@@ -41,12 +41,12 @@ def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> 
         return "–"
     if low == value == high and value > 1:
         return f"{value:.0f}"
-    return "{0} [{1}, {2}]".format(*map(pattern.format, (value, low, high)))
+    return "{} [{}, {}]".format(*map(pattern.format, (value, low, high)))
 
 
 def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
     """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) a column that leads there."""
-    ours = [interval(row.ours, row.low, row.high) for row in claims.itertuples()]
+    ours = [interval(row["ours"], row["low"], row["high"]) for row in claims.to_dict("records")]
     shown = pd.DataFrame(
         {
             "the paper says": claims["statement"],

@@ -88,6 +88,7 @@ def taught_model(make_model: Callable[..., MiniGPT4]) -> MiniGPT4:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    optimizer.zero_grad()
     return model.requires_grad_(False)
 
 

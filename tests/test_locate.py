@@ -8,63 +8,46 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from matplotlib.figure import Figure
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kn_core import __main__ as cli
 from kn_core import locate, plots, weights
 from kn_core.coco import cells
-from kn_core.models import MiniGPT4
-from kn_core.models.towers import resize
 from kn_core.neurons import NeuronSet, capture, heatmap, identify, image_scores
 from kn_core.profile import Threshold, load_profile
 
 SAYS = ("a small dog on a red field", "a red field")
-VOCABULARY = ["end", "unknown", "look", "say", "a", "small", "dog", "on", "red", "field"]
-
-
-class Tower(nn.Module):
-    """The mean colour of each of 4 x 8 cells."""
-
-    size, grid, width = 16, (4, 8), 3
-
-    def preprocess(self, images):
-        return resize(images, self.size) / 255
-
-    def forward(self, pixels):
-        return nn.functional.adaptive_avg_pool2d(pixels, self.grid).flatten(2).transpose(1, 2)
-
-
-class Talker(MiniGPT4):
-    """Random weights, but it says what it is told to: of the first picture, then of the one without the object."""
-
-    says = SAYS
-
-    def caption(self, images, max_new_tokens=24):
-        return list(self.says[: len(images)])
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="unknown"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="unknown", eos_token="end")
-    sizes = {"hidden_size": 16, "intermediate_size": 400, "num_hidden_layers": 3, "num_attention_heads": 2}
-    others = {"vocab_size": len(VOCABULARY), "initializer_range": 0.3, "bos_token_id": None, "eos_token_id": 0}
-    decoder = LlamaForCausalLM(LlamaConfig(**sizes, **others))
-    # Four cells a token, as in MiniGPT-4: a grid of 4 rows and 2 columns, which nothing may take for a square.
-    return Talker(Tower(), nn.Linear(12, 16), decoder, tokenizer, "look", "say", cells_per_token=4)
 
 
 @pytest.fixture
-def command(tiny, monkeypatch, tmp_path):
-    """Run a command in an empty folder with the tiny model."""
+def tiny(make_model):
+    """Random weights, but it says what it is told to: of the picture, and of the one without the object.
+
+    Four cells a token, as in MiniGPT-4: a grid of 8 rows and 2 columns, which nothing may take for a square.
+    """
+    model = make_model(cells=8, cells_per_token=4)
+    model.says = SAYS
+    model.caption = lambda images, max_new_tokens: list(model.says)
+    return model
+
+
+@pytest.fixture
+def profile(toy_profile, tmp_path, monkeypatch):
+    """The toy profile under the default's name."""
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "embedded.yaml").write_text(yaml.safe_dump(toy_profile.model_dump(mode="json")))
+    monkeypatch.setenv("KN_PROFILES", str(folder))
+    return load_profile("embedded")
+
+
+@pytest.fixture
+def command(tiny, profile, monkeypatch, tmp_path):
+    """Run a command in a folder of its own with the tiny model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "load_model", lambda profile: tiny)
-    monkeypatch.setattr(tiny, "says", SAYS)
     return lambda *arguments: cli.main([str(argument) for argument in arguments])
 
 
@@ -81,8 +64,7 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
-def located(model, photo, **settings):
-    profile = load_profile("embedded")
+def located(model, profile, photo, **settings):
     sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
     return locate.locate(model, sample, locate.take_out(sample, profile, dilation=1), profile, **settings)
 
@@ -109,8 +91,8 @@ def test_it_prints_captions_and_neurons_and_saves_them_with_the_heatmap(command,
         assert figure.width > 1500
 
 
-def test_a_caption_that_still_names_the_object_is_a_warning(command, photo, tiny, monkeypatch, capsys):
-    monkeypatch.setattr(tiny, "says", (SAYS[0], "two dogs"))
+def test_a_caption_that_still_names_the_object_is_a_warning(command, photo, tiny, capsys):
+    tiny.says = (SAYS[0], "two dogs")
     assert command("locate", photo, "--mask", "mask.png", "--word", "dog", "--out", "there") == 0
     assert "Warning: with the dog painted over, the caption still names it." in capsys.readouterr().out
     assert Path("there/neurons.csv").exists()
@@ -123,10 +105,8 @@ def test_a_box_is_the_mask_of_its_pixels(command, photo):
         assert Path("mask", name).read_bytes() == Path("box", name).read_bytes()
 
 
-def test_neurons_are_those_of_the_two_stages_at_this_pairs_quantiles(tiny, photo):
-    found, settings = located(tiny, photo), load_profile("embedded").identification
-    assert found.target.position == 2
-    assert found.target.token == VOCABULARY.index("dog")
+def test_neurons_are_those_of_the_two_stages_at_this_pairs_quantiles(tiny, profile, photo):
+    found, settings = located(tiny, profile, photo), profile.identification
     pair = capture(tiny, found.sample.image, found.inpainted, SAYS[0], found.target)
     delta, gradcam = image_scores(pair)
     assert found.threshold_a == np.quantile(delta, settings.threshold_a.quantile)
@@ -134,30 +114,30 @@ def test_neurons_are_those_of_the_two_stages_at_this_pairs_quantiles(tiny, photo
     passed = (delta > found.threshold_a) & (gradcam > found.threshold_g)
     in_order = np.lexsort((found.neurons.units, found.neurons.layers))
     assert np.array_equal((found.neurons.layers[in_order], found.neurons.units[in_order]), np.nonzero(passed))
-    assert found.n_neurons == 3 * 400
-    assert found.n_candidates == 60  # 5 % of them
+    assert found.n_neurons == 3 * 48
+    assert found.n_candidates == 72  # the toy profile's quantile is a half
     assert (found.table["score"].diff().dropna() <= 0).all()
     assert np.allclose(found.table["delta"], delta[found.table["layer"], found.table["unit"]])
 
 
-def test_the_heatmap_is_drawn_on_the_models_own_grid_over_the_whole_picture(tiny, photo):
-    found = located(tiny, photo, top=2)
-    assert found.heatmap.shape == tiny.grid == (4, 2)
-    share = (found.heatmap.clip(0) * cells(found.sample.mask, (4, 2))).sum() / found.heatmap.clip(0).sum()
+def test_the_heatmap_is_drawn_on_the_models_own_grid_over_the_whole_picture(tiny, profile, photo):
+    found = located(tiny, profile, photo, top=2)
+    assert found.heatmap.shape == tiny.grid == (8, 2)
+    share = (found.heatmap.clip(0) * cells(found.sample.mask, (8, 2))).sum() / found.heatmap.clip(0).sum()
     assert found.share == pytest.approx(share)
     assert f"{share:.0%} of what the 2 best neurons add" in found.finding
     assert found.finding.endswith("on the object, 25% of the picture")
     with plots.theme():
         figure = locate.draw(found)
-    heat = figure.axes[2].images[0]
+    heat = figure.axes[2].images[-1]
     assert np.array_equal(heat.get_array(), found.heatmap)
     assert heat.get_extent() == [0, 60, 40, 0]
     assert [axes.get_xlim() + axes.get_ylim() for axes in figure.axes[:3]] == [(0, 60, 40, 0)] * 3
 
 
-def test_captions_may_hold_what_matplotlib_takes_for_mathematics(tiny, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny, "says", ("a dog for $5 and $_{$", "a $ \\frac{ sign"))
-    assert len(locate.save(located(tiny, photo), tmp_path / "out")) == 3
+def test_captions_may_hold_what_matplotlib_takes_for_mathematics(tiny, profile, photo, tmp_path):
+    tiny.says = ("a dog for $5 and $_{$", "a $ \\frac{ sign")
+    assert len(locate.save(located(tiny, profile, photo), tmp_path / "out")) == 3
 
 
 # Pictures of any kind
@@ -200,7 +180,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_of_any_mode(kind, command, photo, tmp_path, capsys):
+def test_a_picture_of_any_mode(kind, command, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locate, "draw", lambda found: Figure())  # by then all pictures are alike, and drawing is slow
     path = KINDS[kind](tmp_path, Image.open(photo))
     assert command("locate", path, "--mask", "mask.png", "--word", "dog", "--dilation", 1) == 0
     assert capsys.readouterr().err == ""
@@ -293,7 +274,7 @@ def assert_one_line(capsys, message):
     printed, complaints = capsys.readouterr()
     assert printed == ""
     assert complaints.count("\n") == 1
-    assert complaints.startswith("kn_core")
+    assert complaints.startswith("kn_core: ")
     assert message in complaints
 
 
@@ -303,25 +284,25 @@ def test_a_word_that_the_caption_does_not_hold(command, photo, capsys):
     assert not Path("locate-photo").exists()
 
 
-def test_it_says_which_words_the_caption_holds(tiny, photo, monkeypatch):
-    profile, sample = load_profile("embedded"), locate.open_sample(photo, "cat", photo.with_name("mask.png"))
+def test_it_says_which_words_the_caption_holds(tiny, profile, photo):
+    sample = locate.open_sample(photo, "cat", photo.with_name("mask.png"))
     with pytest.raises(locate.LocateError, match=r"Ask for a word that it holds: dog, field\.$"):
         locate.locate(tiny, sample, sample.image, profile)
-    monkeypatch.setattr(tiny, "says", ("", ""))
+    tiny.says = ("", "")
     with pytest.raises(locate.LocateError, match="It holds no word to ask for"):
         locate.locate(tiny, sample, sample.image, profile)
 
 
-def test_thresholds_that_nothing_passes(tiny, photo):
-    profile, sample = load_profile("embedded"), locate.open_sample(photo, "dog", photo.with_name("mask.png"))
+def test_thresholds_that_nothing_passes(tiny, profile, photo):
+    sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
     settings = profile.identification.model_copy(update={"threshold_a": Threshold(quantile=1)})
     profile = profile.model_copy(update={"identification": settings})
     with pytest.raises(locate.LocateError, match="no neuron passes both stages"):
         locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
 
 
-def test_an_object_too_small_for_a_profile_that_reads_inside_it(tiny, photo):
-    profile, sample = load_profile("embedded"), locate.open_sample(photo, "dog", (0, 0, 3, 3))
+def test_an_object_too_small_for_a_profile_that_reads_inside_it(tiny, profile, photo):
+    sample = locate.open_sample(photo, "dog", (0, 0, 3, 3))
     settings = profile.identification.model_copy(update={"over_positions": "mask"})
     profile = profile.model_copy(update={"identification": settings})
     with pytest.raises(locate.LocateError, match="fills no image token by half"):
@@ -340,14 +321,14 @@ def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
 # The profile decides how the object is taken out, unless the reader does
 
 
-def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, monkeypatch):
+def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, profile, monkeypatch):
     asked = []
     monkeypatch.setattr(locate, "inpaint", lambda sample, method, dilation: asked.append((method, dilation)) or 0)
-    sample, scenes = locate.open_sample(photo, "dog", photo.with_name("mask.png")), load_profile("embedded")
-    settings = scenes.inpainting.model_copy(update={"method": "navier-stokes", "dilation": 3})
-    photographs = scenes.model_copy(update={"inpainting": settings})
-    locate.take_out(sample, scenes)
-    locate.take_out(sample, scenes, "navier-stokes", 0)
+    sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
+    settings = profile.inpainting.model_copy(update={"method": "navier-stokes", "dilation": 3})
+    photographs = profile.model_copy(update={"inpainting": settings})
+    locate.take_out(sample, profile)
+    locate.take_out(sample, profile, "navier-stokes", 0)
     locate.take_out(sample, photographs)
     locate.take_out(sample, photographs, "telea")
     assert asked == [("telea", locate.DILATION), ("navier-stokes", 0), ("navier-stokes", 3), ("telea", 3)]
@@ -385,8 +366,8 @@ def test_claims_are_printed_or_asked_to_be_made(command, monkeypatch, tmp_path, 
     monkeypatch.setenv("KN_RESULTS", str(tmp_path))
     assert command("claims") == 2
     assert_one_line(capsys, "Make it: `make book PROFILE=embedded`.")
-    (tmp_path / "embedded").mkdir()
-    (tmp_path / "embedded" / "claims.csv").write_text(
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "claims.csv").write_text(
         "claim,where,paper,ours,low,high,n,verdict,statement,rule,reason,page\n"
         'suppression,Table II,0.77,0.81,0.72,0.9,54,reproduced,"x, y",z,because,perturbation\n'
         "objects,III,9 of 9,,,,0,not run,x,z,because,stage-1\n"
@@ -420,4 +401,4 @@ def test_weights_are_fetched_and_named(command, monkeypatch, capsys):
 @pytest.mark.parametrize("arguments", [[], ["lokate"]])
 def test_an_unknown_command_is_one_line(arguments, command, capsys):
     assert code_of(command, *arguments) == 2
-    assert_one_line(capsys, "(--help shows the usage)")
+    assert_one_line(capsys, "--help` shows the usage)")

@@ -121,6 +121,8 @@ class MiniGPT4(CaptionModel):
 
     def _continue(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
         """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H)."""
+        if embeds.shape[1] == 0:
+            return embeds
         self.first_position = cache.get_seq_length()
         try:
             hidden = self._decoder.model(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state

@@ -7,9 +7,9 @@ A function that takes an `ax` draws there and returns it; one that needs several
 the finding, computed from the data that is drawn. A concept and a method have one colour each, everywhere.
 """
 
-from kn_core.plots.layers import kept_and_dropped, layer_histogram, layer_strips
+from kn_core.plots.layers import kept_and_dropped, layer_histogram, layer_scatter, layer_strips
 from kn_core.plots.neurons import candidates, distribution, funnel, quadrants, stability
-from kn_core.plots.pictures import examples, gallery, heatmap, outline, picture
+from kn_core.plots.pictures import examples, gallery, heatmap, localisation, outline, picture
 from kn_core.plots.style import WIDTH, concept_colours, label, method_colour, set_theme, theme, title
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "kept_and_dropped",
     "label",
     "layer_histogram",
+    "layer_scatter",
     "layer_strips",
+    "localisation",
     "method_colour",
     "outline",
     "picture",

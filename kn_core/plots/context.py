@@ -1,4 +1,4 @@
-"""What stands around the results: neurons that concepts have in common, thresholds beside the paper's, the training log."""
+"""What stands around the results: neurons that concepts share, thresholds beside the paper's, the training log."""
 
 from __future__ import annotations
 
@@ -18,28 +18,24 @@ from kn_core.plots.style import CARD, HEAT, INK, METHODS, WIDTH, concept_colours
 def overlap(pairs: pd.DataFrame) -> Axes:
     """`outcomes.overlap` as a triangle of shared neurons; the shade is the Jaccard index."""
     names = list(dict.fromkeys([*pairs["concept"], *pairs["other"]]))
-    n = len(names)
-    shared = np.full((n, n), np.nan)
-    for row in pairs.itertuples():
-        shared[names.index(row.other), names.index(row.concept)] = row.jaccard
-    _, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * n))
-    top = max(float(pairs["jaccard"].max()), 1e-9)
-    image = ax.imshow(shared[1:, :-1], cmap=f"{HEAT}_r", vmin=0, vmax=1.25 * top, aspect="auto")
-    for row in pairs.itertuples():
-        place, ink = (names.index(row.concept), names.index(row.other) - 1), CARD if row.jaccard > 0.6 * top else INK
-        ax.text(*place, f"{row.shared}", ha="center", va="center", color=ink, fontsize=9)
+    n, top = len(names), max(float(pairs["jaccard"].max()), 1e-9)
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * n))
+    jaccard = np.full((n - 1, n - 1), np.nan)
+    for row in pairs.to_dict("records"):
+        x, y = names.index(row["concept"]), names.index(row["other"]) - 1
+        jaccard[y, x] = row["jaccard"]
+        ink = CARD if row["jaccard"] > 0.6 * top else INK
+        ax.text(x, y, f"{row['shared']}", ha="center", va="center", color=ink, fontsize=9)
+    image = ax.imshow(jaccard, cmap=f"{HEAT}_r", vmin=0, vmax=1.25 * top, aspect="auto")
     ax.set_xticks(range(n - 1), names[:-1], rotation=30, ha="right")
     ax.set_yticks(range(n - 1), names[1:])
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    bar = ax.get_figure(root=True).colorbar(image, ax=ax, shrink=0.8, label="Jaccard index")  # type: ignore[union-attr]
+    bar = figure.colorbar(image, ax=ax, shrink=0.8, label="Jaccard index")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
     most = pairs.sort_values("jaccard").iloc[-1]
-    title(
-        ax,
-        f"“{most['concept']}” and “{most['other']}” share most: {most['shared']} neurons, where sets drawn from their layers "
-        f"would share {most['expected_layers']:.1f}",
-    )
+    chance = f"sets drawn from their layers would share {most['expected_layers']:.1f}"
+    title(ax, f"“{most['concept']}” and “{most['other']}” have most in common, {most['shared']} neurons; {chance}")
     return ax
 
 
@@ -59,20 +55,23 @@ def thresholds(found: pd.DataFrame, paper: Mapping[str, tuple[float, float]]) ->
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
     inside = [int(found[key].between(*paper[key]).sum()) for key in names]
-    title(
-        figure,
-        f"In the paper's range lie {inside[0]} of {len(found)} thresholds of the difference and {inside[1]} of the gradient",
-    )
+    of = f"{inside[0]} of {len(found)} thresholds of the difference and {inside[1]} of the gradient score"
+    title(figure, f"In the paper's range lie {of}")
     return figure
 
 
 def training(log: pd.DataFrame) -> Figure:
-    """The projection's training log: loss, and the share of validation pictures whose target is named, over steps."""
+    """The projection's training log: loss, and the share of validation pictures whose target is named, over all steps.
+
+    The log's steps start anew with every phase of the training; here they go on.
+    """
+    phase = (log["step"] == 0).cumsum()
+    before = log.groupby(phase)["step"].max().cumsum().shift(fill_value=0)  # steps of the phases before each
+    log = log.assign(step=log["step"] + phase.map(before))
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7))
-    colour = METHODS["two-stage"]
-    rows = log[log["loss"] > 0]  # the row of step 0 is written before there is a loss
+    colour, rows = METHODS["two-stage"], log[log["loss"] > 0]  # before step 0 there is no loss
     left.plot(rows["step"], rows["loss"], color=colour)
-    left.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None))
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
     for name, words, style in (("scenes_named", "scenes", "-"), ("photos_named", "photographs", "--")):
         right.plot(log["step"], log[name], style, color=colour, label=words)
     right.set(xlabel="step", ylabel="target named", ylim=(-0.03, 1.03))

@@ -1,11 +1,14 @@
-"""What interventions do to captions: dose-response, suppression against retention, settings compared, concept by concept.
+"""What interventions do to captions: dose-response, suppression against retention, settings compared, by concept.
 
-Frames come from `kn_core.outcomes`: rows of `metrics.summarise` with the columns metric, value, low, high beside what they are by.
+Frames come from `kn_core.outcomes`: rows of `metrics.summarise`, with columns metric, value, low, high and what they
+are by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,18 +24,19 @@ FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of c
 METHODS = ("two-stage", "random")
 MARKERS = {"two-stage": "o", "random": "s"}
 METRICS = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$", "fluent": "fluent captions"}
+LINES: dict[str, Any] = {"n": "-", "sigma": "--"}
 OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
 
 
 def dose_response(curve: pd.DataFrame, over: str, main: float, metrics: Sequence[str] = tuple(METRICS)) -> Figure:
-    """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the main setting's."""
+    """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the headline's."""
     figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.9), sharex=True, sharey=True, squeeze=False)
     for ax, metric in zip(axes[0], metrics, strict=True):
         for method in METHODS:
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
-            line = {"color": method_colour(method), "marker": MARKERS[method], "markersize": 4, "label": label(method)}
-            ax.plot(rows[over], rows["value"], **line)
-            ax.fill_between(rows[over], rows["low"], rows["high"], color=method_colour(method), alpha=0.18, linewidth=0)
+            colour = method_colour(method)
+            ax.plot(rows[over], rows["value"], f"{MARKERS[method]}-", markersize=4, color=colour, label=label(method))
+            ax.fill_between(rows[over], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
         ax.axvline(main, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
         doses = sorted(curve[over].unique())
         ax.set(xscale="log", ylim=(-0.03, 1.03), xticks=doses)
@@ -52,7 +56,8 @@ def _dose_finding(curve: pd.DataFrame, over: str) -> str:
     rows = curve[curve["metric"] == "suppression"].sort_values(over)
     ours, control = (rows[rows["method"] == method] for method in METHODS)
     if len(ours) < 2:
-        return f"Two-stage neurons suppress {_percent(ours['value'].iloc[0])}, random ones {_percent(control['value'].max())}"
+        ends = (_percent(rows["value"].max()) for rows in (ours, control))
+        return "Two-stage neurons suppress {}, random ones {}".format(*ends)
     first, last = ours.iloc[0], ours.iloc[-1]
     doses = (
         f"From {first[over]:g} to {last[over]:g} neurons"
@@ -68,22 +73,21 @@ def _dose_finding(curve: pd.DataFrame, over: str) -> str:
 def trade_off(curves: Mapping[str, pd.DataFrame], paper: tuple[float, float], main: Mapping[str, float]) -> Axes:
     """The suppression-retention plane: a line a sweep and method, discs as large as the share of fluent captions.
 
-    `curves` by what they sweep ('n', 'sigma'), `paper` is (S_se, S_re), `main` the main setting's dose of each sweep. A disc is
-    hollow where fewer than `FLUENT` of the captions read as sentences.
+    `curves` by what they sweep ('n', 'sigma'), `paper` is (S_se, S_re), `main` the main setting's dose of each sweep. A
+    disc is hollow where fewer than `FLUENT` of the captions read as sentences.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.6))
     points = pd.concat([_points(curve, over) for over, curve in curves.items()], ignore_index=True)
-    styles = dict(zip(curves, ("-", "--"), strict=False))
-    for (method, over), rows in points.groupby(["method", "over"], sort=False):
-        colour = method_colour(method)
-        ax.plot(rows["suppression"], rows["retention"], styles[over], color=colour, linewidth=1, alpha=0.7, zorder=2)
+    for method, over in product(METHODS, curves):
+        rows, colour = points[(points["method"] == method) & (points["over"] == over)], method_colour(method)
+        ax.plot(rows["suppression"], rows["retention"], LINES[over], color=colour, linewidth=1, alpha=0.7, zorder=2)
         face = [colour if share >= FLUENT else CARD for share in rows["fluent"]]
         ax.scatter(rows["suppression"], rows["retention"], 15 + 90 * rows["fluent"], face, edgecolors=colour, zorder=3)
         if method == "two-stage":
             _doses(ax, rows[rows["dose"] != main[over]], over)
     ours = points[(points["method"] == "two-stage") & (points["dose"] == points["over"].map(main))].iloc[:1]
     ax.scatter(ours["suppression"], ours["retention"], 260, "none", edgecolors=INK, linewidths=1.3, zorder=4)
-    ax.scatter(*paper, 130, INK, "*", zorder=4)
+    ax.scatter(*paper, 130, INK, marker="*", zorder=4)
     ax.annotate("the paper", paper, (-7, -12), textcoords="offset points", fontsize=9, ha="right")
     ax.set(xlim=(-0.04, 1.08), ylim=(-0.04, 1.08))
     ax.set(
@@ -93,7 +97,7 @@ def trade_off(curves: Mapping[str, pd.DataFrame], paper: tuple[float, float], ma
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     ax.grid(visible=True, axis="both")
-    _key(ax, curves)
+    _key(ax, list(curves))
     title(ax, _trade_off_finding(points, paper))
     return ax
 
@@ -112,13 +116,11 @@ def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
         )
 
 
-def _key(ax: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
+def _key(ax: Axes, swept: Sequence[str]) -> None:
     handles = [Line2D([], [], color=method_colour(name), marker="o", label=label(name)) for name in METHODS]
     names = {"n": "number of neurons swept", "sigma": "noise swept"}
-    handles += [
-        Line2D([], [], color=FAINT, linestyle=s, label=names[o]) for o, s in zip(curves, ("-", "--"), strict=False)
-    ]
-    plain = {"color": "none", "markeredgecolor": INK, "linestyle": ""}
+    handles += [Line2D([], [], color=FAINT, linestyle=LINES[over], label=names[over]) for over in swept]
+    plain: Any = {"color": "none", "markeredgecolor": INK, "linestyle": ""}
     handles += [
         Line2D([], [], marker="o", markersize=12, label="main setting", **plain),
         Line2D([], [], marker="o", markersize=6, label=f"under {FLUENT:.0%} fluent", **plain),
@@ -140,7 +142,7 @@ def _trade_off_finding(points: pd.DataFrame, paper: tuple[float, float]) -> str:
 
 
 def compared(curve: pd.DataFrame, over: str, order: Sequence[str], names: Mapping[str, str] | None = None) -> Figure:
-    """Interventions or positions beside each other: dots with 95 % intervals, a panel a metric, a row a value of `over`."""
+    """Interventions or positions compared: dots with 95 % intervals, a panel a metric, a row a value of `over`."""
     shown = [value for value in order if value in set(curve[over])]
     figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 1.5 + 0.42 * len(shown)), sharex=True, sharey=True)
     for ax, (metric, words) in zip(axes, METRICS.items(), strict=True):
@@ -187,11 +189,11 @@ def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[s
 def _dots(ax: Axes, rows: pd.DataFrame, over: str, order: Sequence[str]) -> None:
     """A dot with its interval for each value of `over` and method, the methods side by side on the value's row."""
     for shift, method in ((0.13, "two-stage"), (-0.13, "random")):
-        chosen = rows[rows["method"] == method].set_index(over).reindex(order)
+        chosen = rows[rows["method"] == method].set_index(over).reindex(list(order))
         y = np.arange(len(order)) + shift
-        ax.hlines(y, chosen["low"], chosen["high"], color=method_colour(method), linewidth=2, alpha=0.55, zorder=2)
-        face = {"color": method_colour(method), "marker": MARKERS[method], "s": 26, "zorder": 3, "label": label(method)}
-        ax.scatter(chosen["value"], y, **face)
+        colour = method_colour(method)
+        ax.hlines(y, chosen["low"], chosen["high"], color=colour, linewidth=2, alpha=0.55, zorder=2)
+        ax.scatter(chosen["value"], y, 26, colour, marker=MARKERS[method], zorder=3, label=label(method))
     ax.set(xlim=(-0.04, 1.04), ylim=(-0.6, len(order) - 0.4))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.tick_params(axis="x", labelsize=8)

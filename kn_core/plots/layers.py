@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from kn_core.metrics import cluster_interval
-from kn_core.plots.style import INK, METHODS, label, title
+from kn_core.plots.style import INK, METHODS, concept_colours, label, title
 
 
 def kept_and_dropped(stages: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
@@ -48,7 +49,7 @@ def layer_histogram(
     ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
     ax.text(0.01, 0.98, "first third", transform=ax.transAxes, va="top", color="#555555")
     ax.set(xlabel="layer", ylabel="share of the neurons (%)", xlim=(-0.5, n_layers - 0.5), ylim=(0, None))
-    ax.legend()
+    ax.get_figure().legend(ncols=2, loc="outside lower center")
     found = f"{mean[late].sum():.0%} of the neurons lie in the upper two thirds of the layers"
     title(ax, f"{found}, where {late.mean():.0%} of all neurons are")
     return ax
@@ -82,3 +83,17 @@ def with_intervals(shares: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.nda
     """Mean over concepts (rows), and its 95 % bootstrap interval; NaN where there is one concept alone."""
     ends = np.array([cluster_interval([np.array([value]) for value in shares[layer]]) for layer in shares])
     return shares.mean().to_numpy(), ends[:, 0], ends[:, 1]
+
+
+def layer_scatter(neurons: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
+    """Score against layer, a point a neuron of one concept."""
+    concept = neurons["concept"].iloc[0]
+    ax.scatter(
+        neurons["layer"], neurons["score"], s=18, color=concept_colours([concept])[concept], alpha=0.75, linewidth=0
+    )
+    ax.set(yscale="log", xlabel="layer", ylabel="score (log scale)", xlim=(-0.5, n_layers - 0.5))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    held = neurons["layer"].value_counts()
+    where = f"in {held.size} of {n_layers} layers, most in layer {held.idxmax()}"
+    title(ax, f"The {len(neurons)} best neurons of “{concept}” lie {where}")
+    return ax

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import NullLocator
 
 from kn_core.plots.style import METHODS, concept_colours, title
 
@@ -16,46 +17,38 @@ PAPER = "#f3e9c6"  # the band of the paper's thresholds
 
 
 def funnel(attrition: pd.DataFrame, ax: Axes, names: Mapping[str, str] | None = None) -> Axes:
-    """Pictures left after each constraint (`filtering.attrition`), stacked by concept; `names` words the constraints."""
+    """Pictures left after each constraint (`filtering.attrition`), stacked by concept; `names` words constraints."""
     left = attrition.pivot_table("left", "constraint", "concept")
     steps, concepts = attrition["constraint"].unique(), attrition["concept"].unique()
-    left = left.loc[steps, concepts].astype(int)  # (steps, concepts), both in the frame's order
-    total, before = left.sum(axis=1), np.zeros(len(left))
-    colours = concept_colours(concepts)
-    for concept in concepts:
-        ax.barh(range(len(steps)), left[concept], left=before, height=0.62, color=colours[concept], label=concept)
+    left = left.loc[steps, concepts].astype(int)  # both in the frame's order
+    total, before, words = left.sum(axis=1), np.zeros(len(left)), {step: step for step in steps} | dict(names or {})
+    for concept, colour in concept_colours(concepts).items():
+        ax.barh(range(len(steps)), left[concept], left=before, height=0.4, color=colour, label=concept)
         before = before + left[concept].to_numpy()
-    for place, count in enumerate(total):
+    for place, (step, count) in enumerate(total.items()):
+        ax.text(0, place - 0.27, words[step], va="bottom")
         ax.text(count, place, f" {count:,}", va="center", fontweight="bold")
-    ax.set_yticks(range(len(steps)), [(names or {}).get(step, step) for step in steps])
-    ax.set(xlabel="pictures left", xlim=(0, 1.1 * total.iloc[0]))
-    ax.invert_yaxis()
-    ax.grid(axis="x")
-    ax.grid(visible=False, axis="y")
+    ax.set(xlabel="pictures left", xlim=(0, 1.1 * total.iloc[0]), ylim=(len(steps) - 0.6, -0.75), yticks=[])
+    ax.grid(visible=False)
+    ax.spines["left"].set_visible(False)
     if len(concepts) > 1:
-        ax.legend(
-            ncols=min(len(concepts), 5),
-            loc="upper center",
-            bbox_to_anchor=(0.4, -0.22),
-            handlelength=1,
-            columnspacing=1,
-        )
+        ax.get_figure().legend(ncols=5, loc="outside lower center", handlelength=1, columnspacing=1)
     lost = -total.diff().dropna()
-    costly = f"; “{lost.idxmax()}” costs the most" if lost.max() > 0 else ""
+    costly = f"; the costliest: “{words[lost.idxmax()]}”" if lost.max() > 0 else ""
     title(ax, f"{total.iloc[-1]:,} of {total.iloc[0]:,} pictures pass every constraint{costly}")
     return ax
 
 
 def distribution(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes, score: str = "delta") -> Axes:
-    """Neurons by pooled score, a line a concept on a logarithmic count; its threshold is a tick of its colour."""
+    """Neurons by pooled score, a line a concept on a logarithmic count; its threshold is dotted."""
     colours = concept_colours(stages["concept"].unique())
     edges = np.linspace(*stages[score].agg(["min", "max"]), 61)
     for concept, group in stages.groupby("concept", sort=False):
         counts = np.histogram(group[score], edges)[0].astype(float)
         ax.stairs(np.where(counts > 0, counts, np.nan), edges, color=colours[concept], linewidth=1.3, label=concept)
-        ax.axvline(thresholds[concept], ymax=0.06, color=colours[concept], linewidth=1.5)
+        ax.axvline(thresholds[concept], color=colours[concept], linewidth=0.8, linestyle=":")
     middle, far = stages[score].median(), stages[score].max()
-    ax.set(yscale="log", xlabel="activation difference, pooled over pictures", ylabel="neurons")
+    ax.set(yscale="log", xlabel="activation difference, pooled over pictures", ylabel="neurons (log scale)")
     ax.legend(ncols=2 if len(colours) > 5 else 1)
     title(ax, f"Half of the neurons move by less than {middle:.2g}; the strongest by {far:.2g}")
     return ax
@@ -79,7 +72,7 @@ def candidates(stages: pd.DataFrame, thresholds: Mapping[str, float], paper: tup
         ax.plot(falling, np.arange(1, len(falling) + 1), color=colours[concept], linewidth=1.3, label=concept)
         ax.plot(thresholds[concept], (falling > thresholds[concept]).sum(), "o", color=colours[concept])
         left.append([(falling > bound).sum() for bound in paper])
-    low = min(0.02, *thresholds.values())
+    low = min(0.1, *thresholds.values())
     ax.set(xscale="log", yscale="log", xlim=(low, 1.1 * max(stages["delta"].max(), paper[1])), ylim=(0.8, None))
     ax.set(xlabel="threshold of the activation difference", ylabel="candidates")
     ax.legend(loc="lower left", ncols=2 if len(colours) > 5 else 1)
@@ -119,8 +112,12 @@ def quadrants(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes) -
     """
     bins = [_asinh_bins(stages[name].to_numpy(), thresholds[name]) for name in ("delta", "gradcam")]
     counts = np.histogram2d(stages["delta"], stages["gradcam"], bins)[0].T
-    ax.set_xscale("asinh", linear_width=thresholds["delta"])
-    ax.set_yscale("asinh", linear_width=thresholds["gradcam"])
+    for axis, name, edges in zip("xy", ("delta", "gradcam"), bins, strict=True):
+        round_ones = np.outer(10.0 ** np.arange(-6, 4), [1, 2, 5]).ravel()
+        ticks = [0, thresholds[name], *round_ones[(round_ones > 1.6 * thresholds[name]) & (round_ones < edges[-1])]]
+        getattr(ax, f"set_{axis}scale")("asinh", linear_width=thresholds[name])
+        getattr(ax, f"set_{axis}ticks")(ticks, [f"{tick:.2g}" for tick in ticks], minor=False)
+        getattr(ax, f"{axis}axis").set_minor_locator(NullLocator())
     shown = ax.pcolormesh(*bins, np.where(counts > 0, counts, np.nan), cmap="Greys", norm=LogNorm(0.5), rasterized=True)
     ax.get_figure().colorbar(shown, ax=ax, label="neurons in a cell", pad=0.02)
     for draw, name in ((ax.axvline, "delta"), (ax.axhline, "gradcam")):

