@@ -16,7 +16,7 @@ DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)")
 .PHONY: book concept test lint clean
 
 book: .venv/installed
-	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)")
+	@$(DOIT) -n 2 $(if $(CONCEPT),concept="$(CONCEPT)")
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }

@@ -111,6 +111,14 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
     return words
 
 
+def harder_hit(table: pd.DataFrame) -> str:
+    """What two-stage neurons take away more of, the concept or the rest of the caption, in words; from `table_2`."""
+    value = table.set_index("metric")["two_stage"]
+    concept, rest = value["suppression"], 1 - value["retention"]
+    which = "more than" if rest > concept else "less than" if rest < concept else "as much as"
+    return f"{rest:.0%} of the other words, {which} the {concept:.0%} of the concepts"
+
+
 def compared_with_zero(low: float, high: float) -> str:
     """What an interval of a difference says, in words."""
     if np.isnan(low) or np.isnan(high):

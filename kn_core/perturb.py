@@ -59,12 +59,12 @@ class Picture:
     prompt_inpainted: Tensor  # (T, H), for 'patch'
 
 
-Scope = Literal["all", "held_out"]
+Scope = Literal["all", "fresh", "own"]  # pictures: all, all that chose no neurons, of these the concept's own
 Trial = tuple[NeuronSet, Setting, Scope]
 
 
 def trials(settings: Perturbation, budget: int, found: NeuronSet, controls: Sequence[NeuronSet]) -> Iterator[Trial]:
-    """What a profile asks for: the headline setting on every picture and seed, sweeps around it on held-out pictures.
+    """What a profile asks for: the headline setting on every picture, sweeps around it on held-out pictures.
 
     Seed s disturbs the found neurons with noise s, and the control's draw s with the same seed.
     """
@@ -75,16 +75,17 @@ def trials(settings: Perturbation, budget: int, found: NeuronSet, controls: Sequ
 
     headline = setting_of(settings.intervention)
     for seed, control in enumerate(controls):
-        yield found, replace(headline, seed=seed), "all"
-        yield control, replace(headline, seed=seed), "all"
+        scope: Scope = "fresh" if seed else "all"
+        yield found, replace(headline, seed=seed), scope
+        yield control, replace(headline, seed=seed), scope
     sweep = [replace(headline, n=n) for n in settings.sweep_n]
     sweep += [replace(headline, sigma=sigma) for sigma in settings.sweep_sigma]
     sweep += [setting_of(intervention) for intervention in settings.sweep_interventions]
     sweep += [replace(headline, positions=where) for where in settings.sweep_positions]
     for setting in sweep:
         if setting != headline:
-            yield found, setting, "held_out"
-            yield controls[0], setting, "held_out"
+            yield found, setting, "own"
+            yield controls[0], setting, "own"
 
 
 def run(
@@ -107,7 +108,7 @@ def run(
     before = {picture.image_id: answer.probabilities for picture, answer in zip(pictures, clean, strict=True)}
     rows: list[dict[str, object]] = []
     for neurons, setting, scope in planned:
-        shown = [p for p in pictures if scope == "all" or (p.held_out and p.concept == concept)]
+        shown = [p for p in pictures if _in_scope(p, scope, concept)]
         said = _perturbed_answers(model, neurons, setting, shown, mean, max_new_tokens, site) if shown else []
         rows += [
             _row(concept, neurons, setting, picture, before[picture.image_id], answer)
@@ -140,6 +141,10 @@ def _perturbed_answers(
 
     prompts = torch.stack([picture.prompt for picture in pictures])
     return answers(model, prompts, [picture.caption for picture in pictures], max_new_tokens, edits, site)
+
+
+def _in_scope(picture: Picture, scope: Scope, concept: str) -> bool:
+    return scope == "all" or (picture.held_out and (scope == "fresh" or picture.concept == concept))
 
 
 def _row(

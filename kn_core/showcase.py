@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,13 +45,13 @@ def rejected_examples(study: Study, concepts: Sequence[str], n: int = 2) -> list
     settings = study.profile.filtering
     order = failed["reason"].map(settings.constraints.index).sort_values(ascending=False).index
     rows = failed.loc[order].head(n).to_dict("records")
-    return [_example(study, row, f"rejected, as it fails: {explain(str(row['reason']), settings)}") for row in rows]
+    return [_example(study, row, f"rejected: not “{explain(row['reason'], settings)}”") for row in rows]
 
 
-def _example(study: Study, row: dict[str, object], verdict: str) -> Example:
-    sample = study.sample(str(row["concept"]), str(row["image_id"]))
-    heading = f"{row['image_id']}: {verdict}"
-    return sample, study.inpainted(sample), str(row["caption"]), str(row["caption_inpainted"]), heading
+def _example(study: Study, row: Mapping[Hashable, Any], verdict: str) -> Example:
+    sample = study.sample(row["concept"], row["image_id"])
+    heading = f"{row['image_id']}, {verdict}"
+    return sample, study.inpainted(sample), row["caption"], row["caption_inpainted"], heading
 
 
 def mapped(
@@ -98,7 +99,9 @@ def under_noise(study: Study, concept: str, n: int = 3) -> pd.DataFrame:
 
 def cards(study: Study, said: pd.DataFrame) -> str:
     """`under_noise` as HTML, a card a picture."""
-    return "\n".join(
-        examples.cards(rows, {concept: study.sample(concept, image_id).image})
-        for (concept, image_id), rows in said.groupby(["concept", "image_id"], sort=False)
-    )
+    made = []
+    for image_id in said["image_id"].unique():
+        rows = said[said["image_id"] == image_id]
+        concept = rows["concept"].iloc[0]
+        made.append(examples.cards(rows, {concept: study.sample(concept, image_id).image}))
+    return "\n".join(made)

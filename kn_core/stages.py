@@ -53,7 +53,7 @@ def in_words(frame: pd.DataFrame) -> dict[str, str]:
     size, share = by.size().mean(), by[["candidate", "carries", "kept"]].mean().mean()
     chosen, kept = (frame[frame[which]].groupby("concept", sort=False) for which in ("candidate", "kept"))
     last = chosen["layer"].agg(lambda layers: (layers == frame["layer"].max()).mean()).mean()
-    many, few = (by["delta"].agg(lambda delta, end=end: (delta > end).sum()).mean() for end in PAPER_A)
+    many, few = (by["delta"].agg(lambda delta: (delta > end).sum()).mean() for end in PAPER_A)  # noqa: B023
     rank = np.mean([scores["delta"].corr(scores["gradcam"], method="spearman") for _, scores in by])
     return {
         "neurons": f"{size:,.0f}",
@@ -76,8 +76,8 @@ def in_words(frame: pd.DataFrame) -> dict[str, str]:
 def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
     """How many of each concept's best two-stage neurons are among other concepts' best.
 
-    Columns concept, best, of another concept, of every concept, by chance (the first of these for sets drawn uniformly
-    from `n_neurons`).
+    Columns concept, best, of another concept, of every concept, by chance (how many would be another concept's if sets
+    were drawn uniformly from `n_neurons`).
     """
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
     held = best.groupby(["layer", "unit"])["concept"].transform("size")  # by how many concepts
@@ -85,8 +85,8 @@ def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
     found = pd.DataFrame({"concept": sizes.index, "best": sizes.to_numpy()})
     for column, least in (("of another concept", 2), ("of every concept", len(sizes))):
         found[column] = found["concept"].map(best[held >= least]["concept"].value_counts()).fillna(0).astype(int)
-    missed = (1 - sizes / n_neurons).prod() / (1 - sizes / n_neurons)  # by all the others
-    found["by chance"] = found["best"] * (1 - found["concept"].map(missed))
+    missed = 1 - found["best"] / n_neurons  # the chance that a set misses a neuron
+    found["by chance"] = found["best"] * (1 - float(np.prod(missed)) / missed)
     return found
 
 
@@ -126,8 +126,7 @@ def _begins(token: str, word: str) -> bool:
 
 
 def decoded(neurons: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The n best two-stage neurons of each concept, the tokens they promote, how many of these name it (own)."""
-    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < n)].copy()
-    best["promotes"] = best["top_tokens"].map(tokens)
-    best["own"] = [len(own_words(row.top_tokens, row.concept)) for row in best.itertuples()]
-    return best.sort_values(["concept", "rank"], kind="stable").drop(columns=["top_tokens", "method", "draw"])
+    """The n best two-stage neurons of each concept, with `own`: how many of their top tokens name the concept."""
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < n)]
+    own = [len(own_words(*row)) for row in zip(best["top_tokens"], best["concept"], strict=True)]
+    return best.drop(columns=["method", "draw"]).assign(own=own)

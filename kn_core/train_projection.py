@@ -164,7 +164,7 @@ class _Log:
     def __init__(self, path: Path, last: int) -> None:
         self.path = path
         header = ["step", "loss", "rate", "seconds", "scenes_named", "photos_named"]
-        rows = list(csv.reader(path.open())) if path.exists() else [header]
+        rows = list(csv.reader(path.read_text().splitlines())) if path.exists() else [header]
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if int(row[0]) <= last)])
 

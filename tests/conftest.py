@@ -92,7 +92,7 @@ def taught_model(make_model: Callable[..., MiniGPT4]) -> MiniGPT4:
     return model.requires_grad_(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_profile() -> Profile:
     """A profile of the toy world, for the taught model."""
     return Profile.model_validate(

@@ -28,7 +28,7 @@ SETTINGS = Filtering(constraints=ORDER, area=(0.05, 0.6))
 
 
 def sample(area: float = 0.25, *, number: int = 0, **more) -> Sample:
-    """A bear of the given share of a 20 x 20 picture; the picture's pixels are `number`, without the bear `number` + 1."""
+    """A bear that fills this share of a 20 x 20 picture, all of whose pixels are `number`; without it, `number` + 1."""
     mask = np.zeros(400, bool)
     mask[: round(400 * area)] = True
     image = np.full((20, 20, 3), number, np.uint8)
@@ -54,9 +54,7 @@ class Told:
         return [len(word) for word in words], spans
 
 
-@pytest.mark.parametrize(
-    ("area", "passes"), [(0.0475, False), (0.05, True), (0.3, True), (0.6, True), (0.6025, False)]
-)
+@pytest.mark.parametrize(("area", "passes"), [(0.0475, False), (0.05, True), (0.3, True), (0.6, True), (0.6025, False)])
 def test_area_bounds_are_inclusive(area, passes):
     assert BEFORE_CAPTIONS["area"](Candidate(sample(area)), SETTINGS) is passes
 

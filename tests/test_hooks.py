@@ -109,7 +109,10 @@ def test_the_product_site_is_what_the_output_matrix_reads(tiny_model):
 
 
 def test_layers_that_do_not_exist_and_edits_that_change_the_shape_are_refused(tiny_model):
-    with pytest.raises(ValueError, match=r"layers must be in 0..2. Got \[3, -1\]"), intervene(tiny_model, {3: None, -1: None}):
+    with (
+        pytest.raises(ValueError, match=r"layers must be in 0..2. Got \[3, -1\]"),
+        intervene(tiny_model, {3: None, -1: None}),
+    ):
         pass
     length = tiny_model.prompt_length
     with (

@@ -107,7 +107,9 @@ def test_gradients_are_those_of_finite_differences(make_model):
             return float(model.logits(prompt, [caption])[0, target.position, target.token])
 
     rng = np.random.default_rng(0)
-    for layer, token, unit in zip(rng.integers(0, 3, 20), rng.integers(0, 16, 20), rng.integers(0, 48, 20), strict=True):
+    for layer, token, unit in zip(
+        rng.integers(0, 3, 20), rng.integers(0, 16, 20), rng.integers(0, 48, 20), strict=True
+    ):
         slope = (logit(layer, token, unit, step) - logit(layer, token, unit, -step)) / (2 * step)
         assert float(pair.gradient[layer, token, unit]) == pytest.approx(slope, rel=1e-5, abs=1e-9)
     assert (pair.gradient[2] == 0).all()  # what the last layer writes at image tokens reaches no logit
@@ -184,7 +186,7 @@ def test_reductions_over_positions():
 
 def test_the_scores_of_a_pair():
     pair = a_capture([[[4, 1], [2, 8]]], [[[1, 0], [1, 5]]], [[[0.5, 2], [3, -1]]])
-    # delta [[3, 1], [1, 3]], gradcam [[2, 2], [6, -8]]
+    assert (pair.delta.tolist(), pair.gradcam.tolist()) == ([[[3, 1], [1, 3]]], [[[2, 2], [6, -8]]])
     expected = {"any": ([3, 3], [6, 2]), "mean": ([2, 2], [4, -3]), "same": ([3, 3], [2, -8])}
     for how, (delta, gradcam) in expected.items():
         assert [scores.tolist() for scores in image_scores(pair, how)] == [[delta], [gradcam]]

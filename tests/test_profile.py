@@ -42,7 +42,11 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("identification.budgett", 80, "identification.budgett: Extra inputs are not permitted"),
         ("identification.threshold_a.quantil", 0.9, "identification.threshold_a.quantil: Extra inputs"),
         ("identification.threshold_a", {"quantile": 1.2}, "identification.threshold_a.quantile: Input should be less"),
-        ("identification.threshold_g", {"quantile": 0.9, "by_hand": {"beer": 1e-4}}, "threshold_g.by_hand: beer must be"),
+        (
+            "identification.threshold_g",
+            {"quantile": 0.9, "by_hand": {"beer": 1e-4}},
+            "threshold_g.by_hand: beer must be",
+        ),
         ("identification.budget", 0, "identification.budget: Input should be greater than or equal to 1. Got 0."),
         ("identification.pooling", "median", "identification.pooling: Input should be 'mean', 'max' or 'min'"),
         ("concepts", [], "concepts: Tuple should have at least 1 item"),
@@ -92,7 +96,9 @@ def test_a_missing_profile_suggests_the_nearest_name():
         load_profile("embeded")
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "is not YAML"), ("", "is no valid profile"), ("- 1", "Got [1]")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not YAML"), ("", "is no valid profile"), ("- 1", "Got [1]")]
+)
 def test_a_file_that_holds_no_settings_is_named(tmp_path, text, message):
     path = tmp_path / "broken.yaml"
     path.write_text(text)

@@ -97,9 +97,14 @@ def test_an_interrupted_computation_leaves_the_old_artefact(store):
 def test_an_interrupted_write_leaves_the_old_file_and_no_part(tmp_path):
     path = tmp_path / "it.csv"
     path.write_text("whole")
-    with pytest.raises(OSError, match="disk full"), writing(path) as temporary:
-        temporary.write_text("ha")
-        raise OSError("disk full")
+
+    def write_half() -> None:
+        with writing(path) as temporary:
+            temporary.write_text("ha")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
     assert path.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [path]
     with writing(tmp_path / "deep" / "it.csv") as temporary:

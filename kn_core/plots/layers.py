@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from kn_core.metrics import cluster_interval
-from kn_core.plots.style import INK, METHODS, concept_colours, label, title
+from kn_core.plots.style import INK, METHODS, concept_colours, figure_of, label, title
 
 
 def kept_and_dropped(stages: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
@@ -48,8 +48,13 @@ def layer_histogram(
     ax.axhline(100 / n_layers, color=METHODS["uniform"], linestyle="--", linewidth=1.2, label="uniform")
     ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
     ax.text(0.01, 0.98, "first third", transform=ax.transAxes, va="top", color="#555555")
-    ax.set(xlabel="layer", ylabel="share of the neurons (%)", xlim=(-0.5, n_layers - 0.5), ylim=(0, None))
-    ax.get_figure().legend(ncols=2, loc="outside lower center")
+    ax.set(
+        xlabel="layer",
+        ylabel="share of the neurons (%)",
+        xlim=(-0.5, n_layers - 0.5),
+        ylim=(0, 1.12 * ax.get_ylim()[1]),
+    )
+    figure_of(ax).legend(ncols=2, loc="outside lower center")
     found = f"{mean[late].sum():.0%} of the neurons lie in the upper two thirds of the layers"
     title(ax, f"{found}, where {late.mean():.0%} of all neurons are")
     return ax
@@ -60,7 +65,7 @@ def layer_strips(neurons: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
     shares = layer_shares(neurons, n_layers)
     drawn = ax.imshow(100 * shares, cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
     ax.set_yticks(range(len(shares)), shares.index)
-    ax.get_figure().colorbar(drawn, ax=ax, label="share of its neurons (%)", pad=0.02)
+    figure_of(ax).colorbar(drawn, ax=ax, label="share of its neurons (%)", pad=0.02)
     ax.set(xlabel="layer")
     ax.grid(False)
     alike = np.corrcoef(shares)[np.triu_indices(len(shares), 1)].mean() if len(shares) > 1 else np.nan
@@ -92,6 +97,8 @@ def layer_scatter(neurons: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
         neurons["layer"], neurons["score"], s=18, color=concept_colours([concept])[concept], alpha=0.75, linewidth=0
     )
     ax.set(yscale="log", xlabel="layer", ylabel="score (log scale)", xlim=(-0.5, n_layers - 0.5))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     held = neurons["layer"].value_counts()
     where = f"in {held.size} of {n_layers} layers, most in layer {held.idxmax()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import NullLocator
 
-from kn_core.plots.style import METHODS, concept_colours, title
+from kn_core.plots.style import METHODS, by_concept, concept_colours, figure_of, title
 
 CARD_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
 PAPER = "#f3e9c6"  # the band of the paper's thresholds
@@ -32,7 +33,7 @@ def funnel(attrition: pd.DataFrame, ax: Axes, names: Mapping[str, str] | None = 
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
     if len(concepts) > 1:
-        ax.get_figure().legend(ncols=5, loc="outside lower center", handlelength=1, columnspacing=1)
+        figure_of(ax).legend(ncols=5, loc="outside lower center", handlelength=1, columnspacing=1)
     lost = -total.diff().dropna()
     costly = f"; the costliest: “{words[lost.idxmax()]}”" if lost.max() > 0 else ""
     title(ax, f"{total.iloc[-1]:,} of {total.iloc[0]:,} pictures pass every constraint{costly}")
@@ -42,8 +43,8 @@ def funnel(attrition: pd.DataFrame, ax: Axes, names: Mapping[str, str] | None = 
 def distribution(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes, score: str = "delta") -> Axes:
     """Neurons by pooled score, a line a concept on a logarithmic count; its threshold is dotted."""
     colours = concept_colours(stages["concept"].unique())
-    edges = np.linspace(*stages[score].agg(["min", "max"]), 61)
-    for concept, group in stages.groupby("concept", sort=False):
+    edges = np.linspace(stages[score].min(), stages[score].max(), 61)
+    for concept, group in by_concept(stages):
         counts = np.histogram(group[score], edges)[0].astype(float)
         ax.stairs(np.where(counts > 0, counts, np.nan), edges, color=colours[concept], linewidth=1.3, label=concept)
         ax.axvline(thresholds[concept], color=colours[concept], linewidth=0.8, linestyle=":")
@@ -67,7 +68,7 @@ def candidates(stages: pd.DataFrame, thresholds: Mapping[str, float], paper: tup
         transform=ax.get_xaxis_transform(),
     )
     left = []
-    for concept, group in stages.groupby("concept", sort=False):
+    for concept, group in by_concept(stages):
         falling = np.sort(group["delta"])[::-1]
         ax.plot(falling, np.arange(1, len(falling) + 1), color=colours[concept], linewidth=1.3, label=concept)
         ax.plot(thresholds[concept], (falling > thresholds[concept]).sum(), "o", color=colours[concept])
@@ -86,7 +87,7 @@ def stability(stages: pd.DataFrame, ax: Axes) -> Axes:
     chosen = stages[stages["candidate"]]
     colours = concept_colours(stages["concept"].unique())
     at_least = np.linspace(0, 1, 101)
-    for concept, group in chosen.groupby("concept", sort=False):
+    for concept, group in by_concept(chosen):
         passing = (group["share"].to_numpy()[:, None] >= at_least - 1e-9).mean(axis=0)
         ax.plot(
             100 * at_least, 100 * passing, color=colours[concept], drawstyle="steps-pre", linewidth=1.5, label=concept
@@ -119,15 +120,16 @@ def quadrants(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes) -
         getattr(ax, f"set_{axis}ticks")(ticks, [f"{tick:.2g}" for tick in ticks], minor=False)
         getattr(ax, f"{axis}axis").set_minor_locator(NullLocator())
     shown = ax.pcolormesh(*bins, np.where(counts > 0, counts, np.nan), cmap="Greys", norm=LogNorm(0.5), rasterized=True)
-    ax.get_figure().colorbar(shown, ax=ax, label="neurons in a cell", pad=0.02)
+    figure_of(ax).colorbar(shown, ax=ax, label="neurons in a cell", pad=0.02)
     for draw, name in ((ax.axvline, "delta"), (ax.axhline, "gradcam")):
         draw(thresholds[name], color=METHODS["two-stage"], linewidth=1.2)
     moves, carries = stages["delta"] > thresholds["delta"], stages["gradcam"] > thresholds["gradcam"]
     for right, up, said in ((1, 1, "kept"), (1, 0, "dropped by stage 2"), (0, 1, "never candidates"), (0, 0, "")):
         count = int(((moves == right) & (carries == up)).sum())
-        at = {"x": 0.98 if right else 0.02, "y": 0.97 if up else 0.03}
-        place = {"ha": "right" if right else "left", "va": "top" if up else "bottom"}
-        ax.text(**at, s=f"{count:,} {said}".strip(), **place, transform=ax.transAxes, fontweight="bold", bbox=CARD_BOX)
+        place: Any = {"ha": "right" if right else "left", "va": "top" if up else "bottom"}
+        x, y = 0.98 if right else 0.02, 0.97 if up else 0.03
+        words = f"{count:,} {said}".strip()
+        ax.text(x, y, words, **place, transform=ax.transAxes, fontweight="bold", bbox=CARD_BOX)
     ax.set(xlabel="activation difference, pooled", ylabel="gradient score $g_c$, pooled")
     ax.grid(False)
     rank = stages["delta"].corr(stages["gradcam"], method="spearman")

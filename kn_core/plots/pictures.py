@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from kn_core.metrics import cluster_interval
-from kn_core.plots.style import INK, MASK, METHODS, SIGNED, WIDTH, title
+from kn_core.plots.style import INK, MASK, METHODS, SIGNED, WIDTH, figure_of, title
 from kn_core.sample import Sample
 
 GRAY = np.array([0.299, 0.587, 0.114])  # luma of R, G, B (ITU-R BT.601)
@@ -76,13 +76,13 @@ def examples(rows: Sequence[tuple[Sample, np.ndarray, str, str, str]]) -> Figure
 
     `rows` holds (sample, inpainted picture, caption, caption without the object, heading).
     """
-    tall = [WIDTH / 3 * min(1.4, sample.mask.shape[0] / sample.mask.shape[1]) + 0.75 for sample, *_ in rows]
+    tall = [WIDTH / 3 * min(1.4, sample.mask.shape[0] / sample.mask.shape[1]) + 0.8 for sample, *_ in rows]
     figure, axes = plt.subplots(len(rows), 3, figsize=(WIDTH, sum(tall)), squeeze=False, height_ratios=tall)
     for (left, middle, right), (sample, inpainted, caption, without, heading) in zip(axes, rows, strict=True):
         picture(left, sample.image, f"“{caption}”" if caption else "not captioned")
         picture(middle, sample.image, f"{sample.concept}: {sample.area_fraction:.0%} of the frame", sample.mask)
         picture(right, inpainted, f"“{without}”" if without else "not captioned")
-        left.set_title(heading, fontsize=10, parse_math=False)
+        left.set_title(heading, fontsize=10, parse_math=False).set_in_layout(False)  # it runs on over the whole row
     return figure
 
 
@@ -91,7 +91,7 @@ def gallery(
 ) -> Figure:
     """A row a picture: itself with the object outlined, then its maps under `headings`; `what` is what colours mean.
 
-    The maps of a picture share one scale, so that a faint one is faint; `shared=False` where they mean different things.
+    The maps of a picture share one scale, so that a faint one is faint; not if `shared` is False, for different scores.
     """
     panels = 1 + len(headings)
     tall = WIDTH / panels * max(min(1.4, sample.mask.shape[0] / sample.mask.shape[1]) for sample, _ in pictures) + 0.05
@@ -139,7 +139,6 @@ def localisation(found: pd.DataFrame, names: Mapping[str, str], ax: Axes) -> Axe
 
 def _broken(ax: Axes, text: str) -> str:
     """The text in lines as wide as the axes."""
-    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
-    assert isinstance(figure, Figure)
-    inches = figure.get_figwidth() / (spec.get_gridspec().ncols if spec else 1)
+    spec = ax.get_subplotspec()
+    inches = figure_of(ax).get_figwidth() / (spec.get_gridspec().ncols if spec else 1)
     return textwrap.fill(text, max(10, int(inches * 72 / (0.56 * 10))))

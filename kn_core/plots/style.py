@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -119,15 +120,27 @@ def label(method: str) -> str:
     return LABELS.get(method, method)
 
 
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes lie on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def by_concept(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each concept's rows, concepts in the frame's own order."""
+    for concept, rows in frame.groupby("concept", sort=False):
+        yield str(concept), rows
+
+
 def title(where: Axes | Figure, finding: str) -> None:
     """Set a finding above axes or a whole figure, flush left, broken before it runs past the right edge."""
     if isinstance(where, Figure):
         where.suptitle(_broken(finding, where.get_figwidth()), x=0.01, ha="left", parse_math=False)
         return
-    figure, spec = where.get_figure(root=True), where.get_subplotspec()
-    assert isinstance(figure, Figure)
+    spec = where.get_subplotspec()
     share = (spec.colspan.stop - spec.colspan.start) / spec.get_gridspec().ncols if spec else 1
-    where.set_title(_broken(finding, 0.92 * share * figure.get_figwidth()), parse_math=False)
+    where.set_title(_broken(finding, 0.92 * share * figure_of(where).get_figwidth()), parse_math=False)
 
 
 def _broken(text: str, inches: float) -> str:
