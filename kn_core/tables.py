@@ -48,13 +48,13 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
     """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) a column that leads there."""
     ours = [interval(row["ours"], row["low"], row["high"]) for row in claims.to_dict("records")]
     shown = pd.DataFrame(
-        {
+        {  # what matters first: on a narrow page the rest is a swipe away
+            "verdict": claims["verdict"],
             "the paper says": claims["statement"],
-            "where": claims["where"],
             "printed": claims["paper"],
             "here, with 95 % interval": ours,
             "pictures": claims["n"].where(claims["n"] > 0).astype("Int64"),
-            "verdict": claims["verdict"],
+            "where": claims["where"],
             "because": claims["reason"],
         }
     )

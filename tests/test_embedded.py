@@ -40,6 +40,7 @@ def model(profile: Profile) -> MiniGPT4:
 @pytest.fixture(scope="module")
 def study(profile: Profile, model: MiniGPT4, tmp_path_factory: pytest.TempPathFactory) -> Study:
     made = Study(profile, tmp_path_factory.mktemp("results"), model)
+    made.neurons()  # all concepts: also written as one file, as the next line does for perturbations
     made.perturbations()
     return made
 
