@@ -81,7 +81,7 @@ def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
     chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
-    control = float(both["value"].at["random", "suppression"])
+    control = _measurement("control", both, ("random", "suppression")).value
     found = [
         _measurement("suppression", both, ("two-stage", "suppression"), control),
         _measurement("suppression_over_control", gap, "suppression"),

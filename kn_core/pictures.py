@@ -57,7 +57,7 @@ def box_mask(box: tuple[float, float, float, float], shape: tuple[int, int]) -> 
     """The pixels whose centre lies in a box (x, y, width, height), in pixels from the top left corner; (h, w) bool."""
     x, y, width, height = box
     rows, columns = shape
-    if not (0 <= x and 0 <= y and width > 0 and height > 0 and x + width <= columns and y + height <= rows):
+    if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= columns and y + height <= rows):
         raise PictureError(
             f"box must lie inside the picture of {columns} x {rows} pixels. "
             f"Got x, y, width, height = {x:g}, {y:g}, {width:g}, {height:g}."

@@ -177,7 +177,9 @@ def test_what_a_profile_asks_for():
     planned = list(trials(settings, 3, FOUND, [CONTROL, other]))
     head = [(FOUND, 0), (CONTROL, 0), (FOUND, 1), (other, 1)]
     scopes = ["all", "all", "fresh", "fresh"]  # later draws of the noise leave out the pictures that chose the neurons
-    headline = [(neurons, setting(sigma=3, seed=seed), scope) for (neurons, seed), scope in zip(head, scopes)]
+    headline = [
+        (neurons, setting(sigma=3, seed=seed), scope) for (neurons, seed), scope in zip(head, scopes, strict=True)
+    ]
     assert planned[:4] == headline
     sweep = [
         setting(n=2, sigma=3),
