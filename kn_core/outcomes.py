@@ -24,15 +24,15 @@ from kn_core.tables import interval
 Over = Literal["n", "sigma", "intervention", "positions"]
 
 READINGS = {
-    "suppression": "S_se by caption: the concept is no longer named",
-    "suppression_probability": "S_se by probability: what the word's probability loses",
-    "retention": "S_re by caption: the other words that stay",
-    "retention_probability": "S_re by probability: of the other tokens",
-    "retention_others": "S_re elsewhere: other concepts' pictures still named",
-    "selectivity": "selectivity: own suppression minus that by other concepts' neurons",
-    "fluent": "captions that read as a sentence",
-    "log_perplexity": "log perplexity, nats a token",
-    "repetition": "repetition, share of word pairs",
+    "suppression": "Sₛₑ, caption",
+    "suppression_probability": "Sₛₑ, probability",
+    "retention": "Sᵣₑ, caption",
+    "retention_probability": "Sᵣₑ, probability",
+    "retention_others": "Sᵣₑ, other pictures",
+    "selectivity": "selectivity",
+    "fluent": "fluent captions",
+    "log_perplexity": "log perplexity",
+    "repetition": "repetition",
 }
 
 
@@ -92,12 +92,13 @@ def table_2(perturbations: pd.DataFrame, profile: Profile, paper: Mapping[str, f
 
 def for_readers(table: pd.DataFrame) -> pd.DataFrame:
     """`table_2` with its readings in words and every value with its interval, as text."""
-    sides = {"two_stage": "two-stage neurons", "random": "random neurons", "difference": "difference"}
-    shown = pd.DataFrame({"reading": table["metric"].map(READINGS), "the paper": table["paper"]})
+    sides = {"two_stage": "two-stage", "random": "random", "difference": "difference"}
+    paper = ["–" if np.isnan(value) else f"{value:g}" for value in table["paper"]]
+    shown = pd.DataFrame({"reading": table["metric"].map(READINGS), "paper": paper})
     for side, words in sides.items():
         bounds = table[[side, f"{side}_low", f"{side}_high"]].itertuples(index=False)
         shown[words] = [interval(*bound) for bound in bounds]
-    return shown.assign(pictures=table["n_images"])
+    return shown
 
 
 def in_words(table: pd.DataFrame) -> dict[str, str]:

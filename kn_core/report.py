@@ -92,11 +92,11 @@ def tally(table: pd.DataFrame) -> str:
 
 
 def not_run(table: pd.DataFrame) -> pd.DataFrame:
-    """Claims without a number, a row for what they wait for: columns waits for, claims, page, command."""
+    """Claims without a number, a row for what they wait for: columns why, claims, command."""
     rows = table[table["verdict"] == "not run"]
     grouped = rows.groupby(["reason", "page"], sort=False)["claim"].agg(", ".join).reset_index()
     grouped["command"] = [_command(PAGES.get(page)) for page in grouped["page"]]
-    return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "page", "command"]]
+    return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "command"]]
 
 
 def _command(page: str | None) -> str:

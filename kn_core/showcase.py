@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from kn_core import examples
 from kn_core.filtering import explain
@@ -16,6 +17,7 @@ from kn_core.profile import Profile
 from kn_core.sample import Sample
 from kn_core.stages import tokens
 from kn_core.study import Study
+from kn_core.tables import table
 
 Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: a row of plots.examples
 
@@ -72,12 +74,15 @@ def mapped_singly(
     return [(sample, list(maps[0])) for sample, maps in mapped(study, concepts, [name], n)]
 
 
-def with_tokens(neurons: pd.DataFrame, concept: str | None = None) -> pd.DataFrame:
-    """Rows of `neurons.parquet` for a reader; `promotes` is HTML, a <code> a token. Spaces are written ␣."""
-    columns = {"concept": "concept", "layer": "layer", "unit": "unit", "score": "score", "delta": "difference"}
-    frame = neurons[[*columns]].rename(columns=columns).assign(pictures=neurons["n_images"])
-    frame["promotes"] = [" ".join(map(_code, tokens(written))) for written in neurons["top_tokens"]]
-    return frame if concept is None else frame.drop(columns="concept")
+def neuron_table(neurons: pd.DataFrame, caption: str) -> Styler:
+    """Rows of `neurons.parquet` with the tokens that they promote, as code; a space is written ␣."""
+    columns = ["concept", "layer", "unit", "score", "delta", "n_images"]
+    shown = neurons[columns].rename(columns={"delta": "difference", "n_images": "pictures"})
+    shown["promotes"] = [" ".join(map(_code, tokens(written))) for written in neurons["top_tokens"]]
+    if (shown["concept"] == shown["concept"].iloc[0]).all():
+        shown = shown.drop(columns="concept")
+    narrow = {"max-width": "16rem"}  # else it is cut off beside the numbers
+    return table(shown, caption).format(str, subset=["promotes"]).set_properties(subset=["promotes"], **narrow)
 
 
 def _code(token: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,29 +42,32 @@ def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> 
         return "–"
     if low == value == high and value > 1:
         return f"{value:.0f}"
-    return "{} [{}, {}]".format(*map(pattern.format, (value, low, high)))
+    return "{} [{},\u00a0{}]".format(*map(pattern.format, (value, low, high)))  # breaks before the bracket alone
 
 
 def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
-    """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) a column that leads there."""
-    ours = [interval(row["ours"], row["low"], row["high"]) for row in claims.to_dict("records")]
+    """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) each leads to where it is settled."""
+    rows = claims.to_dict("records")
     shown = pd.DataFrame(
         {  # what matters first: on a narrow page the rest is a swipe away
-            "verdict": claims["verdict"],
-            "the paper says": claims["statement"],
-            "printed": claims["paper"],
-            "here, with 95 % interval": ours,
-            "pictures": claims["n"].where(claims["n"] > 0).astype("Int64"),
-            "where": claims["where"],
-            "because": claims["reason"],
+            "verdict": claims["verdict"].tolist(),
+            "the paper says": [_statement(row, pages or {}) for row in rows],
+            "printed": claims["paper"].tolist(),
+            "here, with 95 % interval": [_ours(row) for row in rows],
+            "because": claims["reason"].tolist(),
         }
     )
-    if pages is None:
-        return table(shown, caption)
-    shown["settled in"] = [_link(page, pages) for page in claims["page"]]
-    return table(shown, caption).format(str, subset=["settled in"])
+    return table(shown, caption).format(str, subset=["the paper says", "here, with 95 % interval"])
 
 
-def _link(page: str, pages: Mapping[str, str]) -> str:
-    words = html.escape(page.replace("-", " "))
-    return f'<a href="{html.escape(pages[page])}">{words}</a>' if page in pages else words
+def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
+    """What the paper says, and below where it says so and which page settles it."""
+    said = re.sub(r"\bS_(se|re)\b", r"S<sub>\1</sub>", html.escape(row["statement"]))
+    page, words = row["page"], html.escape(row["page"].replace("-", " "))
+    settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
+    return f"{said}<small>{html.escape(row['where'])}{settled}</small>"
+
+
+def _ours(row: Mapping[Hashable, Any]) -> str:
+    counted = f"<small>n = {row['n']}</small>" if row["n"] else ""
+    return html.escape(interval(row["ours"], row["low"], row["high"])) + counted

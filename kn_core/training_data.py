@@ -7,6 +7,7 @@ cropped once, its features are kept in half precision, an epoch costs no vision 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kn_core import scenes
-from kn_core.coco import CocoFolder, cells
+from kn_core.coco import CocoFolder, Instance, cells
 from kn_core.concepts import names
 from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.pictures import PictureError
+
+log = logging.getLogger(__name__)
 
 PHOTO_CONCEPTS = ("bed", "bear", "bus", "cat", "dog", "giraffe", "pizza", "toilet", "train")
 HELD_OUT = Path(__file__).parent / "projections" / "held_out.json"
@@ -53,13 +56,7 @@ def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
 
 def photo_examples(folder: CocoFolder, held_out: frozenset[str], views: int, seed: int) -> Iterator[Example]:
     """Every photograph that is not held out, as it is, mirrored, and in `views - 2` random crops with changed light."""
-    for image_id in folder.image_ids:
-        if image_id in held_out:
-            continue
-        try:
-            image, instances = folder.picture(image_id), folder.instances(image_id)
-        except PictureError:
-            continue  # the folder names it in `skipped`
+    for image_id, image, instances in _photographs(folder, held_out):
         masks = tuple((instance.concept, instance.mask) for instance in instances if not instance.crowd)
         captions = folder.captions(image_id) + template_captions(masks, folder.captions(image_id))
         if not captions:
@@ -75,13 +72,7 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
     """Objects cut out of photographs along their masks, pasted large into photographs that do not show their kind."""
     cut_outs: dict[str, list[np.ndarray]] = {}
     backgrounds: list[tuple[np.ndarray, frozenset[str]]] = []
-    for image_id in folder.image_ids:
-        if image_id in held_out:
-            continue
-        try:
-            image, instances = folder.picture(image_id), folder.instances(image_id)
-        except PictureError:
-            continue
+    for image_id, image, instances in _photographs(folder, held_out):
         said = " ".join(folder.captions(image_id))
         present = {i.concept for i in instances} | {concept for concept in PHOTO_CONCEPTS if names(said, concept)}
         backgrounds.append((np.asarray(Image.fromarray(image).resize((SIDE, SIDE))), frozenset(present)))
@@ -97,6 +88,17 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
         image, mask = _paste(free[rng.integers(len(free))], cut_outs[kind][rng.integers(len(cut_outs[kind]))], rng)
         if captions := template_captions(((kind, mask),), ()):  # none for what fills too little of the frame
             yield Example("pasted", image, captions, ((kind, mask),))
+
+
+def _photographs(folder: CocoFolder, held_out: frozenset[str]) -> Iterator[tuple[str, np.ndarray, list[Instance]]]:
+    """Id, picture and objects of every photograph that is not held out; broken files are named and left out."""
+    for image_id in folder.image_ids:
+        if image_id in held_out:
+            continue
+        try:
+            yield image_id, folder.picture(image_id), folder.instances(image_id)
+        except PictureError as error:
+            log.warning("skipped %s: %s", image_id, error)
 
 
 def all_examples(

@@ -73,7 +73,7 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     assert outcomes.in_words(table)["selectivity"] == "not measured"
     shown = outcomes.for_readers(table).set_index("reading")
     assert shown.loc[outcomes.READINGS["selectivity"], "difference"] == "–"
-    assert shown.loc[outcomes.READINGS["suppression"], "random neurons"].startswith("0.12 [0.")
+    assert shown.loc[outcomes.READINGS["suppression"], "random"].startswith("0.12 [0.")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_settings_are_compared_in_the_order_asked_for() -> None:
     curve = outcomes.curve(perturbations(), profile(), "intervention")
     figure = effects.compared(curve, "intervention", ["patch", "zero", "noise"], {"zero": "set to zero"})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["set to zero", "noise"]
-    assert said(figure) == "“noise” suppresses most, 75%; “set to zero” least, 0%"
+    assert said(figure) == "“noise” suppresses most, 75% (random neurons 25%); “set to zero” least, 0% (0%)"
 
 
 def test_concepts_against_their_control_with_the_books_own_choices_marked() -> None:
@@ -188,7 +188,7 @@ def test_concepts_against_their_control_with_the_books_own_choices_marked() -> N
         "bus *",
         "bear",
     ]  # least suppressed first
-    assert said(figure).startswith("1 of 2 concepts are suppressed more")
+    assert said(figure).startswith("In 1 of 2 concepts")
 
 
 def test_the_overlap_says_which_pair_has_most_in_common() -> None:
@@ -243,9 +243,9 @@ def test_a_departure_answers_once() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ((0.5, 0.25, 0.75), "0.50 [0.25, 0.75]"),
+        ((0.5, 0.25, 0.75), "0.50 [0.25,\u00a00.75]"),
         ((9.0, 9.0, 9.0), "9"),
-        ((1.0, 1.0, 1.0), "1.00 [1.00, 1.00]"),
+        ((1.0, 1.0, 1.0), "1.00 [1.00,\u00a01.00]"),
         ((math.nan, math.nan, math.nan), "–"),
     ],
 )
@@ -255,12 +255,12 @@ def test_a_value_with_its_interval(value: tuple[float, float, float], words: str
 
 def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     row = {"claim": "a", "where": "Table II", "paper": "0.77", "ours": 0.5, "low": 0.4, "high": 0.6, "n": 9}
-    row |= {"verdict": "same direction", "statement": "<It> works.", "rule": "", "reason": "so"}
+    row |= {"verdict": "same direction", "statement": "<It> works: S_se.", "rule": "", "reason": "so"}
     claims = pd.DataFrame([row | {"page": "perturbation"}, row | {"page": "no-page-yet"}])
     soup = BeautifulSoup(
         tables.claim_rows(claims, "Claims", {"perturbation": "perturbation.html"}).to_html(), "html.parser"
     )
     (link,) = soup.find_all("a")
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
-    assert "<It> works." in soup.text
-    assert "no page yet" in soup.text
+    assert "<It> works: Sse." in soup.text  # the index is set as one
+    assert [cell.text for cell in soup.find_all("small")][::2] == ["Table II; see perturbation", "Table II"]

@@ -24,7 +24,7 @@ def overlap(pairs: pd.DataFrame) -> Axes:
     for row in pairs.to_dict("records"):
         x, y = names.index(row["concept"]), names.index(row["other"]) - 1
         jaccard[y, x] = row["jaccard"]
-        ink = CARD if row["jaccard"] > 0.6 * top else INK
+        ink = CARD if row["jaccard"] > 0.4 * top else INK
         ax.text(x, y, f"{row['shared']}", ha="center", va="center", color=ink, fontsize=9)
     image = ax.imshow(jaccard, cmap=f"{HEAT}_r", vmin=0, vmax=1.25 * top, aspect="auto")
     ax.set_xticks(range(n - 1), names[:-1], rotation=30, ha="right")
@@ -49,7 +49,7 @@ def thresholds(found: pd.DataFrame, paper: Mapping[str, tuple[float, float]]) ->
         ax.scatter(
             found[key], range(len(found)), 36, [colours[name] for name in found["concept"]], edgecolors=INK, zorder=3
         )
-        ax.set(xscale="log", xlabel=words)
+        ax.set(xlabel=words, xscale="log" if key == "θ_g" else "linear")
         ax.grid(visible=True, axis="x")
     axes[0].set_yticks(range(len(found)), found["concept"])
     axes[0].invert_yaxis()

@@ -14,13 +14,13 @@ from kn_core.sample import Sample
 
 
 def hero(sample: Sample, without: np.ndarray, heat: np.ndarray, said: tuple[str, str, str], n: int) -> Figure:
-    """A picture, the same without its object, and where the concept's `n` best neurons answer in it, (rows, columns).
+    """A picture, the same without its object, and where the concept's `n` best neurons answer in it (rows, columns).
 
     `said` are the model's captions: of the picture, of the one without the object, of the picture under noise on them.
     """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
-    headings = ("what the model sees", f"the {sample.concept} taken out", f"where its {n} neurons answer")
-    notes = ("it says", "it says", "and with noise on them")
+    headings = ("what the model sees", f"the {sample.concept} taken out", "where its neurons answer")
+    notes = ("it says", "it says", f"with noise on {n} of them")
     picture(axes[0], sample.image)
     picture(axes[1], without)
     heatmap(axes[2], sample.image, heat, mask=sample.mask)

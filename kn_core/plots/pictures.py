@@ -82,7 +82,8 @@ def examples(rows: Sequence[tuple[Sample, np.ndarray, str, str, str]]) -> Figure
         picture(left, sample.image, f"“{caption}”" if caption else "not captioned")
         picture(middle, sample.image, f"{sample.concept}: {sample.area_fraction:.0%} of the frame", sample.mask)
         picture(right, inpainted, f"“{without}”" if without else "not captioned")
-        left.set_title(heading, fontsize=10, parse_math=False).set_in_layout(False)  # it runs on over the whole row
+        left.set_title(" ")  # room for the heading, which runs on over the whole row
+        left.annotate(heading, (0, 1), (0, 5), "axes fraction", "offset points", weight="bold").set_in_layout(False)
     return figure
 
 
