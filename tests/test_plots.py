@@ -208,7 +208,7 @@ def test_examples_show_both_captions_and_the_objects_size():
         "bear: 25% of the frame",
         "not captioned",
     ]
-    assert heading(figure.axes[0]) == "scene-0, rejected: not “whole”"
+    assert texts(figure.axes[0]) == ["scene-0, rejected: not “whole”"]
 
 
 def test_a_row_of_a_gallery_has_one_scale_unless_maps_are_of_different_things():
