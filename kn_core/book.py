@@ -106,6 +106,7 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object], w
             notebook,
             unfinished,
             progress_bar=False,
+            start_timeout=300,  # a busy machine may take its time to start a kernel
             stderr_file=sys.stderr,  # progress bars belong to the terminal; the book drops them
             kernel_manager_class=OwnKernel,
             resources={"metadata": {"path": str(workdir)}},
