@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pandas as pd
 import yaml
+from pandas.io.formats.style import Styler
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from kn_core import tables
 from kn_core.profile import Profile, Threshold
 
 DEPARTURES = Path(__file__).parents[1] / "paper" / "departures.yml"
@@ -41,9 +44,20 @@ def departures(profile: Profile) -> pd.DataFrame:
         here, instead = one.here or "", one.instead
         if one.setting is not None:
             value, annotation = _at(profile, one.setting)
-            here, instead = _words(value), instead or ", ".join(_others(annotation, value)) or "no other yet"
+            here, instead = _words(value), instead or ", ".join(_others(annotation, value))
         rows.append((one.question, one.paper, here, one.setting or "", instead, one.why))
     return pd.DataFrame(rows, columns=["question", "the paper", "here", "setting", "instead", "why"])
+
+
+def choices(profile: Profile) -> Styler:
+    """`departures` for a reader: the setting below its question, what else there is below what was done."""
+    rows = departures(profile)
+    marked = ["question", "setting", "here", "instead"]
+    rows[marked] = rows[marked].map(html.escape)
+    rows["question"] += "<small>" + rows["setting"] + "</small>"
+    rows["here"] += ["<small>or " + other + "</small>" if other else "" for other in rows["instead"]]
+    shown = rows[["question", "the paper", "here", "why"]]
+    return tables.table(shown, f"Choices of the profile '{profile.name}'").format(str, subset=["question", "here"])
 
 
 def _at(profile: Profile, setting: str) -> tuple[Any, Any]:

@@ -107,8 +107,8 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
     for row in table.to_dict("records"):
         for side, suffix in (("two_stage", ""), ("random", "-random"), ("difference", "-difference")):
             value, low, high = (row[f"{side}{end}"] for end in ("", "_low", "_high"))
-            measured = "not measured" if np.isnan(value) else f"{value:.2f} (95 % interval {low:.2f} to {high:.2f})"
-            words[f"{row['metric']}{suffix}"] = measured
+            spread = "too few pictures for an interval" if np.isnan(low) else f"95 % interval {low:.2f} to {high:.2f}"
+            words[f"{row['metric']}{suffix}"] = "not measured" if np.isnan(value) else f"{value:.2f} ({spread})"
     return words
 
 
@@ -145,14 +145,19 @@ def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], bud
 
 
 def units_for_readers(units: pd.DataFrame) -> pd.DataFrame:
-    """`noise_units` with headings for a reader."""
-    headings = {
-        "activation": "at rest",
-        "change": "by the object",
-        "sigma_per_activation": "σ over rest",
-        "sigma_per_change": "σ over the object's",
-    }
-    return units.rename(columns=headings)
+    """`noise_units`, one row a concept: activation at rest and the object's effect, two-stage beside random."""
+    names = {"activation": "at rest", "change": "by the object"}
+    wide = units.pivot_table(index="concept", columns="method", values=list(names), sort=False)
+    shown = {f"{words}, {side}": wide[of, side] for of, words in names.items() for side in ("two-stage", "random")}
+    return pd.DataFrame(shown).reset_index()
+
+
+def units_in_words(units: pd.DataFrame) -> dict[str, str]:
+    """`noise_units` for sentences, the median concept's: 'rest-two-stage', ..., and which neurons it disturbs more."""
+    ratios = {"rest": "sigma_per_activation", "change": "sigma_per_change"}
+    median = units.groupby("method")[list(ratios.values())].median()
+    words = {f"{name}-{side}": f"{median.loc[side, of]:.3g}" for name, of in ratios.items() for side in median.index}
+    return words | {"disturbed-more": str(median["sigma_per_activation"].idxmax())}
 
 
 def thresholds(study: Study) -> pd.DataFrame:
@@ -164,14 +169,6 @@ def thresholds(study: Study) -> pd.DataFrame:
         kept = stage_2(candidates, pooled["gradcam"], found["gradcam"])
         rows.append((concept, found["delta"], found["gradcam"], candidates.size, candidates.sum(), kept.sum()))
     return pd.DataFrame(rows, columns=["concept", "θ_a", "θ_g", "neurons", "pass stage 1", "pass both"])
-
-
-def units_in_words(units: pd.DataFrame) -> dict[str, str]:
-    """`noise_units` for sentences, the median concept's: 'rest-two-stage', ..., and which neurons it disturbs more."""
-    ratios = {"rest": "sigma_per_activation", "change": "sigma_per_change"}
-    median = units.groupby("method")[list(ratios.values())].median()
-    words = {f"{name}-{side}": f"{median.loc[side, of]:.3g}" for name, of in ratios.items() for side in median.index}
-    return words | {"disturbed-more": str(median["sigma_per_activation"].idxmax())}
 
 
 def overlap(neurons: pd.DataFrame, budget: int, shape: Sequence[int]) -> pd.DataFrame:

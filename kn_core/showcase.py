@@ -47,7 +47,7 @@ def rejected_examples(study: Study, concepts: Sequence[str], n: int = 2) -> list
     settings = study.profile.filtering
     order = failed["reason"].map(settings.constraints.index).sort_values(ascending=False).index
     rows = failed.loc[order].head(n).to_dict("records")
-    return [_example(study, row, f"rejected: not “{explain(row['reason'], settings)}”") for row in rows]
+    return [_example(study, row, f"rejected by the constraint “{explain(row['reason'], settings)}”") for row in rows]
 
 
 def _example(study: Study, row: Mapping[Hashable, Any], verdict: str) -> Example:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+HERE = "here [95\u00a0%]"  # heading of our value with its interval
+
 
 def chip(verdict: object) -> str:
     """A verdict as the book shows it: the words, and the shape that book/_static/kn.css sets before them."""
@@ -42,6 +44,8 @@ def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> 
         return "–"
     if low == value == high and value > 1:
         return f"{value:.0f}"
+    if np.isnan(low) or np.isnan(high):
+        return f"{pattern.format(value)} [too few]"
     return "{} [{},\u00a0{}]".format(*map(pattern.format, (value, low, high)))  # breaks before the bracket alone
 
 
@@ -53,11 +57,12 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
             "verdict": claims["verdict"].tolist(),
             "the paper says": [_statement(row, pages or {}) for row in rows],
             "printed": claims["paper"].tolist(),
-            "here, with 95 % interval": [_ours(row) for row in rows],
+            HERE: [_ours(row) for row in rows],
             "because": claims["reason"].tolist(),
         }
     )
-    return table(shown, caption).format(str, subset=["the paper says", "here, with 95 % interval"])
+    styled = table(shown, caption).format(str, subset=["the paper says", HERE])
+    return styled.set_properties(subset=["the paper says"], **{"min-width": "12rem"})
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
@@ -69,5 +74,5 @@ def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
 
 
 def _ours(row: Mapping[Hashable, Any]) -> str:
-    counted = f"<small>n = {row['n']}</small>" if row["n"] else ""
+    counted = f"<small>n = {row['n']}</small>" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
     return html.escape(interval(row["ours"], row["low"], row["high"])) + counted

@@ -102,7 +102,7 @@ def _photographs(folder: CocoFolder, held_out: frozenset[str]) -> Iterator[tuple
 
 
 def all_examples(
-    folder: CocoFolder | None, scenes_per_kind: int = 40, views: int = 5, pasted: int = 3000, seed: int = 0
+    folder: CocoFolder | None, scenes_per_kind: int = 90, views: int = 5, pasted: int = 3000, seed: int = 0
 ) -> list[Iterator[Example]]:
     """The projection's training data: scenes, and with a COCO folder photographs and pasted objects."""
     sources = [scene_examples(scenes_per_kind, seed)]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from perturbed import perturbations, profile
 
 from kn_core import examples, outcomes, tables
-from kn_core.departures import Departure, departures
+from kn_core.departures import Departure, choices, departures
 from kn_core.plots import context, effects, method_colour, theme
 from kn_core.profile import Threshold, load_profile
 
@@ -71,6 +71,8 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     own = perturbations().query("concept == image_concept")
     table = outcomes.table_2(own, profile())
     assert outcomes.in_words(table)["selectivity"] == "not measured"
+    one = outcomes.table_2(own.query("image_id == 'bear-1'"), profile())
+    assert outcomes.in_words(one)["suppression"] == "1.00 (too few pictures for an interval)"
     shown = outcomes.for_readers(table).set_index("reading")
     assert shown.loc[outcomes.READINGS["selectivity"], "difference"] == "–"
     assert shown.loc[outcomes.READINGS["suppression"], "random"].startswith("0.12 [0.")
@@ -98,6 +100,16 @@ def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> 
     assert found.loc["two-stage", ["activation", "change"]].tolist() == pytest.approx([1.0, 1.0])  # |1| and |1|
     assert found.loc["random", "sigma_per_activation"] == pytest.approx(3 / 0.2)  # |-0.2| and |0.2|
     assert found.loc["random", "sigma_per_change"] == pytest.approx(3 / 0.2)
+    words = outcomes.units_in_words(found.reset_index())
+    assert words == {
+        "rest-two-stage": "3",
+        "rest-random": "15",
+        "change-two-stage": "3",
+        "change-random": "15",
+        "disturbed-more": "random",
+    }
+    shown = outcomes.units_for_readers(found.reset_index())
+    assert shown.loc[0, ["at rest, two-stage", "by the object, random"]].tolist() == pytest.approx([1.0, 0.2])
 
 
 def test_shared_neurons_beside_the_hypergeometric_distribution() -> None:
@@ -228,6 +240,14 @@ def test_every_departure_is_read_from_the_profile(name: str) -> None:
     assert (table[["question", "the paper", "here", "why"]] != "").all(axis=None)
 
 
+def test_a_choice_is_shown_with_its_setting_and_what_else_there_is() -> None:
+    soup = BeautifulSoup(choices(load_profile("embedded")).to_html(), "html.parser")
+    notes = [note.text for note in soup.find_all("small")]
+    assert notes[:2] == ["data.source", "or coco"]
+    assert notes[notes.index("model.tower") + 1] == "model.decoder"  # there is no other tower
+    assert "the paper's ninety" in soup.text
+
+
 def test_a_threshold_set_by_hand_is_listed() -> None:
     settings = profile()
     by_hand = settings.identification.model_copy(update={"threshold_a": Threshold(quantile=0.9, by_hand={"bear": 1.5})})
@@ -246,6 +266,7 @@ def test_a_departure_answers_once() -> None:
         ((0.5, 0.25, 0.75), "0.50 [0.25,\u00a00.75]"),
         ((9.0, 9.0, 9.0), "9"),
         ((1.0, 1.0, 1.0), "1.00 [1.00,\u00a01.00]"),
+        ((0.5, math.nan, math.nan), "0.50 [too few]"),
         ((math.nan, math.nan, math.nan), "–"),
     ],
 )

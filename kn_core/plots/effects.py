@@ -53,21 +53,16 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, metrics: Sequence
 
 
 def _dose_finding(curve: pd.DataFrame, over: str) -> str:
-    """'From 20 to 400 neurons suppression goes from 12 % to 83 %; random ones reach 10 % at most'."""
+    """'From 10 to 400 neurons, suppression goes from 6% to 33%; random neurons reach 31% at most'."""
     rows = curve[curve["metric"] == "suppression"].sort_values(over)
-    ours, control = (rows[rows["method"] == method] for method in METHODS)
-    if len(ours) < 2:
-        ends = (_percent(rows["value"].max()) for rows in (ours, control))
-        return "Two-stage neurons suppress {}, random ones {}".format(*ends)
-    first, last = ours.iloc[0], ours.iloc[-1]
-    doses = (
-        f"From {first[over]:g} to {last[over]:g} neurons"
-        if over == "n"
-        else f"From σ = {first[over]:g} to {last[over]:g}"
-    )
+    doses, ours = rows[rows["method"] == "two-stage"][[over, "value"]].to_numpy().T
+    control = rows[rows["method"] == "random"]["value"].max()
+    if len(doses) < 2:
+        return f"Two-stage neurons suppress {ours[0]:.0%}, random ones {control:.0%}"
+    swept = f"{doses[0]:g} to {doses[-1]:g} neurons" if over == "n" else f"σ = {doses[0]:g} to {doses[-1]:g}"
     return (
-        f"{doses}, suppression goes from {_percent(first['value'])} to {_percent(last['value'])}; "
-        f"random neurons reach {_percent(control['value'].max())} at most"
+        f"From {swept}, suppression goes from {ours[0]:.0%} to {ours[-1]:.0%}; "
+        f"random neurons reach {control:.0%} at most"
     )
 
 
@@ -115,7 +110,7 @@ def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
     halo = [withStroke(linewidth=2.5, foreground=CARD)]
     for row in rows.to_dict("records"):
         place = (row["suppression"], row["retention"])
-        text = {"textcoords": "offset points", "ha": side, "fontsize": 7.5, "path_effects": halo, "zorder": 5}
+        text: Any = {"textcoords": "offset points", "ha": side, "fontsize": 7.5, "path_effects": halo, "zorder": 5}
         ax.annotate(f"{name} = {row['dose']:g}", place, shift, **text)
 
 
@@ -159,14 +154,12 @@ def compared(curve: pd.DataFrame, over: str, order: Sequence[str], names: Mappin
 
 def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -> str:
     """'“zero” suppresses most, 52% (random neurons 2%); “patch” least, 15% (0%)'."""
-    ours, control = (rows[rows["method"] == method].set_index(over)["value"] for method in METHODS)
-    most, least = ours.idxmax(), ours.idxmin()
-    found = (
-        f"“{names.get(most, most)}” suppresses most, {_percent(ours[most])} (random neurons {_percent(control[most])})"
-    )
+    ours, control = (dict(rows[rows["method"] == method][[over, "value"]].to_numpy()) for method in METHODS)
+    most, least = max(ours, key=ours.__getitem__), min(ours, key=ours.__getitem__)
+    found = f"“{names.get(most, most)}” suppresses most, {ours[most]:.0%} (random neurons {control[most]:.0%})"
     if most == least:
         return found
-    return f"{found}; “{names.get(least, least)}” least, {_percent(ours[least])} ({_percent(control[least])})"
+    return f"{found}; “{names.get(least, least)}” least, {ours[least]:.0%} ({control[least]:.0%})"
 
 
 def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[str] = ()) -> Figure:
@@ -204,7 +197,3 @@ def _dots(ax: Axes, rows: pd.DataFrame, over: str, order: Sequence[str]) -> None
     ax.tick_params(axis="x", labelsize=8)
     ax.grid(visible=True, axis="x")
     ax.grid(visible=False, axis="y")
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}"

@@ -19,7 +19,7 @@ def hero(sample: Sample, without: np.ndarray, heat: np.ndarray, said: tuple[str,
     `said` are the model's captions: of the picture, of the one without the object, of the picture under noise on them.
     """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
-    headings = ("what the model sees", f"the {sample.concept} taken out", "where its neurons answer")
+    headings = ("what the model sees", f"the {sample.concept} taken out", "where neurons answer")
     notes = ("it says", "it says", f"with noise on {n} of them")
     picture(axes[0], sample.image)
     picture(axes[1], without)

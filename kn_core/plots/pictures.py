@@ -82,8 +82,10 @@ def examples(rows: Sequence[tuple[Sample, np.ndarray, str, str, str]]) -> Figure
         picture(left, sample.image, f"“{caption}”" if caption else "not captioned")
         picture(middle, sample.image, f"{sample.concept}: {sample.area_fraction:.0%} of the frame", sample.mask)
         picture(right, inpainted, f"“{without}”" if without else "not captioned")
-        left.set_title(" ")  # room for the heading, which runs on over the whole row
-        left.annotate(heading, (0, 1), (0, 5), "axes fraction", "offset points", weight="bold").set_in_layout(False)
+        lines = textwrap.wrap(heading, int(WIDTH * 72 / (0.63 * 9)))
+        left.set_title("\n" * (len(lines) - 1) + " ", fontsize=9)  # room for the heading, which spans the row
+        above = left.annotate("\n".join(lines), (0, 1), (0, 5), "axes fraction", "offset points", size=9, weight="bold")
+        above.set_in_layout(False)
     return figure
 
 
