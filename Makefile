@@ -1,19 +1,21 @@
-# make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe
+# make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe  EFFORT=full
 # make concept    run one concept's page and render it           CONCEPT=giraffe
+# make check      whether the verdicts of the last run are those on record in paper/verdicts.yml
 # make test       run the tests
 # make lint       style and types
 # make clean      remove what was built (not results/, which took the time)
 #
-# book, concept, test and lint create .venv and install into it by themselves, again whenever pyproject.toml changes.
+# All but clean create .venv and install into it by themselves, again whenever pyproject.toml changes.
 
 PYTHON  ?= python3.11
 PROFILE ?= embedded
 COCO    ?=
 CONCEPT ?=
+EFFORT  ?=
 BIN      = .venv/bin
-DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)")
+DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT))
 
-.PHONY: book concept test lint clean
+.PHONY: book concept check test lint clean
 
 book: .venv/installed
 	@$(DOIT) -n 2 $(if $(CONCEPT),concept="$(CONCEPT)")
@@ -22,6 +24,9 @@ concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
 	@$(DOIT) --single "concept:$(CONCEPT)"
 	@$(DOIT) preview
+
+check: .venv/installed
+	@$(BIN)/python -m kn_core claims --profile $(PROFILE) --check
 
 test: .venv/installed
 	@$(BIN)/pytest

@@ -6,6 +6,7 @@
     doit --single section:stage-1               that page alone; it computes for itself what it needs
     doit preview                                render the pages that have been run so far
     doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
+    doit effort=full                            the long version: more draws, seeds and sweeps (EFFORT does the same)
     doit -n 2                                   independent pages side by side
 
 A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
@@ -32,6 +33,8 @@ SECTIONS = {
     "stage-2": ["section:stage-1"],
     "layer-distribution": ["section:stage-2"],
     "perturbation": ["section:stage-2"],
+    "ablation": ["section:perturbation"],
+    "faithfulness": ["section:stage-2"],
     "limitations": ["section:perturbation"],
 }
 APPENDIX = {
@@ -40,13 +43,17 @@ APPENDIX = {
     "departures": [],
 }
 
-VARIABLES = ("profile", "concept", "coco")
+VARIABLES = ("profile", "concept", "coco", "effort")
 for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
     if equals and name.isidentifier() and name not in VARIABLES:
         sys.exit(f"doit: no variable {name!r}. {book.nearest(name, VARIABLES)}")
 PROFILE = get_var("profile") or os.environ.get("PROFILE") or "embedded"
 CONCEPT = get_var("concept")
+EFFORT = get_var("effort") or os.environ.get("EFFORT") or ""
+if EFFORT not in ("", "full"):
+    sys.exit(f"doit: effort must be full, or not given. Got {EFFORT!r}.")
+os.environ["EFFORT"] = EFFORT
 COCO = get_var("coco") or os.environ.get("COCO")
 if COCO:
     os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
@@ -65,7 +72,7 @@ BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PRO
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
 INPUTS = [
-    *sorted(ROOT.glob("paper/*.yml")),
+    *(path for path in sorted(ROOT.glob("paper/*.yml")) if path.name != "verdicts.yml"),
     *sorted(ROOT.glob("kn_core/**/*.py")),
     *sorted(ROOT.glob("kn_core/**/*.safetensors")),
 ]
@@ -149,7 +156,7 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
         "file_dep": [path, *INPUTS],
-        "uptodate": [config_changed(parameters | {"settings": SETTINGS.fingerprint(), "coco": COCO})],
+        "uptodate": [config_changed(parameters | {"settings": SETTINGS.fingerprint(), "coco": COCO, "effort": EFFORT})],
         "targets": [executed(page)],
     }
 

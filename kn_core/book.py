@@ -43,12 +43,14 @@ class BookError(RuntimeError):
 class OwnKernel(AsyncKernelManager):
     """The kernel of the interpreter that builds the book, whatever kernels this machine has registered.
 
-    Figures are drawn as SVG: sharp at any width, and the same bytes on every run.
+    Figures are drawn as SVG: sharp at any width, and the same bytes on every run. In a kernel, tqdm asks for widgets;
+    without them it draws its bars as on a terminal, where ours belong.
     """
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"]))
+        quiet = {"PYTHONWARNINGS": "ignore:IProgress not found"}
+        return KernelSpec(**get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"]), env=quiet)
 
     @default("transport_encryption")
     def _encrypt(self) -> str:

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
+from scipy.sparse import csr_array
 
 from kn_core.pictures import PictureError, open_picture
 from kn_core.sample import Sample
 
 log = logging.getLogger(__name__)
+
+ROUNDING = 1e-9  # of a cell: what is exactly half, or equal, is taken for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +203,20 @@ def cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     before it cuts it into cells, so cutting the unsquashed mask into as many cells gives the same shares.
     """
     rows, columns = (_overlap(cell_count, pixels) for cell_count, pixels in zip(grid, mask.shape, strict=True))
-    shares: np.ndarray = np.clip(rows @ mask.astype(np.float64) @ columns.T, 0, 1)
+    shares: np.ndarray = np.clip((rows @ mask @ columns.T) * (grid[0] * grid[1] / mask.size), 0, 1)
     return shares
+
+
+def inside(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The cells that the object at least half fills or, where there is none, the one that it fills most.
+
+    (h, w) bool -> (rows, columns) bool, at least one of them True; in a tie, more. Raises ValueError for an empty mask.
+    """
+    if not mask.any():
+        raise ValueError("mask must hold at least one pixel of the object. Got none.")
+    shares = cells(mask, grid)
+    found: np.ndarray = shares >= min(0.5, shares.max()) - ROUNDING
+    return found
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -212,16 +227,16 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     resampling, `cells`) and the pixel set if the object fills at least half of it: same geometry, and the object keeps
     its area. Bicubic itself has negative lobes, so at a threshold it would carve and fatten thin parts of a mask.
     """
-    return cells(mask, size) >= 0.5 - 1e-9  # exact halves are set, whatever the rounding
+    return cells(mask, size) >= 0.5 - ROUNDING
 
 
-def _overlap(n_cells: int, n_pixels: int) -> np.ndarray:
-    """(n_cells, n_pixels): the share of each cell, along one axis, that lies on each pixel. Rows sum to 1."""
-    edges = np.arange(n_cells + 1)[:, None] * (n_pixels / n_cells)
-    pixels = np.arange(n_pixels)
-    covered = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    shares: np.ndarray = np.clip(covered, 0, None) * (n_cells / n_pixels)
-    return shares
+def _overlap(n_cells: int, n_pixels: int) -> csr_array:
+    """(n_cells, n_pixels), sparse: how much of each pixel, along one axis, lies in each cell. Columns sum to 1."""
+    # Between two neighbouring cuts lies a part of one cell and one pixel.
+    cuts = np.union1d(np.arange(n_pixels + 1), np.linspace(0, n_pixels, n_cells + 1))
+    middle = (cuts[:-1] + cuts[1:]) / 2
+    cell, pixel = (middle * (n_cells / n_pixels)).astype(int), middle.astype(int)
+    return csr_array((np.diff(cuts), (cell, pixel)), shape=(n_cells, n_pixels))
 
 
 def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | None:

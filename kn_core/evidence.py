@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from kn_core.claims import Measurement
-from kn_core.metrics import chance_retention, cluster_interval, contrast, summarise
+from kn_core.metrics import TEXT, chance_retention, contrast, summarise
 from kn_core.profile import Profile
+from kn_core.stats import cluster_interval
 
+RIVALS = ("schwettmann", "pan-released", "pan-gated", "dai")  # methods of others; single stages are the paper's own
 PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives its range
 PAPER_G = (1e-4, 2e-3)  # threshold_g
 
@@ -31,23 +33,6 @@ def perplexity_limit(perturbations: pd.DataFrame) -> float:
     """The 95th percentile of clean captions' perplexity: what is above reads worse than almost all of them."""
     clean = perturbations.drop_duplicates("image_id")["clean_perplexity"]
     return float(clean.quantile(0.95))
-
-
-def measure(
-    profile: Profile,
-    pairs: pd.DataFrame,
-    neurons: pd.DataFrame,
-    perturbations: pd.DataFrame,
-    thresholds: Mapping[str, Mapping[str, float]],
-    n_layers: int,
-) -> list[Measurement]:
-    """Every statistic that this run can compute; `thresholds[concept]` has 'delta' and 'gradcam'."""
-    return [
-        *effects(perturbations, profile),
-        *pair_counts(pairs),
-        late_share(neurons, profile.identification.budget, n_layers),
-        *in_range(thresholds),
-    ]
 
 
 def pair_counts(pairs: pd.DataFrame) -> list[Measurement]:
@@ -93,6 +78,38 @@ def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
     if ("two-stage", "selectivity") in both.index:
         found.append(_measurement("selectivity", both, ("two-stage", "selectivity")))
     return [*found, _concepts_suppressed(rows, limit)]
+
+
+def of_rivals(rows: pd.DataFrame, limit: float) -> list[Measurement]:
+    """The main setting against methods of others and against single stages, as far as `rows` hold them.
+
+    `rows` are `headline` rows, with text scores where they were made. The best rival is the one with the best value on
+    the very pictures that are compared: a choice in the rival's favour.
+    """
+    there = set(rows["method"])
+    found = []
+    if "stage-1" in there:
+        gain = contrast(rows, "two-stage", "stage-1", perplexity_limit=limit).set_index("metric")
+        over = contrast(rows, "stage-1", "random", perplexity_limit=limit).set_index("metric")
+        found += [
+            _measurement("stage1_suppression_over_control", over, "suppression"),
+            _measurement("stage2_suppression_gain", gain, "suppression"),
+            _measurement("stage2_retention_gain", gain, "retention"),
+        ]
+    if "schwettmann" in there:
+        fluent = summarise(rows[rows["method"] == "schwettmann"], ["method"], perplexity_limit=limit)
+        share = _measurement("fluent", fluent.set_index("metric"), "fluent")
+        found.append(Measurement("degenerate_schwettmann", 1 - share.value, 1 - share.high, 1 - share.low, share.n))
+    rivals = sorted(there.intersection(RIVALS))
+    if not rivals:
+        return found
+    values = summarise(rows[rows["method"].isin(rivals)], ["method"], perplexity_limit=limit)
+    best = values.loc[values.groupby("metric")["value"].idxmax()].set_index("metric")["method"]
+    for metric in ("suppression", "retention", *TEXT):
+        if metric in best.index:
+            gap = contrast(rows, "two-stage", str(best[metric]), perplexity_limit=limit).set_index("metric")
+            found.append(_measurement(f"{metric}_over_rivals", gap, metric))
+    return found
 
 
 def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:

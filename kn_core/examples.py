@@ -20,10 +20,16 @@ from kn_core.concepts import content_words, mention, names
 from kn_core.evidence import headline
 from kn_core.profile import Profile
 
-ROWS = {
+ROWS = {  # what a caption was written under; those of methods are there as far as the run tried them
     "clean": "clean",
-    "two-stage": "noise on two-stage neurons",
-    "random": "noise on random neurons",
+    "two-stage": "two-stage",
+    "stage-1": "stage 1 alone",
+    "stage-2": "stage 2 alone",
+    "schwettmann": "Schwettmann et al.",
+    "pan-released": "Pan et al., released",
+    "pan-gated": "Pan et al., gated",
+    "dai": "Dai et al.",
+    "random": "random",
     "removed": "object removed instead",
 }
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
@@ -32,7 +38,7 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` c
 def table_1(
     pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str]
 ) -> pd.DataFrame:
-    """Four captions of each concept's first held-out picture, in the order of `ROWS`, under the first draw of noise.
+    """Captions of each concept's first held-out picture, in the order of `ROWS`, under the first draw of the noise.
 
     Columns concept, image_id, under (a key of `ROWS`), caption, named (whether it names the concept), clean_caption.
     """
@@ -45,7 +51,7 @@ def table_1(
         said = own[own["image_id"] == image_id].set_index("method")["caption"]
         pair = pairs[(pairs["concept"] == concept) & (pairs["image_id"] == image_id)].iloc[0]
         captions = {"clean": pair["caption"], **said, "removed": pair["caption_inpainted"]}
-        for under in ROWS:
+        for under in (row for row in ROWS if row in captions):
             named = names(captions[under], concept)
             records.append((concept, image_id, under, captions[under], named, pair["caption"]))
     return pd.DataFrame(records, columns=["concept", "image_id", "under", "caption", "named", "clean_caption"])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core.coco import cells
+from kn_core.localisation import localise
 from kn_core.neurons import NeuronSet, heatmap, select
 from kn_core.store import code, fingerprint
 from kn_core.study import Study
@@ -47,17 +48,20 @@ def heatmaps(study: Study, concept: str) -> dict[str, np.ndarray]:
 
 
 def localisation(study: Study, concepts: list[str]) -> pd.DataFrame:
-    """How much of each map's positive part lies on the object: concept, image_id, map, inside, area (the mask's)."""
+    """How well each map lies on the object (`localisation.localise`), a row a picture and map.
+
+    Columns concept, image_id, map, iou, pointing, inside, area (the mask's share of the picture).
+    """
     rows = []
     for concept in concepts:
         maps = heatmaps(study, concept)
         for place, image_id in enumerate(shown(study, concept)):
             mask = study.sample(concept, image_id).mask
             for name in SCORES:
-                positive = maps[name][place].clip(0)
-                inside = (positive * cells(mask, positive.shape)).sum() / positive.sum() if positive.any() else 0.0
-                rows.append((concept, image_id, name, float(inside), float(mask.mean())))
-    return pd.DataFrame(rows, columns=["concept", "image_id", "map", "inside", "area"])
+                heat = maps[name][place]
+                found = localise(heat, cells(mask, heat.shape))
+                rows.append({"concept": concept, "image_id": image_id, "map": name, **found, "area": mask.mean()})
+    return pd.DataFrame(rows)
 
 
 def _heatmaps(study: Study, concept: str) -> Mapping[str, np.ndarray]:
@@ -83,7 +87,7 @@ def _sets(study: Study, concept: str) -> dict[str, NeuronSet]:
     dropped = candidates & (pooled["gradcam"] <= threshold["gradcam"])
     kept = study.neuron_set(concept).top(budget)
     return {
-        "candidates": select(concept, "stage 1", candidates, pooled["delta"], budget),
+        "candidates": select(concept, "stage-1", candidates, pooled["delta"], budget),
         "dropped": select(concept, "dropped", dropped, pooled["delta"], budget),
         "kept": kept,
         "random": study.neuron_set(concept, "random").top(len(kept)),

@@ -6,6 +6,7 @@ there is: the thresholds are the profile's quantiles of its own scores; those se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from kn_core import plots
 from kn_core.coco import cells
 from kn_core.concepts import ADJECTIVES, content_words, names
 from kn_core.inpaint import inpaint
+from kn_core.localisation import mass_on_object
 from kn_core.models.base import CaptionModel
 from kn_core.neurons import NeuronSet, Target, capture, find_target, heatmap, identify, image_scores
 from kn_core.pictures import box_mask, open_mask, open_picture
@@ -55,12 +57,14 @@ class Located:
     table: pd.DataFrame  # the same: concept, layer, unit, rank, score, delta, gradcam, top_tokens
     heatmap: np.ndarray  # (rows, columns) of image tokens: g_c, mean over the `n_mapped` best neurons
     n_mapped: int
-    share: float  # of the heatmap's positive part that lies inside the mask
+    share: float  # of the heatmap's positive part that lies inside the mask; NaN where no cell is positive
 
     @property
     def finding(self) -> str:
         """What the heatmap shows, in a sentence."""
         best = f"{self.n_mapped} best neurons add" if self.n_mapped > 1 else "best neuron adds"
+        if math.isnan(self.share):
+            return f"The {best} nothing to “{self.target.word}” at any image token, taken together"
         return (
             f"{self.share:.0%} of what the {best} to “{self.target.word}” is added on the object, "
             f"{self.sample.area_fraction:.0%} of the picture"
@@ -137,7 +141,6 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
         )
     mapped = neurons.top(top)
     heat = heatmap(pair.gradcam, mapped, model.grid)
-    positive = heat.clip(0)
     at = (neurons.layers, neurons.units)
     table = pd.DataFrame({"layer": neurons.layers, "unit": neurons.units, "rank": np.arange(len(neurons))})
     table = table.assign(score=neurons.scores, delta=delta[at], gradcam=gradcam[at])
@@ -158,7 +161,7 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
         table=table,
         heatmap=heat,
         n_mapped=len(mapped),
-        share=float((positive * inside).sum() / positive.sum()) if positive.any() else 0.0,
+        share=mass_on_object(heat, inside),
     )
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kn_core.concepts import content_words, names
+from kn_core.stats import cluster_interval
 
 MIN_WORDS = 3
 # None of 4,806 human captions of COCO photographs comes above 0.24; 'The . The .' has 0.33 and 'RRRRRR' 0.8.
@@ -31,6 +32,8 @@ EFFECTS = (
     *("caption", "clean_caption", "target_present", "target_probability", "clean_probability"),
     *("retained", "retained_probability", "perplexity", "repetition"),
 )
+# Where a caption has been scored as text too (`comparison.with_text`), a table holds these columns.
+TEXT = tuple(f"{score}_{side}" for score in ("bleu", "rouge", "bertscore") for side in ("suppression", "retention"))
 
 
 def suppressed(caption: str, concept: str) -> bool:
@@ -118,6 +121,7 @@ def per_image(perturbations: pd.DataFrame, by: Sequence[str], *, perplexity_limi
     | selectivity | all | what the image's own neurons suppress minus what those of other concepts do |
     | suppression_probability, retention_probability | the concept's own | the same by probability |
     | log_perplexity (nats a token), repetition, fluent | the concept's own | fluency |
+    | bleu, rouge, bertscore_suppression, _retention | the concept's own | `text`; where the table has them |
 
     Images whose clean caption does not name their own concept are left out: what was never said cannot be suppressed.
     A metric that an image has no value for has no row; selectivity by concept, which compares concepts, is one such.
@@ -138,7 +142,7 @@ def per_image(perturbations: pd.DataFrame, by: Sequence[str], *, perplexity_limi
         "log_perplexity": np.log(rows["perplexity"]),
         "repetition": rows["repetition"],
         "fluent": list(map(fluent, rows["caption"], rows["perplexity"], repeat(perplexity_limit))),
-    }
+    } | {name: rows[name] for name in TEXT if name in rows}
     own = rows["concept"] == rows["image_concept"]
     metrics = pd.DataFrame(effects, index=rows.index, dtype=float).where(own)
     metrics["retention_others"] = present.mask(own)
@@ -159,7 +163,33 @@ def summarise(
 
     `value` is the mean over concepts of the mean over their images: a concept with many images weighs no more.
     """
-    return _with_intervals(per_image(perturbations, by, perplexity_limit=perplexity_limit), by, draws, seed)
+    return with_intervals(per_image(perturbations, by, perplexity_limit=perplexity_limit), by, draws=draws, seed=seed)
+
+
+def differences(
+    perturbations: pd.DataFrame,
+    method: str,
+    against: str,
+    by: Sequence[str] = (),
+    *,
+    perplexity_limit: float = math.inf,
+) -> pd.DataFrame:
+    """`method` minus `against`, image by image on the images that both have; columns as in `per_image`.
+
+    Pairing keeps what makes one image harder than another out of the difference.
+    """
+    if unknown := {method, against}.difference(perturbations["method"]):
+        known = sorted(perturbations["method"].unique())
+        raise ValueError(f"method and against must be two of {known}. Got {sorted(unknown)}.")
+    if "method" in by:
+        raise ValueError("by must not hold 'method', which is what is contrasted.")
+    ours, theirs = (
+        per_image(perturbations[perturbations["method"] == side], by, perplexity_limit=perplexity_limit)
+        for side in (method, against)
+    )
+    paired = ours.merge(theirs, on=[*ours.columns.drop("value")], suffixes=("", "_against"))
+    paired["value"] -= paired.pop("value_against")
+    return paired
 
 
 def contrast(
@@ -172,46 +202,14 @@ def contrast(
     draws: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`method` minus `against`, image by image on the images that both have; columns as in `summarise`.
-
-    Pairing keeps what makes one image harder than another out of the interval of the difference.
-    """
-    if unknown := {method, against}.difference(perturbations["method"]):
-        known = sorted(perturbations["method"].unique())
-        raise ValueError(f"method and against must be two of {known}. Got {sorted(unknown)}.")
-    if "method" in by:
-        raise ValueError("by must not hold 'method', which is what is contrasted.")
+    """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
-    ours, theirs = (
-        per_image(perturbations[perturbations["method"] == side], by, perplexity_limit=perplexity_limit)
-        for side in (method, against)
-    )
-    paired = ours.merge(theirs, on=[*ours.columns.drop("value")], suffixes=("", "_against"))
-    paired["value"] -= paired.pop("value_against")
-    return _with_intervals(paired, by, draws, seed)
+    paired = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
+    return with_intervals(paired, by, draws=draws, seed=seed)
 
 
-def cluster_interval(clusters: Sequence[np.ndarray], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of the clusters' means; a cluster holds a concept's images (n,).
-
-    Every draw takes as many concepts as there are, with replacement, and of each as many of its images. With one
-    concept only images vary, so the interval speaks of that concept alone; with fewer than two images it is NaN. Where
-    all images agree it has no width, however few they are: read n_images beside it.
-    """
-    if sum(map(len, clusters)) < 2:
-        return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    means = np.empty((len(clusters), draws))
-    for place in means:  # what the concept that is drawn at this place contributes, in every draw at once
-        drawn = rng.integers(len(clusters), size=draws)
-        for concept, values in enumerate(clusters):
-            here = np.flatnonzero(drawn == concept)
-            place[here] = rng.choice(values, size=(len(here), len(values))).mean(axis=1)
-    low, high = np.quantile(means.mean(axis=0), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _with_intervals(images: pd.DataFrame, by: Sequence[str], draws: int, seed: int) -> pd.DataFrame:
+def with_intervals(images: pd.DataFrame, by: Sequence[str], *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """The mean over concepts of the mean over images, from `per_image` or `differences`, with its 95 % interval."""
     keys = [*by, "metric"]
     records = []
     for key, group in images.groupby(keys, dropna=False, sort=False):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ object's mask on its word's embedding:
 object; {examples[photo]} views of photographs of MS COCO 2017 with human captions or template captions (annotations
 CC BY 4.0, photographs under their Flickr licences; none is kept here); {examples[pasted]} pictures in which an
 object cut out of one photograph is pasted into another. The photographs of `held_out.json` were in none of them.
+{note}
 
 **Licence** of the layer: MIT, as the code. It is of no use without the two networks (both Apache-2.0).
 
@@ -122,6 +124,7 @@ def write(path: Path, report: Mapping[str, Any]) -> None:
     path.write_text(
         TEMPLATE.format(
             examples=report["made"]["examples"],
+            note=textwrap.fill(report["made"].get("note", ""), 120),
             phases="\n".join(map(_phase, report["made"]["phases"])),
             name=path.stem,
             bytes=layer.stat().st_size,

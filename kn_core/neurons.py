@@ -6,8 +6,10 @@ section II-C; what the paper leaves open is an argument, and the profile says wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -80,6 +82,11 @@ class Capture:
     original: Tensor  # O'_o (L, P, D), activations on the picture
     inpainted: Tensor  # O'_i (L, P, D), on the picture without the object
     gradient: Tensor  # dy^c / dO'_o (L, P, D)
+    # What rival methods read of the picture (`rivals`).
+    preactivation: Tensor  # Z (L, P, D), what the activation function reads
+    preactivation_gradient: Tensor  # dy^c / dZ (L, P, D)
+    predicting: Tensor  # SiLU(gate x) at the position that predicts the target, (L, D)
+    predicting_product: Tensor  # SiLU(gate x) * up x there, (L, D)
 
     @property
     def delta(self) -> Tensor:
@@ -106,16 +113,30 @@ def capture(
     Attention is causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption.
     Cost: two forward passes and one backward pass, whatever the number of neurons.
     """
-    positions = model.image_positions
+
+    def at_image(layers: Sequence[Tensor]) -> Tensor:
+        return torch.stack([layer[0, model.image_positions] for layer in layers]).detach()
+
     prompts = model.prompts([image, inpainted]).detach()
     with record(model, site) as activations, torch.no_grad():
         model.logits(prompts[1:])
-    without = torch.stack([layer[0, positions] for layer in activations])  # (L, P, D)
-    with record(model, site) as activations, torch.enable_grad():
+    without = at_image(activations)  # (L, P, D)
+    with ExitStack() as stack:
+        seen = {place: stack.enter_context(record(model, place)) for place in get_args(Site)}
+        stack.enter_context(torch.enable_grad())
         logits = model.logits(prompts[:1].requires_grad_(), [caption])
-        gradients = torch.autograd.grad(logits[0, target.position, target.token], activations)
-    original = torch.stack([layer[0, positions] for layer in activations]).detach()
-    return Capture(original, without, torch.stack([layer[0, positions] for layer in gradients]))
+        read = [*seen[site], *seen["preactivation"]]
+        gradients = torch.autograd.grad(logits[0, target.position, target.token], read)
+    last = model.prompt_length - 1 + target.position  # predicts the target
+    return Capture(
+        original=at_image(seen[site]),
+        inpainted=without,
+        gradient=at_image(gradients[: model.n_layers]),
+        preactivation=at_image(seen["preactivation"]),
+        preactivation_gradient=at_image(gradients[model.n_layers :]),
+        predicting=torch.stack([layer[0, last] for layer in seen["activation"]]).detach(),
+        predicting_product=torch.stack([layer[0, last] for layer in seen["product"]]).detach(),
+    )
 
 
 def reduce_positions(score: Tensor, how: Reduction = "any", cells: np.ndarray | None = None) -> Tensor:
@@ -138,7 +159,8 @@ def image_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both stages' scores of one pair, (L, D) each: activation difference and GradCAM.
 
-    'same' asks for one position that passes both stages: GradCAM is then read where the difference is largest.
+    'same' asks for one position that passes both stages: GradCAM is then read where the difference is largest, which is
+    enough for such a position to exist, but not the only place where it may.
     """
     delta, gradcam = pair.delta, pair.gradcam
     if how == "same":
@@ -199,12 +221,3 @@ def heatmap(score: Tensor, neurons: NeuronSet, grid: tuple[int, int]) -> np.ndar
     chosen = score.numpy()[neurons.layers, :, neurons.units]  # (n, P)
     mean: np.ndarray = chosen.mean(axis=0).reshape(grid)
     return mean
-
-
-def matched_random(like: NeuronSet, width: int, rng: np.random.Generator) -> NeuronSet:
-    """A control: for every neuron of `like`, at the same rank, another one of its layer that `like` does not hold."""
-    units = np.empty_like(like.units)
-    for layer, taken in like.by_layer().items():
-        free = np.setdiff1d(np.arange(width), taken)
-        units[like.layers == layer] = rng.choice(free, size=len(taken), replace=False)
-    return NeuronSet(like.concept, "random", like.layers, units, np.zeros(len(like)))

@@ -1,18 +1,16 @@
 """What interventions did, as the book's tables and curves show it: a study's frames in, tidy frames out.
 
 `evidence` decides claims from the same rows; here they are laid out for a reader: sweeps around the main setting, the
-readings of Table II side by side, what the noise is in the neurons' own units, which neurons concepts have in common.
+readings of Table II side by side, what the noise is in the neurons' own units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom
 
 from kn_core.evidence import headline, perplexity_limit
 from kn_core.metrics import contrast, summarise
@@ -36,26 +34,33 @@ READINGS = {
 }
 
 
-def sweep(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataFrame:
+def sweep(
+    perturbations: pd.DataFrame, profile: Profile, over: Over, methods: Sequence[str] = ("two-stage", "random")
+) -> pd.DataFrame:
     """Rows that differ from the main setting in `over` alone: the concept's own held-out pictures, the first seed.
 
     A sweep runs with one seed and one draw of the control, so the main setting's other seeds are left out of it too.
+    Noise on weights, which has no positions, counts as one more intervention.
     """
     settings = profile.perturbation
     main = {"intervention": settings.intervention, "positions": settings.positions, "n": profile.identification.budget}
     same = perturbations["heldout"] & (perturbations["seed"] == 0)
     same &= perturbations["concept"] == perturbations["image_concept"]
+    same &= perturbations["method"].isin(methods)
+    on_weights = (perturbations["intervention"] == "weights") & (over == "intervention")
     for name, value in main.items():
         if name != over:
-            same &= perturbations[name] == value
+            same &= (perturbations[name] == value) | (on_weights & (name == "positions"))
     if over != "sigma":  # without noise there is no sigma to agree on
         same &= (perturbations["sigma"] == settings.sigma) | (perturbations["intervention"] != "noise")
     return perturbations[same]
 
 
-def curve(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataFrame:
+def curve(
+    perturbations: pd.DataFrame, profile: Profile, over: Over, methods: Sequence[str] = ("two-stage", "random")
+) -> pd.DataFrame:
     """`metrics.summarise` of a sweep: columns method, `over`, metric, value, low, high, n_images, n_concepts."""
-    rows = sweep(perturbations, profile, over)
+    rows = sweep(perturbations, profile, over, methods)
     return summarise(rows, ["method", over], perplexity_limit=perplexity_limit(perturbations)).sort_values(
         ["method", "metric", over], ignore_index=True
     )
@@ -64,6 +69,7 @@ def curve(perturbations: pd.DataFrame, profile: Profile, over: Over) -> pd.DataF
 def by_concept(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """The main setting, concept by concept: columns method, concept, metric, value, low, high, n_images, n_concepts."""
     rows = headline(perturbations, profile)
+    rows = rows[rows["method"].isin(["two-stage", "random"])]
     return summarise(rows, ["method", "concept"], perplexity_limit=perplexity_limit(perturbations))
 
 
@@ -135,6 +141,7 @@ def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], bud
     the object makes at a token), sigma_per_activation, sigma_per_change.
     """
     best = neurons[(neurons["rank"] < budget) & (neurons["draw"] == 0)]
+    best = best[best["method"].isin(["two-stage", "random"])]
     records = []
     for (concept, method), chosen in best.groupby(["concept", "method"], sort=False):
         mean = activation[str(concept)].mean(axis=0)[chosen["layer"], chosen["unit"]]  # (n,)
@@ -169,25 +176,3 @@ def thresholds(study: Study) -> pd.DataFrame:
         kept = stage_2(candidates, pooled["gradcam"], found["gradcam"])
         rows.append((concept, found["delta"], found["gradcam"], candidates.size, candidates.sum(), kept.sum()))
     return pd.DataFrame(rows, columns=["concept", "θ_a", "θ_g", "neurons", "pass stage 1", "pass both"])
-
-
-def overlap(neurons: pd.DataFrame, budget: int, shape: Sequence[int]) -> pd.DataFrame:
-    """What the concepts' best two-stage neurons have in common, pair by pair; `shape` is the model's (L, D).
-
-    Columns concept, other, shared, jaccard, expected (how many two sets of these sizes share when drawn uniformly, the
-    mean of the hypergeometric distribution), p (its chance of as many or more), expected_layers (the same mean when
-    both are drawn with their own number of neurons in each layer: sharing layers is not sharing neurons).
-    """
-    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
-    sets = {
-        name: set(zip(rows["layer"], rows["unit"], strict=True)) for name, rows in best.groupby("concept", sort=False)
-    }
-    layers = {name: np.bincount([layer for layer, _ in held], minlength=shape[0]) for name, held in sets.items()}
-    total = int(np.prod(shape))
-    records = []
-    for one, other in combinations(sets, 2):
-        sizes, shared = (len(sets[one]), len(sets[other])), len(sets[one] & sets[other])
-        by_layer = float(layers[one] @ layers[other]) / shape[1]
-        p = float(hypergeom.sf(shared - 1, total, *sizes))
-        records.append((one, other, shared, shared / (sum(sizes) - shared), sizes[0] * sizes[1] / total, p, by_layer))
-    return pd.DataFrame(records, columns=["concept", "other", "shared", "jaccard", "expected", "p", "expected_layers"])

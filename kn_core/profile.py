@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,8 +17,12 @@ PROFILES = Path(__file__).parents[1] / "profiles"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Intervention = Literal["noise", "zero", "mean", "patch"]
+Positive = Annotated[float, Field(gt=0)]
+Quantile = Annotated[float, Field(gt=0, lt=1)]
+Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
+Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
+Control = Literal["random", "uniform", "same-activation", "same-norm"]
 Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
 
 
@@ -81,15 +86,22 @@ class Identification(_Settings):
     threshold_g: Threshold
     rank_by: Literal["gradcam", "delta"] = "gradcam"
     budget: Count = 80
+    dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run
 
 
 class Perturbation(_Settings):
-    """What is done to the neurons. `headline` intervention settings first, then sweeps around them."""
+    """What is done to the neurons, and to those of rival methods and controls: the main setting, then sweeps."""
 
     intervention: Intervention = "noise"
     positions: Positions = "image"
-    sigma: Annotated[float, Field(gt=0)] = 3.0
-    seeds: Count = 3
+    sigma: Annotated[float, Field(gt=0)] = 3.0  # in units of activation
+    weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
+    seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
+    rivals: tuple[Rival, ...] = ()
+    controls: tuple[Control, ...] = ("random",)
+    draws: Count = 3  # of each control, in the main setting
+    choosing: Annotated[int, Field(ge=0)] = 0  # selection pictures a concept on which each method's dose is chosen
+    sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
     sweep_n: tuple[Count, ...] = ()
     sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
     sweep_interventions: tuple[Intervention, ...] = ()
@@ -105,6 +117,41 @@ class Perturbation(_Settings):
             raise ValueError(f"sweep_positions: '{self.intervention}' is defined at positions 'image' only")
         if self.intervention != "noise" and self.sweep_sigma:
             raise ValueError("sweep_sigma: only the intervention 'noise' has a sigma")
+        if self.intervention == "weights":
+            raise ValueError("intervention: 'weights' can be swept, but is no main setting; 'noise' is the paper's")
+        if "random" not in self.controls:
+            raise ValueError("controls: 'random', the same-layer control, must be among them")
+        if self.draws < self.seeds:
+            raise ValueError(f"draws: every seed needs a draw of the control, {self.seeds}. Got {self.draws}")
+        return self
+
+
+class Faithfulness(_Settings):
+    """Which neurons are switched off one at a time, to hold every method's score against the true effect."""
+
+    per_method: Count = 6  # best neurons of every method
+    random: Count = 40  # others, drawn alike from every layer
+    pictures: Count = 1  # held-out pictures a concept
+
+
+class Sensitivity(_Settings):
+    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them.
+
+    The raw steps begin and end where the paper's thresholds do, or beyond.
+    """
+
+    pictures: Count = 2  # held-out pictures a concept
+    quantiles_a: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
+    quantiles_g: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
+    raw_a: tuple[Positive, ...] = (0.8, 1.4, 2.5)
+    raw_g: tuple[Positive, ...] = (1e-4, 2e-3, 1e-2)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Sensitivity:
+        for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
+            steps = getattr(self, name)
+            if len(steps) < 2 or list(steps) != sorted(set(steps)):
+                raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
         return self
 
 
@@ -119,6 +166,9 @@ class Profile(_Settings):
     filtering: Filtering
     identification: Identification
     perturbation: Perturbation = Perturbation()
+    faithfulness: Faithfulness = Faithfulness()
+    sensitivity: Sensitivity = Sensitivity()
+    full: dict[str, dict[str, Any]] = {}  # group -> settings that the long version, EFFORT=full, changes
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -138,7 +188,20 @@ class Profile(_Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
+        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity"}:
+            raise ValueError(
+                f"full: only perturbation, faithfulness and sensitivity have a long version. Got {sorted(stray)}"
+            )
+        _ = self.long  # its settings must make sense too
         return self
+
+    @cached_property
+    def long(self) -> Profile:
+        """The profile with its `full` settings in the place of the short ones."""
+        settings = self.model_dump() | {"full": {}}
+        for group, changes in self.full.items():
+            settings[group] = settings[group] | changes
+        return Profile.model_validate(settings) if self.full else self
 
     def fingerprint(self, *parts: str) -> str:
         """Digest of the whole profile, or of the named parts of it."""

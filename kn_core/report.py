@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kn_core import claims, evidence, weights
+from kn_core import ablations, claims, comparison, evidence, spurious, weights
+from kn_core.claims import Measurement
 from kn_core.models import PROJECTIONS
 from kn_core.store import digest, writing
 from kn_core.study import Study
@@ -24,6 +26,8 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
     "stage-2": "stage-2",
     "layers": "layer-distribution",
     "perturbation": "perturbation",
+    "ablation": "ablation",
+    "faithfulness": "faithfulness",
     "thresholds": "appendix/thresholds",
 }
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "scipy", "opencv-python-headless", "pycocotools", "resvg-py")
@@ -50,12 +54,8 @@ def save_figure(study: Study, figure: Figure, name: str) -> Path:
 
 def claims_table(study: Study) -> pd.DataFrame:
     """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
-    thresholds = {concept: study.thresholds(concept) for concept in study.studied()}
-    n_layers = study.n_layers
-    measurements = evidence.measure(
-        study.profile, study.pairs(), study.neurons(), study.perturbations(), thresholds, n_layers
-    )
-    frame = claims.table(claims.load_claims(), measurements, study.profile.shares_with_paper)
+    measured = [found for source in dict.fromkeys(chain(*SOURCES.values())) for found in source(study)]
+    frame = claims.table(claims.load_claims(), measured, study.profile.shares_with_paper)
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)
     return frame
@@ -66,16 +66,43 @@ def settled(study: Study, page: str) -> pd.DataFrame:
 
     `page` is its file in `book/`, without the suffix.
     """
-    measured = {
-        "data-filtering": lambda: evidence.pair_counts(study.pairs()),
-        "layer-distribution": lambda: [
-            evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)
-        ],
-        "perturbation": lambda: evidence.effects(study.perturbations(), study.profile),
-        "appendix/thresholds": lambda: evidence.in_range({name: study.thresholds(name) for name in study.studied()}),
-    }
     of_page = [claim for claim in claims.load_claims() if PAGES.get(claim.page) == page]
-    return claims.table(of_page, measured.get(page, list)(), study.profile.shares_with_paper)
+    wanted = {claim.statistic for claim in of_page}
+    measured = [found for source in SOURCES.get(page, ()) for found in source(study) if found.name in wanted]
+    return claims.table(of_page, measured, study.profile.shares_with_paper)
+
+
+def _counts(study: Study) -> list[Measurement]:
+    return evidence.pair_counts(study.pairs())
+
+
+def _layers(study: Study) -> list[Measurement]:
+    return [evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)]
+
+
+def _effects(study: Study) -> list[Measurement]:
+    return evidence.effects(study.perturbations(), study.profile)
+
+
+def _rivals(study: Study) -> list[Measurement]:
+    rows, limit = comparison.main_rows(study.perturbations(), study.profile)
+    return evidence.of_rivals(comparison.with_text(study, rows), limit)
+
+
+def _thresholds(study: Study) -> list[Measurement]:
+    return evidence.in_range({name: study.thresholds(name) for name in study.studied()})
+
+
+SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what each page measures
+    "data-filtering": (_counts,),
+    "stage-1": (_rivals, spurious.other_region_measured),
+    "stage-2": (spurious.companions_measured,),
+    "layer-distribution": (_layers,),
+    "perturbation": (_effects, _rivals),
+    "ablation": (_rivals,),
+    "faithfulness": (ablations.measured,),
+    "appendix/thresholds": (_thresholds,),
+}
 
 
 def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -6,6 +6,7 @@ does not match is made again. A lock an artefact keeps two runs from making the 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -69,7 +70,7 @@ class Store:
     def table(self, name: str, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The frame `<name>.parquet`, computed when there is none made from these inputs."""
         path = self.folder / f"{name}.parquet"
-        with self._lock(name):
+        with self._lock(path):
             if self._made_from(path) == inputs:
                 return pd.read_parquet(path)
             began = time.perf_counter()
@@ -82,7 +83,7 @@ class Store:
     def arrays(self, name: str, inputs: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays of `<name>.safetensors`, computed when there are none made from these inputs."""
         path = self.folder / f"{name}.safetensors"
-        with self._lock(name):
+        with self._lock(path):
             if self._made_from(path) != inputs:
                 began = time.perf_counter()
                 made = {key: np.ascontiguousarray(array) for key, array in compute().items()}
@@ -91,6 +92,10 @@ class Store:
                     save_file(made, temporary, metadata)
             with safe_open(path, framework="numpy") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+    def holds(self, name: str, inputs: str) -> bool:
+        """Whether the frame `<name>.parquet` is there, made from these inputs."""
+        return self._made_from(self.folder / f"{name}.parquet") == inputs
 
     def describe(self) -> pd.DataFrame:
         """What lies in the store: columns artefact, seconds that it took, bytes."""
@@ -105,16 +110,20 @@ class Store:
         return _metadata(path).get("inputs") if path.exists() else None
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        path = self.folder / ".locks" / f"{name.replace('/', '-')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
+    def _lock(self, path: Path) -> Iterator[None]:
+        """One run at a time; what a killed one left half-written is removed."""
+        name = path.relative_to(self.folder).as_posix()
+        file = self.folder / ".locks" / f"{name.replace('/', '-')}.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(file)
         try:
             lock.acquire(timeout=0.2)
         except filelock.Timeout:
             log.warning("another run is making %s in %s; waiting for it", name, self.folder)
             lock.acquire()
         try:
+            for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # whoever holds the lock writes none yet
+                part.unlink()
             yield
         finally:
             lock.release()

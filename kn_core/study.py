@@ -10,38 +10,31 @@ A concept's artefacts depend on that concept alone, but for perturbations, tried
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from kn_core import filtering, perturb, scenes
-from kn_core.coco import CocoFolder, cells
+from kn_core import filtering, identification, perturb, protocol, scenes
+from kn_core.coco import CocoFolder, inside
 from kn_core.inpaint import inpaint
 from kn_core.models import PROJECTIONS, MiniGPT4, load_model
-from kn_core.neurons import (
-    Capture,
-    NeuronSet,
-    Target,
-    capture,
-    identify,
-    image_scores,
-    matched_random,
-    pool_images,
-)
-from kn_core.profile import Profile, Threshold
+from kn_core.neurons import Capture, NeuronSet, Target, capture
+from kn_core.profile import Perturbation, Profile
+from kn_core.rivals import integrated_gradients
 from kn_core.sample import Sample
 from kn_core.store import Store, code, digest, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
 MODEL_CODE = ("models", "hooks", "weights", "sample")
 PAIR_CODE = (*MODEL_CODE, "filtering", "concepts", "scenes", "coco", "pictures", "inpaint", "study")
-SCORE_CODE = (*MODEL_CODE, "neurons", "study")
-PERTURB_CODE = (*MODEL_CODE, "perturb", "metrics", "study")
+SCORE_CODE = (*MODEL_CODE, "neurons", "identification", "rivals", "controls", "study")
+PERTURB_CODE = (*MODEL_CODE, "interventions", "perturb", "protocol", "metrics", "study")
 
 
 class StudyError(RuntimeError):
@@ -130,23 +123,31 @@ class Study:
         return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
 
     def scores(self, concept: str) -> dict[str, np.ndarray]:
-        """Of each selection pair `delta` and `gradcam`, reduced over positions, and mean `activation`: (N, L, D)."""
-        return self.store.arrays(f"scores-{concept}", self._score_inputs(concept), lambda: self._scores(concept))
+        """Every method's scores of each selection pair (`identification.scores_of`), reduced over positions: (N, L, D).
+
+        Those of Dai et al., the slow ones, are of the first `identification.dai_images` pairs, and are there where the
+        profile asks for this rival.
+        """
+        found = self.store.arrays(f"scores-{concept}", self._score_inputs(concept), lambda: self._scores(concept))
+        if "dai" in self.profile.perturbation.rivals:
+            found["dai"] = self.store.arrays(f"dai-{concept}", self._dai_inputs(concept), lambda: self._dai(concept))[
+                "dai"
+            ]
+        return found
 
     def thresholds(self, concept: str) -> dict[str, float]:
         """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score."""
         pooled = self.pooled(concept)
         settings = self.profile.identification
         by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
-        return {name: _threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
+        return {name: identification.threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
 
     def pooled(self, concept: str) -> dict[str, np.ndarray]:
-        """Both stages' scores of a concept, pooled over its selection pictures: `delta` and `gradcam`, (L, D)."""
-        scores = self.scores(concept)
-        return {name: pool_images(scores[name], self.profile.identification.pooling) for name in ("delta", "gradcam")}
+        """Every method's scores of a concept, pooled over its selection pictures: (L, D) each."""
+        return identification.pooled(self.scores(concept), self.profile.identification)
 
     def neurons(self, concept: str | None = None) -> pd.DataFrame:
-        """The two-stage neurons of a concept and its matched random controls, one row a neuron, the best first."""
+        """A concept's neurons by every method, and the draws of its controls, one row a neuron, the best first."""
         return self._concepts("neurons", concept, self._neurons)
 
     def neuron_set(self, concept: str, method: str = "two-stage", draw: int = 0) -> NeuronSet:
@@ -166,13 +167,20 @@ class Study:
 
     def capture(self, concept: str, image_id: str) -> Capture:
         """All activations and gradients of one kept pair: what a heatmap needs. Not kept on disk (some 35 MB)."""
-        row = self.pairs(concept).query("kept and image_id == @image_id")
-        if len(row) != 1:
+        row, sample = self._kept(concept, image_id), self.sample(concept, image_id)
+        target, site = self.target(concept, image_id), self.profile.identification.site
+        return capture(self.model, sample.image, self.inpainted(sample), row["caption"], target, site)
+
+    def target(self, concept: str, image_id: str) -> Target:
+        """Where the caption of a kept pair names the concept."""
+        row = self._kept(concept, image_id)
+        return Target(row["target_word"], row["target_token"], row["target_position"])
+
+    def _kept(self, concept: str, image_id: str) -> Mapping[Hashable, Any]:
+        rows = self.pairs(concept).query("kept and image_id == @image_id").to_dict("records")
+        if len(rows) != 1:
             raise StudyError(f"'{image_id}' is no kept pair of '{concept}'.")
-        sample = self.sample(concept, image_id)
-        target = Target(row["target_word"].item(), row["target_token"].item(), row["target_position"].item())
-        site = self.profile.identification.site
-        return capture(self.model, sample.image, self.inpainted(sample), row["caption"].item(), target, site)
+        return rows[0]
 
     # How
 
@@ -211,13 +219,20 @@ class Study:
         settings = self.profile.identification
         return fingerprint(self._pair_inputs(concept), settings.site, settings.over_positions, code(*SCORE_CODE))
 
+    def _dai_inputs(self, concept: str) -> str:
+        return fingerprint(self._score_inputs(concept), self.profile.identification.dai_images)
+
     def _neuron_inputs(self, concept: str) -> str:
+        protocol = self.profile.long.perturbation
         return fingerprint(
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
-            self.profile.perturbation.seeds,
-            self.profile.perturbation.sweep_n,
+            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n),
         )
+
+    def _trial_inputs(self, concept: str, profile: Profile) -> str:
+        upstream = [self._neuron_inputs(concept), *(self._score_inputs(other) for other in self.studied())]
+        return fingerprint(concept, upstream, profile.fingerprint("perturbation"), code(*PERTURB_CODE))
 
     def _pairs(self, concept: str) -> pd.DataFrame:
         def compute() -> pd.DataFrame:
@@ -227,78 +242,95 @@ class Study:
 
     def _scores(self, concept: str) -> Mapping[str, np.ndarray]:
         settings = self.profile.identification
-        found: dict[str, list[np.ndarray]] = {"delta": [], "gradcam": [], "activation": []}
         chosen = self.pairs(concept).query("role == 'select'")
         if chosen.empty:
             raise StudyError(
                 f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
             )
+        found = []
         for image_id in chosen["image_id"]:
-            pair = self.capture(concept, image_id)
-            inside = cells(self.sample(concept, image_id).mask, self.model.grid).ravel() > 0.5
-            delta, gradcam = image_scores(pair, settings.over_positions, inside)
-            found["delta"].append(delta)
-            found["gradcam"].append(gradcam)
-            found["activation"].append(pair.original.mean(dim=1).numpy())
-        return {name: np.stack(arrays) for name, arrays in found.items()}
+            pair, sample = self.capture(concept, image_id), self.sample(concept, image_id)
+            on_object = inside(sample.mask, self.model.grid).ravel()
+            target = self.target(concept, image_id)
+            found.append(identification.scores_of(self.model, pair, target, settings, on_object))
+        return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
+
+    def _dai(self, concept: str) -> Mapping[str, np.ndarray]:
+        chosen = self.pairs(concept).query("role == 'select'").head(self.profile.identification.dai_images)
+        found = [
+            integrated_gradients(
+                self.model, self.sample(concept, image_id).image, caption, self.target(concept, image_id)
+            )
+            for image_id, caption in zip(chosen["image_id"], chosen["caption"], strict=True)
+        ]
+        return {"dai": np.stack(found)}
 
     def _neurons(self, concept: str) -> pd.DataFrame:
-        return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), lambda: self._identify(concept))
+        def compute() -> pd.DataFrame:
+            scores, thresholds, protocol = (
+                self.scores(concept),
+                self.thresholds(concept),
+                self.profile.long.perturbation,
+            )
+            settings, seed = self.profile.identification, self.profile.data.seed
+            return identification.neurons(concept, self.model, scores, thresholds, settings, protocol, seed)
 
-    def _identify(self, concept: str) -> pd.DataFrame:
-        settings, perturbation = self.profile.identification, self.profile.perturbation
-        scores, pooled, threshold = self.scores(concept), self.pooled(concept), self.thresholds(concept)
-        passing = (scores["delta"] > threshold["delta"]) & (scores["gradcam"] > threshold["gradcam"])  # (N, L, D)
-        thresholds = threshold["delta"], threshold["gradcam"]
-        found = identify(concept, pooled["delta"], pooled["gradcam"], *thresholds, settings.rank_by)
-        tokens = self.model.top_tokens(found.layers.tolist(), found.units.tolist())
-        top = found.top(max((settings.budget, *perturbation.sweep_n)))  # controls of every sweep's size
-        frames = [_neuron_rows(found, 0, pooled, passing)]
-        frames[0]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
-        for draw in range(perturbation.seeds):
-            rng = np.random.default_rng([self.profile.data.seed, draw])
-            frames.append(_neuron_rows(matched_random(top, passing.shape[2], rng), draw, pooled, passing))
-        return pd.concat(frames, ignore_index=True)
+        return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), compute)
+
+    @cached_property
+    def effort(self) -> Profile:
+        """The profile, or its long version: with EFFORT=full, or where all of that lies on disk already."""
+        long = self.profile.long
+        if os.environ.get("EFFORT") == "full" or all(
+            self.store.holds(self._trials_name(name, long), self._trial_inputs(name, long)) for name in self.studied()
+        ):
+            return long
+        return self.profile
+
+    def _trials_name(self, concept: str, profile: Profile) -> str:
+        return f"perturbations-{concept}" + ("-full" if profile != self.profile else "")
 
     def _perturbations(self, concept: str) -> pd.DataFrame:
-        concepts = self.studied()
-        upstream = [self._neuron_inputs(concept), *(self._score_inputs(other) for other in concepts)]
-        inputs = fingerprint(concept, upstream, self.profile.fingerprint("perturbation"), code(*PERTURB_CODE))
-        return self.store.table(f"perturbations-{concept}", inputs, lambda: self._perturb(concept, concepts))
+        profile = self.effort
+        name, inputs = self._trials_name(concept, profile), self._trial_inputs(concept, profile)
+        return self.store.table(name, inputs, lambda: self._perturb(concept, profile.perturbation))
 
-    def _perturb(self, concept: str, concepts: list[str]) -> pd.DataFrame:
-        settings, budget = self.profile.perturbation, self.profile.identification.budget
-        found = self.neuron_set(concept)
-        controls = [self.neuron_set(concept, "random", draw) for draw in range(settings.seeds)]
+    def _perturb(self, concept: str, settings: Perturbation) -> pd.DataFrame:
+        found = {method: self.neuron_set(concept, method) for method in ("two-stage", *settings.rivals)}
+        draws: dict[str, list[NeuronSet]] = {
+            kind: [self.neuron_set(concept, kind, i) for i in range(settings.draws)] for kind in settings.controls
+        }
         pictures = self.pictures(concept)
-        for other in concepts:
+        for other in self.studied():
             if other != concept:
                 pictures += self.pictures(other, "held_out")[: settings.others_per_concept]
-        planned = list(perturb.trials(settings, budget, found, controls))
-        needs_mean = any(setting.intervention == "mean" for _, setting, _ in planned)
+        planned = list(protocol.trials(settings, self.profile.identification.budget, found, draws))
+        needs_mean = any(trial.setting.intervention == "mean" for trial in planned)
         mean = self.mean_activation(without=concept) if needs_mean else None
         tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
-        return perturb.run(self.model, concept, pictures, planned, mean, tokens, site)
+        return perturb.run(self.model, pictures, planned, mean, tokens, site)
 
     def pictures(self, concept: str, role: str | None = None) -> list[perturb.Picture]:
         """The kept pairs of a concept, all or those of one role, as embedded prompts with and without the object."""
-        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role")
-        samples = [self.sample(concept, image_id) for image_id in rows["image_id"]]
-        if not samples:
+        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role").to_dict("records")
+        if not rows:
             return []
+        samples = [self.sample(concept, row["image_id"]) for row in rows]
         shown = self.model.prompts([sample.image for sample in samples])
         without = self.model.prompts([self.inpainted(sample) for sample in samples])
+        choosing = [row["image_id"] for row in rows if row["role"] == "select"][: self.effort.perturbation.choosing]
         return [
             perturb.Picture(
                 image_id=row["image_id"],
                 concept=concept,
                 caption=row["caption"],
-                target=Target(row["target_word"], row["target_token"], row["target_position"]),
+                target=self.target(concept, row["image_id"]),
                 held_out=row["role"] == "held_out",
+                chooses_dose=row["image_id"] in choosing,
                 prompt=prompt,
                 prompt_inpainted=prompt_inpainted,
             )
-            for row, prompt, prompt_inpainted in zip(rows.to_dict("records"), shown, without, strict=True)
+            for row, prompt, prompt_inpainted in zip(rows, shown, without, strict=True)
         ]
 
     def mean_activation(self, without: str) -> Tensor:
@@ -311,27 +343,3 @@ class Study:
             )
         means = [self.scores(concept)["activation"].mean(axis=0) for concept in others]
         return torch.from_numpy(np.mean(means, axis=0))
-
-
-def _neuron_rows(neurons: NeuronSet, draw: int, pooled: Mapping[str, np.ndarray], passing: np.ndarray) -> pd.DataFrame:
-    """Rows of `neurons.parquet`; `passing` (N, L, D) says in which pictures a neuron passes both stages by itself."""
-    at = (neurons.layers, neurons.units)
-    return pd.DataFrame(
-        {
-            "concept": neurons.concept,
-            "method": neurons.method,
-            "draw": draw,
-            "layer": neurons.layers,
-            "unit": neurons.units,
-            "rank": np.arange(len(neurons)),
-            "score": neurons.scores,
-            "delta": pooled["delta"][at],
-            "gradcam": pooled["gradcam"][at],
-            "n_images": passing.sum(axis=0)[at],
-            "top_tokens": "",
-        }
-    )
-
-
-def _threshold(rule: Threshold, concept: str, score: np.ndarray) -> float:
-    return float(rule.by_hand.get(concept, np.quantile(score, rule.quantile)))

@@ -76,3 +76,25 @@ def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
 def _ours(row: Mapping[Hashable, Any]) -> str:
     counted = f"<small>n = {row['n']}</small>" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
     return html.escape(interval(row["ours"], row["low"], row["high"])) + counted
+
+
+def methods(comparison: pd.DataFrame, metrics: Mapping[str, str], names: Mapping[str, str], caption: str) -> Styler:
+    """`comparison.compare` as methods x metrics: the best value of a metric bold, ties with it marked '='.
+
+    A dagger marks methods that differ from the two-stage one at 5 % after Holm. `metrics` and `names` give the columns
+    and rows, their order and their headings.
+    """
+    cells = {(row["method"], row["metric"]): _cell(row) for row in comparison.to_dict("records")}
+    tried = [name for name in names if name in set(comparison["method"])]
+    shown = pd.DataFrame({"neurons of": [names[name] for name in tried]})
+    for metric, heading in metrics.items():
+        shown[heading] = [cells.get((name, metric), "–") for name in tried]
+    return table(shown, caption).format(str, subset=list(metrics.values()))
+
+
+def _cell(row: Mapping[Hashable, Any]) -> str:
+    value = (
+        f"<strong>{row['value']:.2f}</strong>" if row["best"] else f"{row['value']:.2f}" + (" =" if row["tie"] else "")
+    )
+    mark = "†" if row["p_holm"] < 0.05 else ""
+    return f"{value}{mark}<small>[{row['low']:.2f},\u00a0{row['high']:.2f}]</small>"

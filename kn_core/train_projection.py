@@ -4,7 +4,7 @@
 
 Scenes are unlimited; photographs come from a COCO-format folder, those of `projections/held_out.json` excepted. The
 layer starts from a ridge regression (`training_data.ridge`). Stopped at any point, the same command goes on from the
-last checkpoint and ends with the same numbers: every batch is a function of (seed, step).
+last checkpoint and ends with the same numbers: every batch is a function of (seed, step). Another command is refused.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import csv
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from kn_core.concepts import names, words
 from kn_core.models import MiniGPT4, load_model
 from kn_core.profile import load_profile
 from kn_core.sample import Sample
-from kn_core.store import writing
+from kn_core.store import digest, writing
 from kn_core.training_data import (
     PHOTO_CONCEPTS,
     Bank,
@@ -41,6 +43,10 @@ from kn_core.training_data import (
 
 SHARES = {"photo": 4, "pasted": 2, "scene": 2}  # examples of each source in a batch, unless a recipe says otherwise
 NOUN_WEIGHT = 3.0  # loss weight of tokens that name an object, against 1 for every other token
+
+
+class ResumeError(ValueError):
+    """A checkpoint is of another run than the one that is asked for; the message says in what and what to do."""
 
 
 def batch(bank: Bank, shares: Mapping[str, int], seed: int, step: int) -> tuple[Tensor, list[str]]:
@@ -104,7 +110,8 @@ def train(
 ) -> None:
     """Adam on a one-cycle rate; checkpoints, log rows and validation captions go to `out`.
 
-    The layer starts from that of `start`, a projection's safetensors, or from the ridge regression.
+    The layer starts from that of `start`, a projection's safetensors, or from the ridge regression. Where `out` has a
+    checkpoint, the run goes on from it; raises ResumeError where recipe, bank, start or precision were others.
     """
     layer = model.projection.requires_grad_(True)
     steps, every = recipe.steps, recipe.every
@@ -112,8 +119,10 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
     nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
     began, first, checkpoint = time.time(), 0, out / "checkpoint.pt"
+    run = _identity(model, bank, recipe, start)
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        _check_same(run, saved.get("run", {}), checkpoint)
         layer.load_state_dict(saved["layer"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -148,6 +157,7 @@ def train(
             log.write(step + 1, float(np.mean(losses)), rate, seconds, *_accuracy(model, validate))
             losses.clear()
             state = {
+                "run": run,
                 "layer": layer.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
@@ -156,6 +166,24 @@ def train(
             }
             with writing(checkpoint) as temporary:
                 torch.save(state, temporary)
+
+
+def _identity(model: MiniGPT4, bank: Bank, recipe: Recipe, start: Path | None) -> dict[str, Any]:
+    """What a run's numbers follow from, as its checkpoint keeps it: the recipe, the start, the precision, the bank."""
+    return asdict(recipe) | {
+        "dtype": str(model.unembed.dtype).removeprefix("torch."),
+        "start": digest(start) if start else "ridge",
+        "examples": dict(Counter(bank.sources.tolist())),
+    }
+
+
+def _check_same(run: Mapping[str, Any], saved: Mapping[str, Any], checkpoint: Path) -> None:
+    advice = f"Name another folder with --out, or delete {checkpoint} to start anew."
+    if not saved:
+        raise ResumeError(f"{checkpoint} does not say which recipe made it. {advice}")
+    other = [f"{key} {saved.get(key)} (asked for: {run[key]})" for key in run if saved.get(key) != run[key]]
+    if other:
+        raise ResumeError(f"{checkpoint} is of another run: {', '.join(other)}. {advice}")
 
 
 class _Log:
@@ -227,7 +255,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     validate += model_card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
     model.decoder.to(getattr(torch, options.dtype))
-    train(model, bank, options.out, recipe, validate, options.start)
+    try:
+        train(model, bank, options.out, recipe, validate, options.start)
+    except ResumeError as error:
+        parser.error(str(error))
 
     layer = options.out / f"{profile.model.projection}.safetensors"
     save_projection(model, layer)

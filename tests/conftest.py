@@ -113,6 +113,9 @@ def toy_profile() -> Profile:
             "identification": {"threshold_a": {"quantile": 0.5}, "threshold_g": {"quantile": 0.5}, "budget": 8},
             "perturbation": {
                 "seeds": 2,
+                "rivals": ["schwettmann", "dai"],
+                "controls": ["random", "uniform"],
+                "choosing": 1,
                 "sweep_n": [4, 8, 12],
                 "sweep_sigma": [1.0, 3.0],
                 "sweep_interventions": ["zero", "mean", "patch"],

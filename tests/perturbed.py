@@ -39,8 +39,10 @@ GONE = {
 
 
 def profile() -> Profile:
-    """The embedded profile, for two concepts."""
-    return load_profile("embedded").model_copy(update={"concepts": ("bear", "bus"), "ours": ("bus",)})
+    """The embedded profile, for two concepts and the main setting of `row`."""
+    settings = load_profile("embedded")
+    main = settings.perturbation.model_copy(update={"sigma": 3.0})
+    return settings.model_copy(update={"concepts": ("bear", "bus"), "ours": ("bus",), "perturbation": main})
 
 
 def row(concept: str, method: str, image_id: str, gone: bool, seed: int = 0, **changes: Any) -> dict[str, object]:

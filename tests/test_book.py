@@ -130,6 +130,13 @@ def test_a_notebook_runs_with_its_parameters_in_this_interpreter(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["page.ipynb"]
 
 
+def test_progress_bars_and_missing_widgets_leave_no_trace_on_a_page(tmp_path, capfd):
+    code = "```{code-cell}\nfrom tqdm.auto import tqdm\n\nfor _ in tqdm([1]):\n    pass\n```"
+    book.run_notebook(notebook(tmp_path / "page.md", "T", code=code), tmp_path / "page.ipynb", {}, tmp_path)
+    assert "IProgress not found" not in (tmp_path / "page.ipynb").read_text()
+    assert "IProgress not found" not in capfd.readouterr().err
+
+
 def test_a_misspelt_parameter_is_an_error_with_the_near_name(tmp_path):
     page = notebook(tmp_path / "page.md", "T")
     with pytest.raises(book.BookError, match=r"page\.md has no parameter 'concpet'. Did you mean 'concept'\?"):

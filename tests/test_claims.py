@@ -178,6 +178,13 @@ def test_the_claims_of_the_paper_load_and_reach_every_verdict() -> None:
     assert paper_setting["ninety-samples"] == "not reproduced"
 
 
+def test_the_claims_hold_the_comparison_with_rivals_on_every_metric() -> None:
+    asked = {claim.statistic for claim in load_claims()}
+    assert {"suppression_over_rivals", "retention_over_rivals"} <= asked
+    for metric in ("bleu", "rouge", "bertscore"):
+        assert {f"{metric}_suppression_over_rivals", f"{metric}_retention_over_rivals"} <= asked
+
+
 def _without(key: str) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["claims"][0].pop(key)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from kn_core.coco import CocoFolder, cells, resize_mask
+from kn_core.coco import CocoFolder, cells, inside, resize_mask
 from kn_core.pictures import PictureError
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 5, "name": "bus"}, {"id": 9, "name": "train"}]
@@ -309,6 +309,35 @@ def test_cells_of_a_photograph_are_those_of_the_squashed_photograph() -> None:
     mask = np.random.default_rng(0).random((64, 96)) < 0.3
     squashed = Image.fromarray(mask.astype(np.float32)).resize((32, 32), Image.Resampling.BOX)
     assert np.allclose(cells(mask, (8, 8)), np.asarray(squashed).reshape(8, 4, 8, 4).mean(axis=(1, 3)), atol=1e-6)
+
+
+def test_cells_of_any_shape_are_those_of_the_plain_sum_over_pixels() -> None:
+    rng = np.random.default_rng(0)
+    for shape, grid in (((37, 53), (8, 8)), ((5, 7), (16, 4)), ((9, 1), (1, 3)), ((200, 333), (13, 111))):
+        mask = rng.random(shape) < 0.4
+        expected = mask.astype(float)
+        for n_cells in grid:  # overlap of every cell with every pixel, one axis after the other
+            edges, pixels = np.arange(n_cells + 1)[:, None] * len(expected) / n_cells, np.arange(len(expected))
+            overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+            expected = (overlap.clip(0) @ expected * n_cells / len(expected)).T
+        assert np.allclose(cells(mask, grid), expected, rtol=0, atol=1e-12)
+
+
+def test_a_cell_that_ends_within_rounding_of_a_pixel_is_whole() -> None:
+    for n_cells, n_pixels in ((3, 7), (7, 49), (49, 7), (10, 3), (113, 1000)):
+        assert np.allclose(cells(np.ones((n_pixels, 1), bool), (n_cells, 1)), 1, rtol=0, atol=1e-12)
+
+
+def test_inside_are_the_cells_that_are_half_filled_or_the_fullest() -> None:
+    assert inside(LEFT_MASK, (1, 3)).tolist() == [[True, True, False]]  # shares 1, 0.5, 0
+    small = np.zeros((12, 12), bool)
+    small[0, 0], small[5, 5:7] = True, True
+    assert inside(small, (3, 3)).tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    small[5, 0:2] = True  # as much of another cell
+    assert inside(small, (3, 3)).tolist() == [[False] * 3, [True, True, False], [False] * 3]
+    assert inside(small, (3, 3)).dtype == np.bool_
+    with pytest.raises(ValueError, match="mask must hold at least one pixel"):
+        inside(np.zeros((6, 6), bool), (2, 2))
 
 
 def test_resize_mask_keeps_what_fills_half_of_a_pixel() -> None:

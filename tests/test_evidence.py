@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from perturbed import headline_rows, perturbations, profile
+from perturbed import headline_rows, perturbations, profile, row
 
 from kn_core import evidence
 from kn_core.claims import Measurement, load_claims, table
@@ -32,7 +32,12 @@ def neurons() -> pd.DataFrame:
 
 @pytest.fixture
 def measured(pairs: pd.DataFrame, neurons: pd.DataFrame) -> dict[str, Measurement]:
-    found = evidence.measure(profile(), pairs, neurons, perturbations(), THRESHOLDS, n_layers=6)
+    found = [
+        *evidence.effects(perturbations(), profile()),
+        *evidence.pair_counts(pairs),
+        evidence.late_share(neurons, profile().identification.budget, n_layers=6),
+        *evidence.in_range(THRESHOLDS),
+    ]
     return {measurement.name: measurement for measurement in found}
 
 
@@ -97,3 +102,29 @@ def test_with_one_concept_there_is_no_chance_level_so_retention_settles_nothing(
     assert found["suppression"].value == pytest.approx(3 / 4)
     verdicts = table(load_claims(), found.values()).set_index("claim")["verdict"]
     assert verdicts["retention"] == "not run"
+
+
+def with_methods() -> pd.DataFrame:
+    """The main setting, with methods that suppress all pictures but bus-2, none, and in a language that has gone."""
+    rows = headline_rows()
+    for method, gone, caption in (
+        ("stage-1", (), None),
+        ("pan-gated", ("bus-2",), None),
+        ("schwettmann", (), "RRRRRR"),
+    ):
+        for image_id in ("bear-1", "bear-2", "bus-1", "bus-2"):
+            away = method != "stage-1" and image_id not in gone
+            changes = {"caption": caption, "perplexity": 900.0} if caption else {}
+            rows.append(row(image_id.split("-")[0], method, image_id, away, **changes))
+    return pd.DataFrame(rows).assign(bleu_suppression=0.25)
+
+
+def test_the_paper_s_claims_on_rivals_and_single_stages() -> None:
+    found = {each.name: each for each in evidence.of_rivals(with_methods(), limit=50.0)}
+    assert found["degenerate_schwettmann"].value == 1.0
+    assert found["stage2_suppression_gain"].value == pytest.approx((3 / 4 + 1 / 2) / 2)  # stage 1 suppresses nothing
+    assert found["stage1_suppression_over_control"].value == pytest.approx(-1 / 8)
+    assert found["suppression_over_rivals"].value == pytest.approx((3 / 4 + 1 / 2) / 2 - 1)  # the best takes all four
+    assert found["bleu_suppression_over_rivals"].value == 0.0
+    assert "rouge_suppression_over_rivals" not in found  # not scored
+    assert not evidence.of_rivals(pd.DataFrame(headline_rows()), limit=50.0)

@@ -255,28 +255,3 @@ def test_the_contrast_refuses_what_it_cannot_compare() -> None:
         metrics.contrast(table, "two-stage", "random")
     with pytest.raises(ValueError, match="by must not hold 'method'"):
         metrics.contrast(table, "two-stage", "random", by=["method"])
-
-
-def test_the_interval_of_one_concept_is_the_bootstrap_of_its_images() -> None:
-    # The mean of two draws of {0, 1} is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
-    assert metrics.cluster_interval([np.array([0.0, 1.0])]) == (0.0, 1.0)
-    low, high = metrics.cluster_interval([np.arange(100.0)], seed=3)
-    half = 1.96 * np.arange(100.0).std() / 10  # the normal approximation
-    assert (low, high) == pytest.approx((49.5 - half, 49.5 + half), abs=0.4)
-
-
-def test_the_interval_resamples_concepts_before_images() -> None:
-    # Images agree within a concept, so only which concepts are drawn varies the mean: 0, 1/2 or 1.
-    assert metrics.cluster_interval([np.zeros(50), np.ones(50)]) == (0.0, 1.0)
-
-
-def test_the_interval_depends_on_the_seed_alone() -> None:
-    clusters = [np.array([0.1, 0.7, 0.4]), np.array([0.9, 0.2])]
-    assert metrics.cluster_interval(clusters, seed=1) == metrics.cluster_interval(clusters, seed=1)
-    assert metrics.cluster_interval(clusters, seed=1, draws=50) != metrics.cluster_interval(clusters, seed=2, draws=50)
-
-
-def test_the_interval_without_spread_has_no_width_and_one_image_has_none() -> None:
-    assert metrics.cluster_interval([np.ones(4), np.ones(2)]) == (1.0, 1.0)
-    assert all(map(math.isnan, metrics.cluster_interval([np.ones(1)])))
-    assert all(map(math.isnan, metrics.cluster_interval([])))

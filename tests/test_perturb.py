@@ -11,9 +11,9 @@ from toy_world import toy_samples
 
 from kn_core import metrics, perturb
 from kn_core.hooks import intervene, record
+from kn_core.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
 from kn_core.neurons import NeuronSet, find_target
-from kn_core.perturb import Picture, Setting, answers, edits_for, inpainted_activations, trials
-from kn_core.profile import Perturbation
+from kn_core.perturb import Picture, Trial, answers
 
 FOUND = NeuronSet("bear", "two-stage", np.array([1, 0, 1]), np.array([5, 7, 9]), np.array([3.0, 2.0, 1.0]))
 CONTROL = NeuronSet("bear", "random", np.array([1, 0, 1]), np.array([6, 8, 10]), np.zeros(3))
@@ -158,43 +158,43 @@ def test_the_probabilities_of_a_reference_caption_by_hand(taught_model, batch_si
 def test_impossible_interventions_are_refused(tiny_model):
     with pytest.raises(ValueError, match="'mean' is defined at image positions. Got positions 'all'."):
         setting("mean", "all")
+    with pytest.raises(ValueError, match="'weights' changes what is written at all positions. Got positions 'image'."):
+        setting("weights")
+    with pytest.raises(ValueError, match="'weights' edits no activation"):
+        edits_for(tiny_model, FOUND, setting("weights", "all"), ["a"])
     with pytest.raises(ValueError, match="need a replacement, others take none. Got 'patch'"):
         edits_for(tiny_model, FOUND, setting("patch"), ["a"])
     with pytest.raises(ValueError, match="need a replacement, others take none. Got 'zero'"):
         edits_for(tiny_model, FOUND, setting("zero"), ["a"], torch.zeros(3, 48))
 
 
-def test_what_a_profile_asks_for():
-    settings = Perturbation(
-        sigma=3,
-        seeds=2,
-        sweep_n=(2, 3),
-        sweep_sigma=(1, 3),
-        sweep_interventions=("zero", "noise", "patch"),
-        sweep_positions=("all",),
+def test_several_interventions_share_a_batch(tiny_model):
+    ones = torch.ones(5, tiny_model.prompt_length, 48)
+    groups = [("a", FOUND, setting("zero")), ("b", CONTROL, setting("noise"))]
+    edits = side_by_side(
+        [(2, edits_for(tiny_model, neurons, one, [f"{name}1", f"{name}2"])) for name, neurons, one in groups]
+        + [(1, {})]
     )
-    other = NeuronSet("bear", "random", CONTROL.layers, CONTROL.units + 1, CONTROL.scores)
-    planned = list(trials(settings, 3, FOUND, [CONTROL, other]))
-    head = [(FOUND, 0), (CONTROL, 0), (FOUND, 1), (other, 1)]
-    scopes = ["all", "all", "fresh", "fresh"]  # later draws of the noise leave out the pictures that chose the neurons
-    headline = [
-        (neurons, setting(sigma=3, seed=seed), scope) for (neurons, seed), scope in zip(head, scopes, strict=True)
-    ]
-    assert planned[:4] == headline
-    sweep = [
-        setting(n=2, sigma=3),
-        setting(sigma=1),
-        setting("zero", sigma=math.nan),
-        setting("patch", sigma=math.nan),
-        setting(positions="all", sigma=3),
-    ]
-    assert planned[4:] == [(neurons, one, "own") for one in sweep for neurons in (FOUND, CONTROL)]
+    assert list(edits) == [0, 1]
+    for layer, edit in edits.items():
+        alone = [
+            edits_for(tiny_model, neurons, one, [f"{name}1", f"{name}2"])[layer](ones[:2], 0)
+            for name, neurons, one in groups
+        ]
+        assert torch.equal(edit(ones, 0), torch.cat([*alone, ones[:1]]))
 
 
-def test_a_headline_without_noise_has_no_sigma_and_a_sweep_with_noise_has():
-    settings = Perturbation(intervention="zero", sigma=3, seeds=1, sweep_interventions=("noise", "zero"))
-    planned = [one for _, one, _ in trials(settings, 3, FOUND, [CONTROL])]
-    assert planned == [setting("zero", sigma=math.nan)] * 2 + [setting("noise", sigma=3)] * 2
+def test_noise_on_weights_is_of_the_columns_size_and_goes_away(tiny_model):
+    before = [tiny_model.w_out(layer).clone() for layer in range(3)]
+    chosen = setting("weights", "all", n=2, sigma=0.5)
+    with noisy_weights(tiny_model, FOUND, chosen):
+        noise = tiny_model.w_out(1)[:, 5] - before[1][:, 5]
+        assert 0.3 < float(noise.std() / before[1][:, 5].square().mean().sqrt()) < 0.7
+        assert not torch.equal(tiny_model.w_out(0)[:, 7], before[0][:, 7])
+        assert torch.equal(tiny_model.w_out(1)[:, 9], before[1][:, 9])  # the third neuron of two
+    with pytest.raises(KeyboardInterrupt), noisy_weights(tiny_model, FOUND, chosen):
+        raise KeyboardInterrupt
+    assert all(torch.equal(tiny_model.w_out(layer), before[layer]) for layer in range(3))
 
 
 @pytest.fixture
@@ -205,35 +205,40 @@ def pictures(taught_model):
         caption = sample.references[0]
         prompt, without = taught_model.prompts([sample.image, sample.without])
         target = find_target(taught_model, caption, concept)
-        made.append(Picture(sample.image_id, concept, caption, target, held_out, prompt, without))
+        chooses = concept == "bear" and not held_out
+        made.append(Picture(sample.image_id, concept, caption, target, held_out, chooses, prompt, without))
     return made
 
 
 def test_a_run_has_one_row_a_picture_set_and_setting(taught_model, pictures):
-    settings = Perturbation(
-        seeds=2, sweep_n=(1,), sweep_interventions=("zero", "mean", "patch"), sweep_positions=("all",)
-    )
-    planned = list(trials(settings, 3, FOUND, [CONTROL, CONTROL]))
-    rows = perturb.run(taught_model, "bear", pictures, planned, torch.zeros(3, 48), 12)
+    planned = [
+        Trial(FOUND, setting(), "all"),
+        Trial(CONTROL, setting(seed=1), "fresh"),
+        Trial(FOUND, setting("zero", sigma=math.nan), "own"),
+        Trial(FOUND, setting("mean", sigma=math.nan), "choosing"),
+        Trial(FOUND, setting("weights", "all"), "own"),
+        Trial(CONTROL, setting("patch", sigma=math.nan), "dose"),
+    ]
+    rows = perturb.run(taught_model, pictures, planned, torch.zeros(3, 48), 12)
     design = "concept method intervention positions n sigma seed image_id image_concept heldout caption target_present"
     assert {*design.split(), "target_probability", "retained", *metrics.EFFECTS} <= set(rows.columns)
-    headline, sweep = rows[: 2 * 3 + 2 * 2], rows[2 * 3 + 2 * 2 :]  # seed 0 on all pictures, seed 1 on the fresh ones
-    assert headline.groupby(["seed", "method"]).size().tolist() == [3, 3, 2, 2]
-    assert len(sweep) == 5 * 2 * 1
-    assert sweep["image_id"].unique().tolist() == ["toy-bear-1"]  # held out, and of the concept
-    assert rows["clean_caption"].unique().tolist() == [picture.caption for picture in pictures]
+    seen, own, other = (picture.image_id for picture in pictures)
+    assert rows["image_id"].tolist() == [seen, own, other, own, other, own, seen, own, seen, own]
+    assert rows["intervention"].tolist() == ["noise"] * 5 + ["zero", "mean", "weights", "patch", "patch"]
+    said = {picture.image_id: picture.caption for picture in pictures}
+    assert rows["clean_caption"].tolist() == [said[image_id] for image_id in rows["image_id"]]
     expected = [metrics.names(row.caption, row.image_concept) for row in rows.itertuples()]
     assert rows["target_present"].tolist() == expected
     assert rows["clean_probability"].gt(0.5).all()
     assert rows["perplexity"].gt(1).all()
-    summary = metrics.summarise(headline, ["method"])
+    summary = metrics.summarise(rows[:3], ["method"])
     assert set(summary["metric"]) >= {"suppression", "retention", "retention_others", "fluent"}
 
 
 def test_a_strong_patch_makes_the_model_say_what_it_says_without_the_object(taught_model, pictures):
     everything = NeuronSet("bear", "all", np.repeat(range(3), 48), np.tile(range(48), 3), np.zeros(144))
     rows = perturb.run(
-        taught_model, "bear", pictures, [(everything, setting("patch", n=144, sigma=math.nan), "all")], None, 12
+        taught_model, pictures, [Trial(everything, setting("patch", n=144, sigma=math.nan), "all")], None, 12
     )
     own = rows[rows["image_concept"] == "bear"]
     before = dict(zip(own["image_id"], own["clean_probability"], strict=True))
@@ -241,10 +246,10 @@ def test_a_strong_patch_makes_the_model_say_what_it_says_without_the_object(taug
 
 
 def test_rows_do_not_depend_on_the_batches(taught_model, pictures, monkeypatch):
-    settings = Perturbation(seeds=1, sweep_interventions=("patch",))
-    planned = list(trials(settings, 3, FOUND, [CONTROL]))
-    whole = perturb.run(taught_model, "bear", pictures, planned, None, 12)
+    settings = [setting(), setting("patch", sigma=math.nan), setting("weights", "all"), setting(seed=1)]
+    planned = [Trial(neurons, one, "all") for one in settings for neurons in (FOUND, CONTROL)]
+    whole = perturb.run(taught_model, pictures, planned, None, 12)
     monkeypatch.setattr(taught_model, "batch_size", 2)
-    parts = perturb.run(taught_model, "bear", pictures, planned, None, 12)
+    parts = perturb.run(taught_model, pictures, planned, None, 12)
     assert whole["caption"].tolist() == parts["caption"].tolist()
     assert np.allclose(whole["target_probability"], parts["target_probability"], atol=1e-5)

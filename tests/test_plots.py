@@ -149,7 +149,7 @@ def test_layer_shares_are_of_each_concept():
 
 def test_figure_2_shows_shares_intervals_and_the_uniform_level(ax: Axes):
     neurons = pd.DataFrame({"concept": ["bus", "bus", "bear", "bear"], "layer": [0, 2, 2, 3]})
-    plots.layer_histogram(neurons, 4, ax, {"stage 1": neurons})
+    plots.layer_histogram(neurons, 4, ax, {"stage-1": neurons})
     assert [bar.get_height() for bar in ax.containers[0]] == [25, 0, 50, 25]
     assert 25 in [line.get_ydata()[0] for line in ax.lines]
     assert heading(ax).startswith("75% of the neurons lie in the upper two thirds")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from kn_core.evidence import PAPER_A, PAPER_G
 from kn_core.profile import PROFILES, Profile, ProfileError, load_profile
 
 
@@ -63,6 +64,18 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("perturbation.positions", "text", "positions: mean and patch are defined at positions 'image' only"),
         ("perturbation.intervention", "zero", "sweep_sigma: only the intervention 'noise' has a sigma"),
         ("perturbation.intervention", "patch", "sweep_positions: 'patch' is defined at positions 'image' only"),
+        ("sensitivity", {"pictures": 0}, "sensitivity.pictures: Input should be greater than or equal to 1. Got 0."),
+        (
+            "sensitivity",
+            {"quantiles_a": [0.5, 1.0]},
+            "sensitivity.quantiles_a.1: Input should be less than 1. Got 1.0.",
+        ),
+        ("sensitivity", {"raw_g": [0.0, 1e-4]}, "sensitivity.raw_g.0: Input should be greater than 0. Got 0.0."),
+        ("sensitivity", {"raw_a": [2.5, 0.8]}, "raw_a: two steps or more, each above the one before. Got [2.5, 0.8]"),
+        ("sensitivity", {"raw_a": [0.8]}, "raw_a: two steps or more, each above the one before. Got [0.8]"),
+        ("sensitivity", {"quantiles_g": [0.9, 0.9]}, "quantiles_g: two steps or more, each above the one before."),
+        ("full.sensitivity.pictures", 0, "sensitivity.pictures"),
+        ("full.data", {"pool": 80}, "full: only perturbation, faithfulness and sensitivity have a long version."),
     ],
 )
 def test_an_unknown_key_or_an_impossible_value_is_named(write, key, value, named):
@@ -71,6 +84,15 @@ def test_an_unknown_key_or_an_impossible_value_is_named(write, key, value, named
         load_profile(path)
     assert str(raised.value).startswith(f"{path} is no valid profile:\n")
     assert named in str(raised.value)
+
+
+def test_the_long_version_has_finer_grids_on_more_pictures_that_hold_the_short_ones_and_the_papers_ends():
+    short, long = (profile.sensitivity for profile in (load_profile("embedded"), load_profile("embedded").long))
+    assert long.pictures > short.pictures
+    for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
+        assert set(getattr(short, name)) < set(getattr(long, name))
+    assert (min(short.raw_a), max(short.raw_a)) == PAPER_A
+    assert set(PAPER_G) <= set(short.raw_g)
 
 
 def test_one_concept_alone_has_no_mean_of_other_concepts(write):

@@ -135,7 +135,19 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file_and_takes_no_part_f
     assert store.table("it", "v1", old.frame)["x"][0] == 1
     assert store.table("it", "v2", new.frame)["x"][0] == 3
     assert (old.calls, new.calls) == (0, 1)
+    assert parts(store.folder) == []
     assert store.describe()["artefact"].tolist() == ["it.parquet"]
+
+
+def test_only_an_artefacts_own_leftovers_are_removed_when_it_is_asked_for(store):
+    store.folder.mkdir(exist_ok=True)
+    names = (".it.parquet.1.part", ".it.parquet.22.part", ".it-too.parquet.1.part", ".it.safetensors.1.part")
+    for name in names:
+        (store.folder / name).touch()
+    store.table("it", "v1", Counted().frame)
+    assert {path.name for path in parts(store.folder)} == {names[2], names[3]}
+    store.arrays("it", "v1", Counted().arrays)
+    assert {path.name for path in parts(store.folder)} == {names[2]}
 
 
 TWO = """

@@ -98,7 +98,10 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
 
     two_stage = neurons[neurons["method"] == "two-stage"]
     random = neurons[neurons["method"] == "random"]
-    assert random.groupby(["concept", "draw"]).size().tolist() == [12] * 6  # as many as the largest trial disturbs
+    # As many as the largest trial disturbs; later draws are for the main setting alone.
+    assert random.groupby(["concept", "draw"]).size().tolist() == [12, 8, 8] * 3
+    others = neurons[~neurons["method"].isin(["two-stage", "random"])].groupby(["concept", "method"])
+    assert others.size().tolist() == [12, 12, 12 + 8 + 8] * 3  # Dai et al., Schwettmann et al., uniform
     for concept, found in two_stage.groupby("concept"):
         assert found["rank"].tolist() == list(range(len(found)))
         assert found["score"].is_monotonic_decreasing
@@ -109,7 +112,7 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
         assert found["n_images"].between(0, 3).all()
         assert (found["layer"] < 2).all()  # the last layer's image tokens reach no logit
         control = study.neuron_set(concept, "random", 1)
-        assert control.layers.tolist() == found["layer"][:12].tolist()
+        assert control.layers.tolist() == found["layer"][:8].tolist()
         held = set(zip(found["layer"][:12], found["unit"][:12], strict=True))
         assert not held & set(zip(control.layers, control.units, strict=True))
     assert two_stage["top_tokens"].str.split("' '").str.len().ge(5).all()
@@ -119,10 +122,17 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
         perturbations
     )
     headline = perturbations.query("intervention == 'noise' and n == 8 and sigma == 3 and positions == 'image'")
-    per_seed = headline.groupby(["seed", "concept", "method"]).size()
-    assert per_seed.loc[0].tolist() == [5 + 2] * 6  # all the concept's own pictures and one of each other concept
-    assert per_seed.loc[1].tolist() == [2 + 2] * 6  # of its own, those that chose no neurons
-    assert len(perturbations) - len(headline) == 3 * 2 * 2 * (2 + 1 + 3 + 1)  # concepts, methods, pictures, sweeps
+    per_seed = headline.groupby(["seed", "method", "concept"]).size()
+    for method in ("two-stage", "random"):
+        assert per_seed.loc[0, method].tolist() == [5 + 2] * 3  # its own pictures and one of each other concept
+        assert per_seed.loc[1, method].tolist() == [2 + 2] * 3  # of its own, those that chose no neurons
+    for rival in ("schwettmann", "dai"):
+        assert per_seed.loc[0, rival].tolist() == [1 + 2] * 3  # one that chooses a dose
+        assert per_seed.loc[1, rival].tolist() == [2] * 3
+    assert per_seed.loc[:, "uniform"].tolist() == [2] * 9  # three draws
+    assert per_seed.loc[2].tolist() == [2] * 6  # the third draws of both controls
+    sweeps = 2 * 2 * (2 + 3 + 1) + 4 * 3 * 1  # methods, pictures; with sigma, those that choose a dose too
+    assert len(perturbations) - len(headline) == 3 * sweeps
     assert perturbations.query("image_concept != concept")["heldout"].all()
     for name, frame in (("pairs", pairs), ("neurons", neurons), ("perturbations", perturbations)):
         on_disk = pd.read_parquet(study.folder / f"{name}.parquet")
@@ -132,9 +142,10 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
 def test_scores_are_those_of_the_pairs_that_choose(go_on):
     study = go_on()
     scores = study.scores("bear")
-    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
-        ("delta", "gradcam", "activation"), (3, 3, 48)
-    )
+    methods = ("delta", "gradcam", "gradcam-sum", "activation", "schwettmann", "pan-released", "pan-gated")
+    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(methods, (3, 3, 48)) | {
+        "dai": (1, 3, 48)
+    }
     chosen = study.pairs("bear").query("role == 'select'")["image_id"]
     for place, image_id in enumerate(chosen):
         pair = study.capture("bear", image_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from toy_world import toy_samples
 from kn_core import train_projection, training_data
 from kn_core.coco import CocoFolder
 from kn_core.models.minigpt4 import load_projection
-from kn_core.train_projection import Recipe, batch, caption_loss, save_projection, token_weights, train
+from kn_core.store import digest
+from kn_core.train_projection import Recipe, ResumeError, batch, caption_loss, save_projection, token_weights, train
 from kn_core.training_data import (
     Bank,
     Example,
@@ -191,6 +194,34 @@ def test_a_stopped_run_ends_with_the_numbers_of_an_uninterrupted_one(
     assert torch.equal(resumed.projection.bias, whole.projection.bias)
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     assert [row[0] for row in rows(tmp_path / "whole")] == ["step", "0", "2", "4", "5"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(make_model, toy_bank, tmp_path):
+    begun = replace(RECIPE, until=2)
+    train(make_model(), toy_bank, tmp_path, begun, [])
+    before = (tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "log.csv").read_bytes()
+    smaller = replace(toy_bank, sources=np.array(["scene"] * 5))
+    start = tmp_path / "start.safetensors"
+    save_projection(make_model(), start)
+    for recipe, bank, layer, said in (
+        (replace(begun, rate=1e-3, seed=1), toy_bank, None, "seed 0 (asked for: 1), rate 0.0015 (asked for: 0.001)."),
+        (begun, smaller, None, "examples {'scene': 6} (asked for: {'scene': 5})."),
+        (begun, toy_bank, start, f"start ridge (asked for: {digest(start)})."),
+    ):
+        with pytest.raises(ResumeError, match=re.escape(f"is of another run: {said} Name another folder with --out")):
+            train(make_model(), bank, tmp_path, recipe, [], layer)
+    with pytest.raises(ResumeError, match="dtype float32 .asked for: bfloat16."):
+        train(make_model().bfloat16(), toy_bank, tmp_path, begun, [])
+    assert ((tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "log.csv").read_bytes()) == before
+
+
+def test_a_checkpoint_that_does_not_say_what_made_it_is_refused(make_model, toy_bank, tmp_path):
+    train(make_model(), toy_bank, tmp_path, replace(RECIPE, until=2), [])
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del saved["run"]
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    with pytest.raises(ResumeError, match="does not say which recipe made it. Name another folder with --out"):
+        train(make_model(), toy_bank, tmp_path, RECIPE, [])
 
 
 def test_log_rows_past_the_checkpoint_are_dropped(tmp_path):

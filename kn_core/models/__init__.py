@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from torch import nn
+from transformers.utils.logging import disable_progress_bar
 
 from kn_core import weights
 from kn_core.models.base import CaptionModel
@@ -24,6 +25,7 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained.
     """
     parts = profile.model
+    disable_progress_bar()  # transformers draws one for weights that are on disk, too
     tower = EfficientNetLite0.pretrained()
     decoder, tokenizer = load_decoder(weights.smollm2_135m())
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Site = Literal["activation", "product"]
+Site = Literal["preactivation", "activation", "product"]
 
 
 class FeedForward(Protocol):
@@ -102,11 +102,12 @@ class CaptionModel(nn.Module, ABC):
     def site(self, layer: int, site: Site) -> tuple[nn.Module, bool]:
         """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
 
-        'activation' is SiLU(gate x), the output of the activation function, which is what the paper's O^l is in a gated
-        FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
+        'preactivation' is gate x, what the activation function reads; 'activation' is SiLU(gate x), its output, which
+        is what the paper's O^l is in a gated FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
         """
         block = self.ffn[layer]
-        return (block.act_fn, True) if site == "activation" else (block.down_proj, False)
+        module = block.down_proj if site == "product" else block.act_fn
+        return module, site == "activation"
 
     def top_tokens(self, layers: Sequence[int], units: Sequence[int], n: int = 10) -> list[list[str]]:
         """For each neuron the n tokens that it promotes most: the largest of W_U w_out,i (Schwettmann et al. 2023)."""

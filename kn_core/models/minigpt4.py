@@ -110,16 +110,16 @@ class MiniGPT4(CaptionModel):
             batch = prompts[start : start + self.batch_size]
             with torch.no_grad():
                 cache = DynamicCache(config=self._decoder.config)
-                last = self._continue(batch, cache)[:, -1:]  # (B, 1, H), from which the first caption token is read
+                last = self.extend(batch, cache)[:, -1:]  # (B, 1, H), from which the first caption token is read
                 if forced is not None:
                     texts = forced[start : start + self.batch_size]
-                    hidden = torch.cat([last, self._continue(self._embed_captions(texts), cache)], dim=1)
+                    hidden = torch.cat([last, self.extend(self._embed_captions(texts), cache)], dim=1)
                     logits += self._decoder.lm_head(hidden)
                     cache.crop(self.prompt_length - cache.get_seq_length())
                 captions += self._decode(last, cache, max_new_tokens)
         return captions, logits
 
-    def _continue(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
+    def extend(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
         """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H)."""
         if embeds.shape[1] == 0:
             return embeds
@@ -142,7 +142,7 @@ class MiniGPT4(CaptionModel):
             running = running & (ids != self.end)
             if len(written) == max_new_tokens or not running.any():
                 break
-            last = self._continue(self.embed_tokens(ids[:, None]), cache)
+            last = self.extend(self.embed_tokens(ids[:, None]), cache)
         texts = self.tokenizer.batch_decode(torch.stack(written, dim=1), skip_special_tokens=True)
         return [text.strip() for text in texts]
 

@@ -16,7 +16,7 @@ from kn_core.plots.style import CARD, HEAT, INK, METHODS, WIDTH, concept_colours
 
 
 def overlap(pairs: pd.DataFrame) -> Axes:
-    """`outcomes.overlap` as a triangle of shared neurons; the shade is the Jaccard index."""
+    """`overlap.between_concepts` as a triangle of shared neurons; the shade is the Jaccard index."""
     names = list(dict.fromkeys([*pairs["concept"], *pairs["other"]]))
     n, top = len(names), max(float(pairs["jaccard"].max()), 1e-9)
     figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * n))

@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from kn_core.metrics import cluster_interval
 from kn_core.plots.style import INK, METHODS, concept_colours, figure_of, label, title
+from kn_core.stats import cluster_interval
 
 
 def kept_and_dropped(stages: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
     """Layers of the candidates that stage 2 keeps and of those that it drops; mean over concepts, 95 % interval."""
     chosen = stages[stages["candidate"]]
-    for kept, colour, said in ((False, METHODS["stage 1"], "dropped"), (True, METHODS["two-stage"], "kept")):
+    for kept, colour, said in ((False, METHODS["stage-1"], "dropped"), (True, METHODS["two-stage"], "kept")):
         shares = layer_shares(chosen[chosen["kept"] == kept], n_layers)
         mean, low, high = with_intervals(shares)
         ax.plot(100 * mean, color=colour, linewidth=1.8, label=said)

@@ -14,9 +14,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from kn_core.metrics import cluster_interval
 from kn_core.plots.style import INK, MASK, METHODS, SIGNED, WIDTH, figure_of, title
 from kn_core.sample import Sample
+from kn_core.stats import cluster_interval
 
 GRAY = np.array([0.299, 0.587, 0.114])  # luma of R, G, B (ITU-R BT.601)
 

@@ -36,25 +36,36 @@ CONCEPTS = {
 }
 SPARE = ("#6699cc", "#aa4466", "#e08214", "#5d5d5d", "#b2abd2", "#35978f")
 
-# Methods and controls: Okabe and Ito's palette; what is only there to be compared with is grey.
+# Methods and controls: Okabe and Ito's palette; what is only there to be compared with is grey or pale.
 METHODS = {
     "two-stage": "#0072b2",
-    "stage 1": "#e69f00",
-    "stage 2": "#009e73",
+    "stage-1": "#e69f00",
+    "stage-2": "#009e73",
     "schwettmann": "#d55e00",
-    "pan": "#f0e442",
+    "pan-released": "#b8a800",
+    "pan-gated": "#7a6f00",
     "dai": "#56b4e9",
     "random": FAINT,
-    "same activation": "#cc79a7",
+    "same-activation": "#cc79a7",
+    "same-norm": "#a68bc2",
     "uniform": "#555555",
+    "gradcam-sum": "#00523c",
+    "activation": "#b0b0b0",
 }
 LABELS = {
     "two-stage": "two-stage neurons",
+    "stage-1": "stage 1 alone",
+    "stage-2": "stage 2 alone",
+    "schwettmann": "Schwettmann et al.",
+    "pan-released": "Pan et al., released",
+    "pan-gated": "Pan et al., gated",
+    "dai": "Dai et al.",
     "random": "random, same layers",
-    "same activation": "random, same mean activation",
-    "stage 1": "stage 1 alone",
-    "stage 2": "stage 2 alone",
-    "uniform": "uniform",
+    "same-activation": "random, same activation",
+    "same-norm": "random, same output size",
+    "uniform": "random, any layer",
+    "gradcam-sum": "stage 2, summed",
+    "activation": "mean activation",
 }
 
 RC: Any = {  # matplotlib types its settings one by one

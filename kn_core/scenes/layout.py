@@ -13,7 +13,8 @@ from kn_core.scenes.kinds import Kind
 from kn_core.scenes.page import Page
 
 COARSE = 64  # cells a side of the grid on which it is measured who hides whom
-AREA = 0.07, (0.34, 0.24, 0.18)  # range of the main object's share of the frame; the upper end for 0, 1, 2 companions
+AREA = 0.09, (0.34, 0.26, 0.22)  # range of the main object's share of the frame; the upper end for 0, 1, 2 companions
+COMPANION = 0.4  # a companion's largest area, as a share of the main object's: the scene is about that one
 SPAN = 0.92, 0.75, 0.66  # its largest width, likewise
 
 
@@ -82,7 +83,8 @@ def _companion(
     y = float(rng.uniform(low, high))
     eye = page.horizon / 100 - 0.15  # above the drawn horizon, so that depth changes sizes gently
     depth = 1.0 if "sky" in (stage, main.stage) else (y - eye) / (main.y - eye)
-    side = float(np.clip(main.side * np.sqrt(kind.metres / main_kind.metres) * depth, 0.14, 0.6)) * shrink
+    largest = main.side * float(np.sqrt(COMPANION * main.drawing.fill / look["drawing"].fill))
+    side = float(np.clip(main.side * np.sqrt(kind.metres / main_kind.metres) * depth, 0.14, largest)) * shrink
     if stage == "sky":
         side = min(side, 0.3, high - 0.05)
         y = max(y, side * look["drawing"].aspect[1] + 0.03)

@@ -1,0 +1,255 @@
+"""Every method beside every other: doses chosen on the pictures that chose neurons, Table II, its tests, the controls.
+
+Frames of `perturbations.parquet` in, tidy frames out. All methods have the same number of neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kn_core import text
+from kn_core.concepts import without_concept
+from kn_core.evidence import RIVALS, headline, perplexity_limit
+from kn_core.metrics import TEXT, differences, per_image, with_intervals
+from kn_core.profile import Profile
+from kn_core.stats import effect_size, holm, paired_permutation, percentile_among
+from kn_core.store import code, fingerprint
+from kn_core.study import Study
+
+NAMES = {  # of Table II's rows
+    "two-stage": "both stages",
+    "stage-1": "stage 1 alone",
+    "stage-2": "stage 2 alone",
+    "schwettmann": "Schwettmann et al.",
+    "pan-released": "Pan et al., released",
+    "pan-gated": "Pan et al., gated",
+    "dai": "Dai et al.",
+    "random": "random, same layers",
+    "uniform": "random, any layer",
+    "same-activation": "random, same activation",
+    "same-norm": "random, same output size",
+}
+SUPPRESSION = {  # and of its columns
+    "suppression": "caption (Sₛₑ)",
+    "suppression_probability": "probability",
+    "bleu_suppression": "BLEU",
+    "rouge_suppression": "ROUGE-L",
+    "bertscore_suppression": "BERTScore",
+}
+RETENTION = {
+    "retention": "caption (Sᵣₑ)",
+    "retention_probability": "probability",
+    "bleu_retention": "BLEU",
+    "rouge_retention": "ROUGE-L",
+    "bertscore_retention": "BERTScore",
+    "fluent": "fluent",
+}
+METHODS = ("two-stage", "stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai")
+CONTROLS = ("random", "uniform", "same-activation", "same-norm")
+LOW_IS_GOOD = ("log_perplexity", "repetition")
+
+
+def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """How each noise does on the pictures that choose a dose.
+
+    Columns method, sigma, suppression, retention, score, chosen. `score` is the harmonic mean of suppression and
+    retention, which is 0 for gibberish and for noise that does nothing. Chosen is a method's best; of equals, the
+    weakest noise. No held-out picture has a say.
+    """
+    settings = profile.perturbation
+    rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
+    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
+    rows = rows[rows["n"] == profile.identification.budget]
+    tried = rows.groupby(["method", "image_id"])["sigma"].transform("nunique")
+    rows = rows[tried == len({*settings.sweep_sigma, settings.sigma})]  # two-stage ones have seen others at one dose
+    found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
+    means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
+    wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")[["suppression", "retention"]]
+    total = wide.sum(axis=1)
+    wide["score"] = (2 * wide.prod(axis=1) / total).where(total > 0, 0.0)
+    wide = wide.reset_index().rename_axis(columns=None)
+    wide["chosen"] = wide.index.isin(wide.groupby("method")["score"].idxmax())  # the first, so the weakest, of equals
+    return wide
+
+
+def at_own_dose(perturbations: pd.DataFrame, profile: Profile, chosen: Mapping[str, float]) -> pd.DataFrame:
+    """Own held-out pictures under each method's chosen noise, first seed; `chosen[method]` is its sigma."""
+    rows = perturbations[perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
+    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise")]
+    rows = rows[(rows["positions"] == profile.perturbation.positions) & (rows["n"] == profile.identification.budget)]
+    return rows[rows["sigma"] == rows["method"].map(chosen)]
+
+
+def with_text(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with BLEU, ROUGE-L and BERTScore for suppression and retention (`metrics.TEXT`).
+
+    NaN on others' pictures, and for the retention of a clean caption that names its concept and nothing else.
+
+    Suppression is held against the caption of the picture without the object, retention against the clean caption
+    without the concept's phrase (method.md 2). Each pair of texts is scored once and kept.
+    """
+    removed = study.pairs().set_index(["concept", "image_id"])["caption_inpainted"]
+    own = rows[rows["concept"] == rows["image_concept"]]
+    references = {
+        "suppression": removed.loc[list(zip(own["concept"], own["image_id"], strict=True))].tolist(),
+        "retention": [without_concept(*row) for row in zip(own["clean_caption"], own["concept"], strict=True)],
+    }
+    said = own["caption"].tolist()
+    pairs = sorted({pair for each in references.values() for pair in zip(said, each, strict=True)})
+
+    def compute() -> pd.DataFrame:
+        captions, against = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        scores = {"bleu": text.bleu, "rouge": text.rouge_l, "bertscore": text.bertscore}
+        measured = {name: score(captions, against) for name, score in scores.items()}
+        return pd.DataFrame({"caption": captions, "reference": against} | measured)
+
+    inputs = fingerprint(pairs, code("text", "weights"))
+    scored = study.store.table(f"texts-{fingerprint(sorted(set(own['concept'])))}", inputs, compute)
+    scored = scored.set_index(["caption", "reference"])
+    columns: dict[str, np.ndarray] = {}
+    for side, against in references.items():
+        found = scored.loc[list(zip(said, against, strict=True))]
+        columns |= {f"{name}_{side}": found[name].to_numpy() for name in found}
+    nothing_else = own["retained"].isna().to_numpy()  # the clean caption names the concept alone: nothing to keep
+    columns |= {name: np.where(nothing_else, np.nan, columns[name]) for name in TEXT if name.endswith("retention")}
+    return rows.join(pd.DataFrame(columns, index=own.index)[list(TEXT)])
+
+
+def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+    """Methods x metrics with tests against `ours`, all paired image by image on held-out pictures.
+
+    Columns method, metric, value, low, high, n_images, n_concepts; difference (ours minus the method) with its interval
+    difference_low, difference_high, effect (Cohen's d_z), p (sign-flip permutation), p_holm (over the methods of a
+    metric); best, and tie: not best, and not told from the best at 5 % after Holm.
+    """
+    images = per_image(rows, ["method"], perplexity_limit=limit)
+    table = with_intervals(images, ["method"])
+    order = {method: place for place, method in enumerate(NAMES)}
+    table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
+    against = [_against(rows, ours, method, limit) for method in table["method"].unique() if method != ours]
+    table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
+    table["p_holm"] = table.groupby("metric")["p"].transform(holm)
+    good = table["value"].where(~table["metric"].isin(LOW_IS_GOOD), -table["value"])
+    table["best"] = good == good.groupby(table["metric"]).transform("max")
+    table["tie"] = False
+    for metric, of_metric in table.groupby("metric"):
+        best = of_metric.loc[of_metric["best"], "method"].iloc[0]
+        others = of_metric[~of_metric["best"]]
+        p = [_p(rows, str(best), method, str(metric), limit) for method in others["method"]]
+        table.loc[others.index, "tie"] = holm(p) >= 0.05
+    return table
+
+
+def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> pd.DataFrame:
+    """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value."""
+    rows = rows[rows["concept"] == rows["image_concept"]]
+    found = []
+    for control in (name for name in CONTROLS if name in set(rows["method"])):
+        of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
+        found.append(of_draw[of_draw["metric"].isin(metrics)].rename(columns={"seed": "draw"}).assign(control=control))
+    return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
+
+
+def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+    """Where `ours` stands among `control_draws`: control, metric, value, draws, low, high, percentile.
+
+    low and high are the extremes of the draws, percentile the share of them that lies below `value`, ties half.
+    """
+    own = rows[(rows["concept"] == rows["image_concept"]) & (rows["method"] == ours)]
+    value = _means(own, [], limit)
+    by_control = draws.groupby(["control", "metric"], sort=False)["value"]
+    found = by_control.agg(draws="size", low="min", high="max").reset_index()
+    found["value"] = found["metric"].map(value.to_dict())
+    by = {key: group["value"].to_numpy() for key, group in draws.groupby(["control", "metric"])}
+    places = zip(found["control"], found["metric"], found["value"], strict=True)
+    found["percentile"] = [percentile_among(here, by[control, metric]) for control, metric, here in places]
+    return found
+
+
+def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
+    """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
+    shown = pd.DataFrame({"control": [NAMES[name] for name in dict.fromkeys(among["control"])]})
+    for metric, heading in (("suppression", "Sₛₑ"), ("retention", "Sᵣₑ")):
+        rows = among[among["metric"] == metric]
+        shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
+        shown[f"{heading}, two-stage"] = rows["value"].tolist()
+        shown[f"{heading}, percentile"] = [f"{100 * share:.0f}" for share in rows["percentile"]]
+    return shown
+
+
+def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict[str, str]:
+    """`compare` under one noise and under each method's own, for sentences."""
+    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+    rivals = same[same["method"].isin(RIVALS)]
+    told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
+    better = [
+        f"the two-stage neurons {words} {_listed([NAMES[name] for name in rows['method']])} in {BOTH[metric]}"
+        for metric, of_metric in told.items()
+        for words, rows in (
+            ("do better than those of", of_metric[of_metric["difference"] > 0]),
+            ("do worse than those of", of_metric[of_metric["difference"] < 0]),
+        )
+        if len(rows)
+    ]
+    return {
+        "ranking": _ranking(same),
+        "own-ranking": _ranking(own),
+        "better": "; ".join(better) or "none differs from the two-stage neurons in either number",
+        "own-two-stage": f"{chosen['two-stage']:g}",
+        "signature": "; ".join(f"{name} {settings}" for name, settings in text.signature().items()),
+    }
+
+
+BOTH = {"suppression": "suppression", "retention": "retention"}
+
+
+def _ranking(table: pd.DataFrame) -> str:
+    """Who suppresses most and who keeps most, of the methods that choose neurons."""
+    found = table[table["method"].isin(METHODS)].set_index("method")
+    best = {metric: found[found["metric"] == metric]["value"] for metric in BOTH}
+    suppresses, keeps = (str(best[metric].idxmax()) for metric in BOTH)
+    place = int((best["suppression"] > best["suppression"]["two-stage"]).sum()) + 1
+    return (
+        f"Most is suppressed by the neurons of {NAMES[suppresses]} ({best['suppression'].max():.2f}; two-stage "
+        f"{best['suppression']['two-stage']:.2f}, place {place} of {len(best['suppression'])}), and most is kept with "
+        f"those of {NAMES[keeps]} ({best['retention'].max():.2f}; two-stage {best['retention']['two-stage']:.2f})"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
+    images = per_image(rows, by, perplexity_limit=limit)
+    return images.groupby([*by, "metric", "image_concept"])["value"].mean().groupby([*by, "metric"]).mean()
+
+
+def _against(rows: pd.DataFrame, ours: str, method: str, limit: float) -> pd.DataFrame:
+    paired = differences(rows, ours, method, perplexity_limit=limit)
+    found = with_intervals(paired, []).rename(
+        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
+    )
+    by_metric = {metric: _clusters(images) for metric, images in paired.groupby("metric")}
+    found["effect"] = found["metric"].map({metric: effect_size(clusters) for metric, clusters in by_metric.items()})
+    found["p"] = found["metric"].map({metric: paired_permutation(clusters) for metric, clusters in by_metric.items()})
+    columns = ["metric", "difference", "difference_low", "difference_high", "effect", "p"]
+    return found[columns].assign(method=method)
+
+
+def _p(rows: pd.DataFrame, method: str, against: str, metric: str, limit: float) -> float:
+    paired = differences(rows, method, against, perplexity_limit=limit)
+    clusters = _clusters(paired[paired["metric"] == metric])
+    return paired_permutation(clusters) if clusters else np.nan
+
+
+def _clusters(images: pd.DataFrame) -> list[np.ndarray]:
+    return [values.to_numpy(float) for _, values in images.groupby("image_concept")["value"]]
+
+
+def main_rows(perturbations: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, float]:
+    """The main setting's rows on held-out pictures, and the perplexity above which a caption is not fluent."""
+    return headline(perturbations, profile), perplexity_limit(perturbations)

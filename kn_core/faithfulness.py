@@ -1,0 +1,150 @@
+"""Do scores say what neurons do? One neuron at a time is switched off, and every method's score held against that.
+
+The effect of a neuron is exact, not a first-order estimate: the model runs again without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+from transformers.masking_utils import create_causal_mask
+
+from kn_core.hooks import record
+from kn_core.models import MiniGPT4
+from kn_core.neurons import Target, select
+
+
+def ablate(
+    model: MiniGPT4,
+    prompt: Tensor,
+    caption: str,
+    target: Target,
+    layers: np.ndarray,
+    units: np.ndarray,
+    positions: Literal["image", "all"] = "image",
+) -> np.ndarray:
+    """What each neuron adds to the logit y^c of the target: clean minus ablated, (n,), positive where it helps.
+
+    `prompt` (T, H) is one picture's, and y^c is read where the caption, teacher-forced, names the target. Each of the
+    neurons (`layers`, `units`), alone, is zero at the image tokens or at all positions. Zero is the same intervention
+    at every site: SiLU(0) = 0, and a product with 0 is 0.
+
+    A neuron writes its product times w_out,i into the residual stream, so the stream without it is the clean one less
+    that: a batch starts from the clean run's stream behind its lowest layer and never runs that layer or those below.
+    At the image tokens of the last layer nothing can be lost, as no word is read there: these effects are exactly 0.
+    """
+    layers, units = np.asarray(layers), np.asarray(units)
+    _check(model, layers, units)
+    where = {"image": model.image_positions, "all": slice(None)}[positions]
+    effects = np.empty(len(layers))
+    with torch.no_grad():
+        said = model.teacher_forced(prompt[None], [caption])[:, : model.prompt_length + target.position]
+        with record(model, "product") as products:
+            clean = list(residual_streams(model, said))
+        in_order = np.argsort(layers, kind="stable")
+        for start in range(0, len(in_order), model.batch_size):
+            rows = in_order[start : start + model.batch_size]
+            lowest = int(layers[rows[0]])
+            # One row more than there are neurons: the clean run in the same batch, so that both are rounded alike.
+            behind = clean[lowest + 1].repeat(len(rows) + 1, 1, 1)  # (n + 1, T, H)
+            for layer, hidden in enumerate(residual_streams(model, behind, lowest + 1), start=lowest):
+                here = np.flatnonzero(layers[rows] == layer)
+                wanted = torch.from_numpy(units[rows[here]]).to(hidden.device)
+                activation = products[layer][0, where][:, wanted].T  # (n here, P)
+                written = activation[:, :, None] * model.w_out(layer)[:, wanted].T[:, None]  # (n here, P, H)
+                hidden[torch.from_numpy(here).to(hidden.device), where] -= written
+            logits = _logit(model, hidden, target.token)
+            effects[rows] = (logits[-1] - logits[:-1]).cpu().numpy()
+    return effects
+
+
+def residual_streams(model: MiniGPT4, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
+    """`hidden` (B, T, H), the residual stream that enters layer `start`, then the stream that each layer leaves.
+
+    What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it: layers
+    that take and return the stream, rotary positions counted from 0, no cache, no padding.
+    """
+    decoder = model.decoder.model
+    ids = torch.arange(hidden.shape[1], device=hidden.device)[None]
+    mask = create_causal_mask(decoder.config, hidden, attention_mask=None, past_key_values=None, position_ids=ids)
+    rotary = decoder.rotary_emb(hidden, position_ids=ids)
+    yield hidden
+    for layer in decoder.layers[start:]:
+        hidden = layer(hidden, attention_mask=mask, position_ids=ids, position_embeddings=rotary)
+        yield hidden
+
+
+def _logit(model: MiniGPT4, hidden: Tensor, token: int) -> Tensor:
+    """One token's logit at the last position of what the last layer leaves: (B, T, H) -> (B,)."""
+    last: Tensor = model.decoder.model.norm(hidden[:, -1])
+    return last.float() @ model.unembed[token].float()
+
+
+def _check(model: MiniGPT4, layers: np.ndarray, units: np.ndarray) -> None:
+    if layers.shape != units.shape or layers.ndim != 1:
+        raise ValueError(f"layers and units must be one of each a neuron, (n,). Got {layers.shape} and {units.shape}.")
+    for name, values, size in (("layers", layers, model.n_layers), ("units", units, model.ffn_width)):
+        if stray := values[(values < 0) | (values >= size)].tolist():
+            raise ValueError(f"{name} must be in 0..{size - 1}. Got {stray[:5]}.")
+
+
+def candidates_to_ablate(
+    scores: Mapping[str, np.ndarray], per_method: int, random: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """The neurons worth an ablation: columns layer, unit, stratum, each neuron once.
+
+    Stratum 'top' holds the `per_method` best of every method by its `scores` (L, D); neurons that it did not score are
+    NaN. 'random' holds `random` others, drawn alike from every layer: the ones that speak for neurons at large.
+    """
+    shapes = {name: score.shape for name, score in scores.items()}
+    if len(set(shapes.values())) != 1:
+        raise ValueError(f"scores must be (L, D), the same for every method. Got {shapes}.")
+    n_layers, width = next(iter(shapes.values()))
+    best = [select("", name, ~np.isnan(score), score, per_method) for name, score in scores.items()]
+    top = np.unique(np.concatenate([found.layers * width + found.units for found in best]))
+    drawn = [np.empty(0, dtype=int)]
+    sizes = np.full(n_layers, random // n_layers)
+    sizes[rng.choice(n_layers, random % n_layers, replace=False)] += 1
+    for layer, size in enumerate(sizes):
+        free = np.setdiff1d(np.arange(layer * width, (layer + 1) * width), top)
+        if size > len(free):
+            raise ValueError(f"random must leave {len(free)} neurons or fewer to draw in layer {layer}. Got {size}.")
+        drawn.append(rng.choice(free, size, replace=False))
+    chosen = np.concatenate([top, *drawn])
+    strata = np.repeat(["top", "random"], [len(top), random])
+    return pd.DataFrame({"layer": chosen // width, "unit": chosen % width, "stratum": strata})
+
+
+def beside_scores(neurons: pd.DataFrame, effect: np.ndarray, scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """A row a neuron and method: the columns of `neurons`, effect (n,), method, score (of `scores`, each (L, D))."""
+    at = neurons["layer"].to_numpy(), neurons["unit"].to_numpy()
+    rows = neurons.assign(effect=effect)
+    return pd.concat([rows.assign(method=name, score=score[at]) for name, score in scores.items()], ignore_index=True)
+
+
+def rank_correlation(frame: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rho of every method's score with the true effect: columns concept, method, over, rho, n.
+
+    `frame` is `beside_scores` with a column concept, a neuron once a concept and method. `over` is 'all' ablated
+    neurons or the 'random' stratum alone: choosing the top of every method stretches the range in which it is measured,
+    and what that does to rho is no property of a method. n counts neurons that the method scored; rho is NaN where
+    they are fewer than three, or the score or the effect is one and the same for all.
+    """
+    if (twice := frame.duplicated(["concept", "method", "layer", "unit"])).any():
+        raise ValueError(
+            f"a neuron must have one effect a concept and method; average over pictures. {twice.sum()} have several."
+        )
+    records = []
+    for (concept, method), rows in frame.groupby(["concept", "method"], sort=False):
+        scored = rows.dropna(subset=["score"])
+        for over, chosen in (("all", scored), ("random", scored[scored["stratum"] == "random"])):
+            varies = len(chosen) > 2 and np.ptp(chosen["score"]) > 0 and np.ptp(chosen["effect"]) > 0
+            rho = float(spearmanr(chosen["score"], chosen["effect"]).statistic) if varies else np.nan
+            records.append((concept, method, over, rho, len(chosen)))
+    return pd.DataFrame(records, columns=["concept", "method", "over", "rho", "n"])

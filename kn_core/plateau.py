@@ -1,0 +1,129 @@
+"""Where in a grid of thresholds a concept is suppressed and the rest retained, and where our own thresholds lie.
+
+Frames of `sensitivity.grid` in, the same rows out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import label
+
+from kn_core.evidence import PAPER_A, PAPER_G
+from kn_core.sensitivity import METRICS
+from kn_core.study import Study
+
+NEAR = 0.9  # of the best cell's score: what still counts as as good
+BY_COUNT = {0.8: "mostly", 0.4: "in part", -1.0: "hardly"}  # by rank correlation with the number of neurons
+
+
+def over_concepts(grids: pd.DataFrame) -> pd.DataFrame:
+    """Several concepts' grids as one: means over the concepts that have neurons in a cell, n_concepts of them."""
+    by = grids.groupby(["scale", "a", "g"], sort=False)
+    means = by[["threshold_a", "threshold_g", "quantile_a", "quantile_g", "n_neurons", *METRICS]].mean()
+    return means.assign(n_images=by["n_images"].sum(), n_concepts=by["suppression"].count()).reset_index()
+
+
+def plateau(grid: pd.DataFrame) -> pd.DataFrame:
+    """One grid (of one scale; a concept's or pooled), with columns score, best, plateau.
+
+    The score is the harmonic mean of suppression and retention: 0 for gibberish and for noise that does nothing. The
+    plateau is the region around the best cell: those within 10 % of its score that hang together with it, side by side.
+    Where no cell scores there is none.
+    """
+    if grid.duplicated(["a", "g"]).any():
+        raise ValueError("grid must be of one scale, and of one concept or pooled. Got several rows for a cell.")
+    total = grid["suppression"] + grid["retention"]
+    score = (2 * grid["suppression"] * grid["retention"] / total).mask(total == 0, 0.0)
+    best = (score == score.max()) & (score > 0)
+    near = (score >= NEAR * score.max()) & (score > 0)
+    rows, columns = (np.unique(grid[axis], return_inverse=True)[1] for axis in ("g", "a"))
+    cells = np.zeros((rows.max() + 1, columns.max() + 1), bool)  # (steps of g, steps of a)
+    cells[rows, columns] = near
+    region = label(cells)[0][rows, columns]  # 0 where a cell is not near the best
+    return grid.assign(score=score, best=best, plateau=np.isin(region, region[best.to_numpy()]))
+
+
+def position(steps: Sequence[float], value: float, scale: str) -> float:
+    """Where a threshold lies among a grid's steps, counted from 0; between and beyond them on a logarithmic axis.
+
+    The axis of 'raw' is log(threshold), that of 'quantile' log(1 - q), the share that passes. Never more than one step
+    beyond the grid.
+    """
+    tiny = 1e-12  # a threshold that is not positive, or lets nothing pass, is far off and no more
+
+    def on_axis(at: float) -> float:
+        return -math.log(max(1 - at, tiny)) if scale == "quantile" else math.log(max(at, tiny))
+
+    axis, place = [on_axis(step) for step in steps], on_axis(value)
+    left = min(max(int(np.searchsorted(axis, place)) - 1, 0), len(axis) - 2)
+    found = left + (place - axis[left]) / (axis[left + 1] - axis[left])
+    return min(max(found, -1.0), float(len(axis)))
+
+
+def placed(study: Study, concepts: Sequence[str], region: pd.DataFrame) -> pd.DataFrame:
+    """Where our thresholds (Table IV) lie in a grid of `plateau`: a row a concept.
+
+    Columns concept, a, g (the thresholds on the grid's scale), x, y (their `position`), inside (no more than half a
+    step beyond the grid), plateau (the cell they lie in belongs to it).
+    """
+    scale, steps_a, steps_g = region["scale"].iloc[0], sorted(region["a"].unique()), sorted(region["g"].unique())
+    on_plateau = set(region.loc[region["plateau"], ["a", "g"]].itertuples(index=False, name=None))
+    rows = []
+    for concept in concepts:
+        pooled, own = study.pooled(concept), study.thresholds(concept)
+        a, g = own["delta"], own["gradcam"]
+        if scale == "quantile":
+            a, g = (float((pooled[name] <= own[name]).mean()) for name in ("delta", "gradcam"))
+        x, y = position(steps_a, a, scale), position(steps_g, g, scale)
+        inside = -0.5 <= x <= len(steps_a) - 0.5 and -0.5 <= y <= len(steps_g) - 0.5
+        cell = (steps_a[_nearest(x, steps_a)], steps_g[_nearest(y, steps_g)])
+        rows.append((concept, a, g, x, y, inside, inside and cell in on_plateau))
+    return pd.DataFrame(rows, columns=["concept", "a", "g", "x", "y", "inside", "plateau"])
+
+
+def in_words(region: pd.DataFrame, own: pd.DataFrame) -> dict[str, str]:
+    """A grid of `plateau` and `placed` for sentences: its spread, its best cell, its plateau, our thresholds in it."""
+    filled = region[region["n_neurons"] > 0]
+    words = {"cells": str(len(region)), "empty": str(len(region) - len(filled)), **_spread(filled, "")}
+    words["pictures"] = f"{filled['n_images'].max():.0f}"
+    papers = filled[filled["threshold_a"].between(*PAPER_A) & filled["threshold_g"].between(*PAPER_G)]
+    if len(papers):
+        words |= _spread(papers, "paper-")
+        for axis in "ag":
+            few, many = 1 - papers[f"quantile_{axis}"].max(), 1 - papers[f"quantile_{axis}"].min()
+            words[f"paper-passes-{axis}"] = f"{few:.1%} to {many:.1%}"
+    more, less = _rank(filled, "suppression"), _rank(filled, "retention")
+    words |= {"rank-suppression": f"{more:.2f}", "rank-retention": f"{less:.2f}"}
+    words["through"] = next(words for least, words in BY_COUNT.items() if min(more, -less) >= least)
+    if region["best"].any():
+        best, near = region[region["best"]].iloc[0], region[region["plateau"]]
+        words |= {f"best-{name}": f"{best[name]:.2f}" for name in ("suppression", "retention", "score")}
+        words |= {"best-a": f"{best['a']:g}", "best-g": f"{best['g']:g}", "best-neurons": f"{best['n_neurons']:,.0f}"}
+        counts = [f"{count:,.0f}" for count in (near["n_neurons"].min(), near["n_neurons"].max())]
+        words["plateau"] = f"{len(near)} of {len(region)} cells, with {' to '.join(dict.fromkeys(counts))} neurons"
+    else:
+        words["plateau"] = "no cell, for none suppresses and retains at once"
+    words["own"] = f"{own['plateau'].sum()} of {len(own)}"
+    return words | {"own-inside": f"{own['inside'].sum()} of {len(own)}"}
+
+
+def _spread(cells: pd.DataFrame, prefix: str) -> dict[str, str]:
+    shown = {"suppression": ".0%", "retention": ".0%", "n_neurons": ",.0f"}
+    return {
+        f"{prefix}{name.removeprefix('n_')}": f"{cells[name].min():{digits}} to {cells[name].max():{digits}}"
+        for name, digits in shown.items()
+    }
+
+
+def _rank(cells: pd.DataFrame, metric: str) -> float:
+    """Rank correlation of the number of neurons with a metric; 0 where the metric is the same in every cell."""
+    varies = cells[metric].min() < cells[metric].max()
+    return float(cells["n_neurons"].corr(cells[metric], method="spearman")) if varies else 0.0
+
+
+def _nearest(place: float, steps: Sequence[float]) -> int:
+    return min(max(round(place), 0), len(steps) - 1)

@@ -1,0 +1,82 @@
+"""How earlier methods score a neuron for a concept, from the same pictures and gradients: (L, D) each (method.md 3).
+
+None of them asks what the picture is like without the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from kn_core.hooks import intervene, record
+from kn_core.models import MiniGPT4
+from kn_core.models.base import CaptionModel
+from kn_core.neurons import Capture, Target
+
+
+def schwettmann(pair: Capture) -> np.ndarray:
+    """Schwettmann et al. 2023: Z * dy^c/dZ before the activation function, the largest over image tokens."""
+    score: np.ndarray = (pair.preactivation * pair.preactivation_gradient).amax(dim=1).numpy()
+    return score
+
+
+def pan(
+    model: CaptionModel, pair: Capture, target: Target, variant: Literal["released", "gated"] = "released"
+) -> np.ndarray:
+    """Pan et al. 2024: what a neuron adds to the target's logit at the position that predicts it, without a gradient.
+
+    O^l_i (W_U w_out,i)[c]. Their released code reads O as SiLU(gate x) alone; 'gated' multiplies with up x, as the
+    network does, and is the neuron's true direct contribution (before the last normalisation).
+    """
+    activation = pair.predicting if variant == "released" else pair.predicting_product
+    written = torch.stack([model.unembed[target.token] @ model.w_out(layer) for layer in range(model.n_layers)])
+    score: np.ndarray = (activation * written).detach().numpy()
+    return score
+
+
+def integrated_gradients(
+    model: MiniGPT4,
+    image: np.ndarray,
+    caption: str,
+    target: Target,
+    layers: Sequence[int] | None = None,
+    steps: int = 20,
+) -> np.ndarray:
+    """Dai et al. 2022: w_i / m * sum_j dP(c | (j/m) w^l) / dw_i, layer by layer.
+
+    w^l are the activations at the position that predicts the target, P is the target's probability; `steps` is m.
+    Returns (L, D), or a row for each of `layers`. Only that last position changes when its activations are scaled, so
+    the keys and values of the tokens before it are computed once, and a layer costs one token in m rows, forwards and
+    backwards.
+    """
+    layers = range(model.n_layers) if layers is None else layers
+    said = model.teacher_forced(model.prompts([image]), [caption])[:, : model.prompt_length + target.position].detach()
+    before, last = said[:, :-1], said[:, -1:]  # (1, T - 1, H), (1, 1, H)
+    prefix = DynamicCache(config=model.decoder.config)
+    with torch.no_grad():
+        model.extend(before, prefix)
+        with record(model) as clean:
+            model.extend(last, deepcopy(prefix))
+    shares = torch.arange(1, steps + 1, dtype=last.dtype)[:, None] / steps  # (m, 1)
+    scores = []
+    for layer in layers:
+        own = clean[layer][0, 0]  # (D,)
+        scaled = (shares * own).requires_grad_()  # (m, D)
+        cache = deepcopy(prefix)
+        cache.batch_repeat_interleave(steps)
+
+        def put(_: Tensor, __: int, scaled: Tensor = scaled) -> Tensor:
+            return scaled[:, None]
+
+        with torch.enable_grad(), intervene(model, {layer: put}):
+            hidden = model.extend(last.expand(steps, -1, -1), cache)[:, 0]  # (m, H)
+            chance = model.decoder.lm_head(hidden).float().softmax(-1)[:, target.token]
+            (gradient,) = torch.autograd.grad(chance.sum(), scaled)
+        scores.append((own * gradient.mean(0)).numpy())
+    return np.stack(scores)

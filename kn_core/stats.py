@@ -1,0 +1,122 @@
+"""Intervals, tests and effect sizes for numbers that come from several images of each of a few concepts.
+
+Values arrive in clusters, one array (n,) a concept, one entry an image. What is estimated is the mean over concepts of
+the mean over their images, so that a concept with many images weighs no more than another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import percentileofscore, permutation_test
+
+
+def cluster_interval(clusters: Sequence[np.ndarray], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of the clusters' means; a cluster holds a concept's images (n,).
+
+    Every draw takes as many concepts as there are, with replacement, and of each as many of its images. With one
+    concept only images vary, so the interval speaks of that concept alone; with fewer than two images it is NaN. Where
+    all images agree it has no width, however few they are: read n_images beside it.
+    """
+    if sum(map(len, clusters)) < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    means = np.empty((len(clusters), draws))
+    for place in means:  # what the concept that is drawn at this place contributes, in every draw at once
+        drawn = rng.integers(len(clusters), size=draws)
+        for concept, values in enumerate(clusters):
+            here = np.flatnonzero(drawn == concept)
+            place[here] = rng.choice(values, size=(len(here), len(values))).mean(axis=1)
+    low, high = np.quantile(means.mean(axis=0), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_permutation(
+    differences: Sequence[np.ndarray],
+    *,
+    draws: int = 9999,
+    seed: int = 0,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+) -> float:
+    """p value of the mean over concepts of the mean paired difference, by flipping the signs of images.
+
+    `differences` holds one array (n,) a concept, an entry an image's value under one method minus that under another.
+    The null hypothesis: an image's two values could as well be exchanged. All 2^images sign patterns are tried where
+    these are no more than `draws`; else p = (1 + patterns at least as extreme) / (1 + draws), which is never 0 (Phipson
+    & Smyth 2010). Two-sided is twice the smaller tail. NaN with fewer than two images.
+
+    The test speaks of these concepts' images; how far another set of concepts would differ is what `cluster_interval`
+    tells. Raises ValueError for a concept without images and for undefined differences.
+    """
+    values = _pooled(differences)
+    if len(values) < 2:
+        return math.nan
+    weights = np.repeat(
+        [1 / (len(differences) * len(of_concept)) for of_concept in differences], list(map(len, differences))
+    )
+
+    def statistic(flipped: np.ndarray, axis: int) -> np.ndarray:
+        means: np.ndarray = np.moveaxis(flipped, axis, -1) @ weights
+        return means
+
+    test = permutation_test(
+        (values,),
+        statistic,
+        permutation_type="samples",  # of one sample: flips signs
+        vectorized=True,
+        n_resamples=draws,
+        batch=1000,
+        alternative=alternative,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p values (m,), in the order given: step-down, no assumption on dependence (Holm 1979).
+
+    The i-th smallest of m is multiplied by m - i + 1, and none comes below a smaller one's. NaN, a test that could not
+    be made, stays NaN and is not counted among the m.
+    """
+    p = np.asarray(p, dtype=float)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"p values must lie in [0, 1]. Got {p.tolist()}.")
+    order = np.argsort(p)  # NaN last
+    left = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(left * p[order]))
+    return adjusted
+
+
+def effect_size(differences: Sequence[np.ndarray]) -> float:
+    """Cohen's d_z of paired differences: their mean over their standard deviation (n - 1), all images pooled.
+
+    d_z counts in standard deviations of the difference, not of the values (Cohen 1988, 2.3.5), and every image weighs
+    the same. NaN with fewer than two images. Where all images differ by the same amount, that amount is infinitely many
+    standard deviations from zero: infinity with its sign, or NaN where it is zero.
+    """
+    values = _pooled(differences)
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return math.copysign(math.inf, values[0]) if values[0] else math.nan
+    return float(values.mean() / values.std(ddof=1))
+
+
+def percentile_among(value: float, draws: ArrayLike) -> float:
+    """Share of control draws (n,) below `value`, ties counted half, in [0, 1]; NaN without draws."""
+    return float(percentileofscore(draws, value, kind="mean")) / 100
+
+
+def _pooled(differences: Sequence[np.ndarray]) -> np.ndarray:
+    """All images' differences, concept by concept (images,)."""
+    if empty := [place for place, values in enumerate(differences) if len(values) == 0]:
+        raise ValueError(f"every concept must have an image. Got none for those at {empty}: leave them out.")
+    values = np.concatenate([np.empty(0), *differences])
+    if undefined := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"differences must be finite. Got {undefined} of {len(values)} that are not: leave them out.")
+    return values

@@ -1,0 +1,124 @@
+"""Methods beside each other, on captions few enough to count by hand (see `perturbed`)."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from perturbed import perturbations, profile, row
+
+from kn_core import comparison, outcomes, tables
+from kn_core.plots import comparison as plots
+from kn_core.plots import theme
+
+IMAGES = ("bear-1", "bear-2", "bus-1", "bus-2")
+
+
+def rows(method: str, gone: tuple[str, ...], **changes) -> list[dict[str, object]]:
+    """The main setting of one method on the four held-out pictures."""
+    return [row(image.split("-")[0], method, image, image in gone, **changes) for image in IMAGES]
+
+
+@pytest.fixture
+def main() -> pd.DataFrame:
+    """Suppression: two-stage 3 of 4, Pan et al. all, random none in two draws and one in a third."""
+    made = [*rows("two-stage", IMAGES[:3]), *rows("pan-gated", IMAGES), *rows("uniform", IMAGES[3:], seed=0)]
+    for draw, gone in enumerate([(), (), ("bus-1",)]):
+        made += rows("random", gone, seed=draw)
+    return pd.DataFrame(made)
+
+
+@pytest.fixture
+def table(main: pd.DataFrame) -> pd.DataFrame:
+    return comparison.compare(main, limit=50.0)
+
+
+def test_a_comparison_is_paired_and_marks_the_best_and_what_equals_it(table: pd.DataFrame) -> None:
+    found = table[table["metric"] == "suppression"].set_index("method")
+    assert found["value"].to_dict() == pytest.approx(
+        {"two-stage": 3 / 4, "pan-gated": 1.0, "random": 1 / 12, "uniform": 1 / 4}
+    )
+    assert found.loc["pan-gated", "difference"] == pytest.approx(-1 / 4)  # two-stage minus the method
+    assert found.loc["random", "difference"] == pytest.approx(3 / 4 - 1 / 12)
+    assert found["best"].to_dict() == {"two-stage": False, "pan-gated": True, "random": False, "uniform": False}
+    assert found.loc["two-stage", "tie"]  # four pictures tell nothing apart
+    assert found.loc["random", "p_holm"] >= found.loc["random", "p"] > 0
+    assert pd.isna(found.loc["two-stage", "p"])
+
+
+def test_what_grows_worse_is_best_where_it_is_smallest(main: pd.DataFrame) -> None:
+    main.loc[main["method"] == "random", "repetition"] = 0.5
+    found = comparison.compare(main, limit=50.0).query("metric == 'repetition'").set_index("method")
+    assert not found.loc["random", "best"]
+    assert found.loc["two-stage", "best"]
+
+
+def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
+    draws = comparison.control_draws(main, ["suppression"], limit=50.0)
+    assert draws.query("control == 'random'")["value"].tolist() == pytest.approx([0, 0, 1 / 4])
+    among = comparison.among_controls(main, draws, limit=50.0).set_index("control")
+    assert among.loc["random", ["value", "draws", "low", "high", "percentile"]].tolist() == pytest.approx(
+        [3 / 4, 3, 0, 1 / 4, 1.0]
+    )
+    both = comparison.control_draws(main, ["suppression", "retention"], limit=50.0)
+    shown = comparison.controls_for_readers(comparison.among_controls(main, both, limit=50.0))
+    assert shown.loc[0, ["Sₛₑ of the draws", "Sₛₑ, percentile"]].tolist() == ["0.00 to 0.25", "100"]
+
+
+@pytest.fixture
+def swept() -> pd.DataFrame:
+    """Pictures that chose neurons, at two noises: the stronger one takes all of the caption along."""
+    settings = [("two-stage", 1.0, 0), ("two-stage", 3.0, 1), ("dai", 1.0, 1), ("dai", 3.0, 1)]
+    made = []
+    for method, sigma, count in settings:
+        kept = {"heldout": False, "retained": 0.5 if (method, sigma) != ("dai", 3.0) else 0.0, "sigma": sigma}
+        made += [row("bear", method, image, index < count, **kept) for index, image in enumerate(IMAGES[:2])]
+    made.append(row("bear", "two-stage", "bear-1", True, heldout=False) | {"image_id": "bear-0"})  # at one noise only
+    return pd.DataFrame([*made, *(one | {"sigma": 1.0} for one in rows("dai", ()))])
+
+
+def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) -> None:
+    settings = profile()
+    noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0)})
+    settings = settings.model_copy(update={"perturbation": noise})
+    doses = comparison.doses(swept, settings).set_index(["method", "sigma"])
+    assert doses.loc[("two-stage", 3.0), ["suppression", "retention", "score"]].tolist() == [0.5, 0.5, 0.5]
+    assert doses.loc[("two-stage", 1.0), "score"] == 0.0
+    assert doses["chosen"].to_dict() == {
+        ("dai", 1.0): True,
+        ("dai", 3.0): False,
+        ("two-stage", 1.0): False,
+        ("two-stage", 3.0): True,
+    }
+    chosen = comparison.at_own_dose(swept, settings, {"dai": 1.0, "two-stage": 3.0})
+    assert chosen["image_id"].tolist() == list(IMAGES)
+    assert chosen["heldout"].all()
+
+
+def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
+    doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "chosen": [True]})
+    words = comparison.in_words(table, table, doses)
+    assert words["better"] == "none differs from the two-stage neurons in either number"
+    assert words["ranking"].startswith(
+        "Most is suppressed by the neurons of Pan et al., gated (1.00; two-stage 0.75, place 2 of 2)"
+    )
+    table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
+    assert comparison.in_words(table, table, doses)["better"] == (
+        "the two-stage neurons do worse than those of Pan et al., gated in suppression"
+    )
+    html = tables.methods(table, comparison.SUPPRESSION, comparison.NAMES, "A table").to_html()
+    assert "<strong>1.00</strong>†<small>" in html
+    assert "0.75 =<small>" in html
+
+
+def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -> None:
+    with theme():
+        figure = plots.methods(table, table, {"suppression": 0.77, "retention": 0.73})
+        assert "Pan" in figure.get_suptitle()
+        draws = comparison.control_draws(main, ["suppression", "retention"], limit=50.0)
+        figure = plots.among_controls(draws, comparison.among_controls(main, draws, limit=50.0))
+        assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
+        curve = outcomes.curve(perturbations(), profile(), "sigma", ["two-stage", "random"])
+        _, ax = plt.subplots()
+        assert "harmonic mean" in plots.frontier(curve, ax).get_title(loc="left")
+    plt.close("all")
