@@ -95,7 +95,7 @@ def _thresholds(study: Study) -> list[Measurement]:
 
 SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what each page measures
     "data-filtering": (_counts,),
-    "stage-1": (_rivals, spurious.other_region_measured),
+    "stage-1": (spurious.other_region_measured,),
     "stage-2": (spurious.companions_measured,),
     "layer-distribution": (_layers,),
     "perturbation": (_effects, _rivals),

@@ -24,12 +24,15 @@ def profile() -> Profile:
     settings["data"] |= {"pool": 16, "select": 3, "held_out": 2}
     settings["perturbation"] |= {
         "seeds": 1,
+        "rivals": ["schwettmann", "dai"],
+        "controls": ["random", "same-activation"],
+        "draws": 1,
         "sweep_n": [],
         "sweep_sigma": [],
         "sweep_interventions": ["zero", "patch"],
         "sweep_positions": [],
     }
-    return Profile.model_validate(settings)
+    return Profile.model_validate(settings | {"full": {}})
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +107,17 @@ def model_token(study: Study, row) -> int:
 def test_scores_are_whole(study):
     scores = study.scores("bear")
     n = (study.pairs("bear")["role"] == "select").sum()
-    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(scores, (n, 30, 1536))
+    shapes = dict.fromkeys(scores, (n, 30, 1536)) | {"dai": (1, 30, 1536)}
+    assert {name: values.shape for name, values in scores.items()} == shapes
     assert all(np.isfinite(values).all() for values in scores.values())
+
+
+def test_rival_scores_say_something_of_the_word(study):
+    """Schwettmann et al.'s and Dai et al.'s best neurons carry the word's logit and probability more than most do."""
+    scores = study.pooled("bear")
+    for name in ("schwettmann", "pan-gated", "dai"):
+        assert scores[name].max() > 20 * np.abs(scores[name]).mean()
+        assert not np.allclose(scores[name], scores["gradcam"])
 
 
 def test_perturbations_are_measured_on_found_and_random_neurons(study):
@@ -113,7 +125,7 @@ def test_perturbations_are_measured_on_found_and_random_neurons(study):
     design = "concept method intervention positions n sigma seed image_id image_concept heldout caption target_present"
     design += " target_probability retained"
     assert {*design.split(), *metrics.SETTINGS, *metrics.EFFECTS} <= set(rows.columns)
-    assert set(rows["method"]) == {"two-stage", "random"}
+    assert set(rows["method"]) == {"two-stage", "schwettmann", "dai", "random", "same-activation"}
     assert set(rows["intervention"]) == {"noise", "zero", "patch"}
     assert rows["target_probability"].between(0, 1).all()
     assert rows["clean_probability"].between(0, 1, inclusive="right").all()
