@@ -17,7 +17,6 @@ from kn_core.sensitivity import METRICS
 from kn_core.study import Study
 
 NEAR = 0.9  # of the best cell's score: what still counts as as good
-BY_COUNT = {0.8: "mostly", 0.4: "in part", -1.0: "hardly"}  # by rank correlation with the number of neurons
 
 
 def over_concepts(grids: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +97,10 @@ def in_words(region: pd.DataFrame, own: pd.DataFrame) -> dict[str, str]:
             words[f"paper-passes-{axis}"] = f"{few:.1%} to {many:.1%}"
     more, less = _rank(filled, "suppression"), _rank(filled, "retention")
     words |= {"rank-suppression": f"{more:.2f}", "rank-retention": f"{less:.2f}"}
-    words["through"] = next(words for least, words in BY_COUNT.items() if min(more, -less) >= least)
+    words["exception"] = _exception(filled)
+    for axis in "ag":
+        means = filled.groupby(axis)["suppression"].mean()
+        words[f"along-{axis}"] = f"{100 * (means.max() - means.min()):.0f}"
     if region["best"].any():
         best, near = region[region["best"]].iloc[0], region[region["plateau"]]
         words |= {f"best-{name}": f"{best[name]:.2f}" for name in ("suppression", "retention", "score")}
@@ -123,6 +125,18 @@ def _rank(cells: pd.DataFrame, metric: str) -> float:
     """Rank correlation of the number of neurons with a metric; 0 where the metric is the same in every cell."""
     varies = cells[metric].min() < cells[metric].max()
     return float(cells["n_neurons"].corr(cells[metric], method="spearman")) if varies else 0.0
+
+
+def _exception(cells: pd.DataFrame) -> str:
+    """The two cells that speak most against the number of neurons as all there is: more of them, less suppression."""
+    pairs = cells.merge(cells, how="cross", suffixes=("", "_fewer"))
+    pairs = pairs[pairs["n_neurons"] > pairs["n_neurons_fewer"]]
+    gap = pairs["suppression_fewer"] - pairs["suppression"]
+    if not (gap > 0).any():
+        return "No cell with more neurons suppresses less than one with fewer"
+    found = pairs.loc[gap.idxmax()]
+    fewer = f"{found['n_neurons_fewer']:,.0f} neurons of one cell suppress {found['suppression_fewer']:.0%}"
+    return f"The number is not all: {fewer}, {found['n_neurons']:,.0f} of another {found['suppression']:.0%}"
 
 
 def _nearest(place: float, steps: Sequence[float]) -> int:

@@ -26,7 +26,7 @@ from kn_core.tables import interval
 
 ARMS = ("uniform", "stage-1", "stage-2", "two-stage")
 STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
-BUDGET, OWN = "as many neurons", "own thresholds"  # what the arms have in common, or each for itself
+BUDGET, OWN = "equal numbers", "own thresholds"  # what the arms have in common, or each for itself
 SCALES = ("quantile", "raw")
 METRICS = ("suppression", "retention", "fluent")
 ENDS = ["value", "low", "high"]

@@ -20,6 +20,7 @@ from bert_score.utils import bert_cos_score_idf, get_hash, model2layers
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from kn_core.concepts import without_concept
 from kn_core.weights import MINILM_L6, minilm
@@ -137,6 +138,7 @@ def _encoder(model: str, num_layers: int) -> tuple[PreTrainedModel, PreTrainedTo
 
     Not by bert-score's own loader: it takes every path that holds the letters 't5' for a T5 model.
     """
+    disable_progress_bar()  # transformers draws one for weights that are on disk, too
     encoder = AutoModel.from_pretrained(model).eval()
     found = len(encoder.encoder.layer)
     if not 0 < num_layers <= found:

@@ -389,8 +389,11 @@ def test_words_of_a_grid_are_its_numbers():
     assert (words["plateau"], words["best-score"]) == ("2 of 4 cells, with 50 to 100 neurons", "0.80")
     assert (words["own"], words["own-inside"]) == ("1 of 1", "1 of 1")
     assert words["paper-neurons"] == "50 to 100"
-    assert (words["rank-suppression"], words["rank-retention"], words["through"]) == ("0.63", "0.63", "hardly")
-    gone = plateau.plateau(cells([[1.0, 0.9], [0.9, 0.8]], [[0.2, 0.3], [0.3, 0.3]]))
-    assert plateau.in_words(gone, own_at(0, 0, True))["through"] == "mostly"
+    assert (words["rank-suppression"], words["rank-retention"]) == ("0.63", "0.63")
+    assert words["exception"] == "The number is not all: 33 neurons of one cell suppress 20%, 50 of another 10%"
+    assert (words["along-a"], words["along-g"]) == ("2", "62")  # 0.45 to 0.475, and 0.15 to 0.775
+    rising = plateau.plateau(cells([[1.0, 0.9], [0.9, 0.8]], [[0.2, 0.3], [0.3, 0.3]]))
+    exception = plateau.in_words(rising, own_at(0, 0, True))["exception"]
+    assert exception == "No cell with more neurons suppresses less than one with fewer"
     flat = plateau.plateau(cells([[1.0, 1.0]], [[0.0, 0.0]]))
     assert plateau.in_words(flat, own_at(0, 0, True))["rank-retention"] == "0.00"

@@ -142,7 +142,7 @@ def _ticks(region: pd.DataFrame, axis: str) -> list[str]:
     """Each step, and below it what it is on the other scale, mean over concepts."""
     raw = region["scale"].iloc[0] == "raw"
     other = region.groupby(axis)[f"quantile_{axis}" if raw else f"threshold_{axis}"].mean()
-    return [f"{step:g}\n(q {at:.2f})" if raw else f"{step:g}\n({at:.2g})" for step, at in other.items()]
+    return [f"{step:g}\n(q {at:.3f})" if raw else f"{step:g}\n({at:.2g})" for step, at in other.items()]
 
 
 def _cells(ax: Axes, region: pd.DataFrame, metric: str, steps: tuple[list[float], list[float]], written: bool) -> None:
