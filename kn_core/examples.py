@@ -26,8 +26,8 @@ ROWS = {  # what a caption was written under; those of methods are there as far 
     "stage-1": "stage 1 alone",
     "stage-2": "stage 2 alone",
     "schwettmann": "Schwettmann et al.",
-    "pan-released": "Pan et al., released",
-    "pan-gated": "Pan et al., gated",
+    "pan-released": "Pan et al. (released)",
+    "pan-gated": "Pan et al. (gated)",
     "dai": "Dai et al.",
     "random": "random",
     "removed": "object removed instead",
@@ -95,7 +95,7 @@ def _mentions(caption: str, concept: str) -> list[tuple[int, int]]:
 
 def _card(concept: str, rows: pd.DataFrame, picture: np.ndarray) -> str:
     said = "".join(
-        f"<dt>{ROWS[under]}</dt><dd>{marked(caption, clean, concept) or '(nothing)'}</dd>"
+        f"<dt>{ROWS[under]}</dt><dd>{'' if caption else '(nothing)'}{marked(caption, clean, concept)}</dd>"
         for under, caption, clean in zip(rows["under"], rows["caption"], rows["clean_caption"], strict=True)
     )
     words = html.escape(f"The picture of '{concept}' that these captions speak of: {rows['image_id'].iloc[0]}")

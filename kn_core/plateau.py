@@ -131,10 +131,10 @@ def _exception(cells: pd.DataFrame) -> str:
     """The two cells that speak most against the number of neurons as all there is: more of them, less suppression."""
     pairs = cells.merge(cells, how="cross", suffixes=("", "_fewer"))
     pairs = pairs[pairs["n_neurons"] > pairs["n_neurons_fewer"]]
-    gap = pairs["suppression_fewer"] - pairs["suppression"]
-    if not (gap > 0).any():
+    pairs["gap"] = pairs["suppression_fewer"] - pairs["suppression"]
+    if not (pairs["gap"] > 0).any():
         return "No cell with more neurons suppresses less than one with fewer"
-    found = pairs.loc[gap.idxmax()]
+    found = pairs.nlargest(1, "gap").iloc[0]
     fewer = f"{found['n_neurons_fewer']:,.0f} neurons of one cell suppress {found['suppression_fewer']:.0%}"
     return f"The number is not all: {fewer}, {found['n_neurons']:,.0f} of another {found['suppression']:.0%}"
 

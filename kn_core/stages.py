@@ -11,6 +11,7 @@ import pandas as pd
 
 from kn_core.concepts import words
 from kn_core.evidence import PAPER_A
+from kn_core.stats import cluster_interval, holm, paired_permutation
 from kn_core.study import Study
 
 STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
@@ -107,6 +108,25 @@ def same_activation(study: Study, concepts: Sequence[str], draws: int = 20, near
         drawn = order[drawn + (drawn >= place)]  # (draws, n), never the neuron itself
         frames.append(pd.DataFrame({"concept": concept, "layer": (drawn // activation.shape[1]).ravel()}))
     return pd.concat(frames, ignore_index=True)
+
+
+def late_by_method(neurons: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+    """Share of each method's neurons in the upper two thirds of the layers, tested against the two-stage method's.
+
+    `neurons` has columns concept, method, layer. Columns method, late, low, high, difference (two-stage minus the
+    method, concept by concept), p_holm (sign flips over concepts, Holm over methods; NaN for the two-stage method).
+    """
+    upper = neurons.assign(late=neurons["layer"] >= n_layers / 3)
+    by_concept = upper.pivot_table(index="method", columns="concept", values="late", sort=False)
+    ours = by_concept.loc["two-stage"]
+    records = []
+    for method, shares in by_concept.iterrows():
+        gap = ours - shares
+        low, high = cluster_interval([np.array([share]) for share in shares])
+        p = np.nan if method == "two-stage" else paired_permutation([np.array([one]) for one in gap])
+        records.append((method, shares.mean(), low, high, gap.mean(), p))
+    found = pd.DataFrame(records, columns=["method", "late", "low", "high", "difference", "p"])
+    return found.assign(p_holm=holm(found["p"])).drop(columns="p")
 
 
 def tokens(written: str) -> list[str]:

@@ -100,11 +100,11 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     words = comparison.in_words(table, table, doses)
     assert words["better"] == "none differs from the two-stage neurons in either number"
     assert words["ranking"].startswith(
-        "Most is suppressed by the neurons of Pan et al., gated (1.00; two-stage 0.75, place 2 of 2)"
+        "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
     )
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
     assert comparison.in_words(table, table, doses)["better"] == (
-        "the two-stage neurons do worse than those of Pan et al., gated in suppression"
+        "the two-stage neurons do worse than those of Pan et al. (gated) in suppression"
     )
     html = tables.methods(table, comparison.SUPPRESSION, comparison.NAMES, "A table").to_html()
     assert "<strong>1.00</strong>†<small>" in html

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -110,17 +109,6 @@ def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> 
     }
     shown = outcomes.units_for_readers(found.reset_index())
     assert shown.loc[0, ["at rest, two-stage", "by the object, random"]].tolist() == pytest.approx([1.0, 0.2])
-
-
-def test_shared_neurons_beside_the_hypergeometric_distribution() -> None:
-    rows = [("bear", 0, 0), ("bear", 1, 1), ("bus", 0, 0), ("bus", 0, 2)]
-    neurons = pd.DataFrame(rows, columns=["concept", "layer", "unit"]).assign(method="two-stage", rank=[0, 1, 0, 1])
-    found = outcomes.overlap(neurons, budget=2, shape=(2, 4)).iloc[0]
-    assert (found["concept"], found["other"], found["shared"]) == ("bear", "bus", 1)
-    assert found["jaccard"] == pytest.approx(1 / 3)
-    assert found["expected"] == pytest.approx(2 * 2 / 8)
-    assert found["p"] == pytest.approx(float(1 - Fraction(15, 28)))  # 1 - C(6, 2) / C(8, 2)
-    assert found["expected_layers"] == pytest.approx(1 * 2 / 4)
 
 
 # Table I

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.axes import Axes
 
 from kn_core import plots
-from kn_core.plots.layers import layer_shares, with_intervals
+from kn_core.plots.layers import layer_shares, methods_over_layers, with_intervals
 from kn_core.plots.style import CONCEPTS
 from kn_core.sample import Sample
-from kn_core.stages import counts, in_words, own_words, shared, tokens
+from kn_core.stages import counts, in_words, late_by_method, own_words, shared, tokens
 
 
 @pytest.fixture
@@ -255,3 +255,16 @@ def test_shared_neurons_are_counted_by_concept():
     assert common["of another concept"].to_dict() == {"bear": 1, "bus": 2, "cat": 2}
     assert common["of every concept"].tolist() == [1, 1, 1]
     assert common["by chance"].tolist() == pytest.approx([2 * (1 - 0.98**2)] * 3)
+
+
+def test_the_layers_of_every_method():
+    rows = [("two-stage", concept, layer) for concept in ("bear", "bus") for layer in (0, 3)]
+    rows += [("dai", concept, layer) for concept in ("bear", "bus") for layer in (2, 3)]
+    neurons = pd.DataFrame(rows, columns=["method", "concept", "layer"])
+    late = late_by_method(neurons, 4).set_index("method")
+    assert late["late"].to_dict() == {"two-stage": 0.5, "dai": 1.0}
+    assert late.loc["dai", ["difference", "p_holm"]].tolist() == [-0.5, 0.5]  # two concepts: 2 of 4 sign patterns
+    with plots.theme():
+        figure = methods_over_layers(neurons, 4)
+    assert "50% (two-stage neurons) to 100% (Dai et al.)" in " ".join(figure.get_suptitle().split())
+    plt.close("all")

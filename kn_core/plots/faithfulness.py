@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from kn_core.plots.style import CARD, INK, METHODS, WIDTH, label, method_colour, title
 from kn_core.stats import cluster_interval
@@ -69,6 +70,8 @@ def effects(neurons: pd.DataFrame, per_row: int = 3) -> Figure:
         ax.axhline(0, color=INK, linewidth=0.6)
         ax.set_title(label(method), fontsize=9, fontweight="normal")
         ax.set_yscale("symlog", linthresh=0.05)
+        ax.set_yticks([-1, -0.1, 0, 0.1, 1], ["−1", "−0.1", "0", "0.1", "1"])
+        ax.yaxis.set_minor_locator(NullLocator())
         ax.tick_params(labelsize=8)
     figure.supxlabel("rank of the score within its concept", fontsize=10)
     figure.supylabel("logit lost without the neuron", fontsize=10)

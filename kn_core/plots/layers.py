@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from kn_core.plots.style import INK, METHODS, concept_colours, figure_of, label, title
+from kn_core.plots.style import INK, METHODS, WIDTH, concept_colours, figure_of, label, title
 from kn_core.stats import cluster_interval
 
 
@@ -58,6 +60,37 @@ def layer_histogram(
     found = f"{mean[late].sum():.0%} of the neurons lie in the upper two thirds of the layers"
     title(ax, f"{found}, where {late.mean():.0%} of all neurons are")
     return ax
+
+
+def methods_over_layers(neurons: pd.DataFrame, n_layers: int, per_row: int = 2) -> Figure:
+    """Figure 2 for every method: a panel each, mean over concepts, 95 % intervals; dashed, the uniform level.
+
+    `neurons` has columns concept, method, layer.
+    """
+    shown = [method for method in METHODS if method in set(neurons["method"])]
+    rows = -(-len(shown) // per_row)
+    size = (WIDTH, 0.6 + 1.45 * rows)
+    figure, axes = plt.subplots(rows, per_row, figsize=size, sharex=True, sharey=True, squeeze=False)
+    late = np.arange(n_layers) >= n_layers / 3
+    upper = {}
+    for ax in axes.flat[len(shown) :]:
+        ax.set_visible(False)
+    for ax, method in zip(axes.flat, shown, strict=False):
+        mean, low, high = with_intervals(layer_shares(neurons[neurons["method"] == method], n_layers))
+        upper[method] = float(mean[late].sum())
+        ax.bar(range(n_layers), 100 * mean, width=0.8, color=METHODS[method])
+        ax.vlines(range(n_layers), 100 * low, 100 * high, color=INK, linewidth=0.7)
+        ax.axhline(100 / n_layers, color=METHODS["uniform"], linestyle="--", linewidth=0.9)
+        ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
+        ax.set_title(f"{label(method)}: {upper[method]:.0%}", fontsize=9, fontweight="normal")
+        ax.tick_params(labelsize=8)
+        ax.set(xlim=(-0.5, n_layers - 0.5))
+    figure.supxlabel("layer", fontsize=10)
+    figure.supylabel("share of the neurons (%)", fontsize=10)
+    last, first = max(upper, key=upper.__getitem__), min(upper, key=upper.__getitem__)
+    ends = (f"{upper[method]:.0%} ({label(method)})" for method in (first, last))
+    title(figure, "In the upper two thirds of the layers: " + " to ".join(ends))
+    return figure
 
 
 def layer_strips(neurons: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
