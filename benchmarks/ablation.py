@@ -1,0 +1,79 @@
+"""Seconds to switch off 64 neurons one by one: each from its own layer on, against whole runs from the first layer."""
+
+import json
+import statistics
+import time
+from functools import partial
+
+import numpy as np
+import torch
+
+from kn_core import scenes
+from kn_core.faithfulness import ablate, residual_streams
+from kn_core.hooks import intervene
+from kn_core.models import load_model
+from kn_core.neurons import find_target
+from kn_core.profile import load_profile
+
+REPETITIONS, NEURONS = 3, 64
+
+model = load_model(load_profile("embedded"))
+for sample in scenes.samples("bear", 20, 2):
+    caption = model.caption([sample.image])[0]
+    target = find_target(model, caption, "bear")
+    if target is not None:
+        break
+else:
+    raise SystemExit("the model names no bear in 20 scenes of one: nothing to time")
+prompt = model.prompts([sample.image])[0]
+rng = np.random.default_rng(0)
+layers, units = rng.integers(model.n_layers, size=NEURONS), rng.integers(model.ffn_width, size=NEURONS)
+
+
+def off(activations: torch.Tensor, _: int, rows: np.ndarray, units: np.ndarray) -> torch.Tensor:
+    changed = activations.clone()
+    for row, unit in zip(rows, units, strict=True):
+        changed[row, model.image_positions, unit] = 0
+    return changed
+
+
+def whole_runs() -> np.ndarray:
+    """The same effects through hooks, every layer run for every neuron."""
+    said = model.teacher_forced(prompt[None], [caption])[:, : model.prompt_length + target.position]
+    logits = []
+    for start in range(-1, NEURONS, model.batch_size):  # the clean run comes first
+        rows = np.arange(max(start, 0), min(start + model.batch_size, NEURONS))
+        edits = {
+            int(layer): partial(off, rows=np.flatnonzero(here) + (start < 0), units=units[rows[here]])
+            for layer in np.unique(layers[rows])
+            if (here := layers[rows] == layer).any()
+        }
+        with torch.no_grad(), intervene(model, edits):
+            *_, last = residual_streams(model, said.repeat(len(rows) + (start < 0), 1, 1))
+            logits.append(model.decoder.model.norm(last[:, -1]) @ model.unembed[target.token])
+    clean, *without = torch.cat(logits).tolist()
+    return clean - np.array(without)
+
+
+ours, whole = [], []
+for _ in range(REPETITIONS + 1):
+    began = time.perf_counter()
+    found = ablate(model, prompt, caption, target, layers, units)
+    between = time.perf_counter()
+    expected = whole_runs()
+    ours.append(between - began)
+    whole.append(time.perf_counter() - between)
+assert np.allclose(found, expected, atol=1e-4), "both ways must find the same effects"
+ratios = [b / a for a, b in zip(ours[1:], whole[1:], strict=True)]  # the first round warms up
+print(
+    json.dumps(
+        {
+            "benchmark": "ablation",
+            "seconds_64_neurons": round(statistics.median(ours[1:]), 2),
+            "whole_runs": round(statistics.median(whole[1:]), 2),
+            "ratio": round(statistics.median(ratios), 2),
+            "largest_difference": float(f"{np.abs(found - expected).max():.1g}"),
+            "threads": torch.get_num_threads(),
+        }
+    )
+)
