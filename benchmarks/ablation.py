@@ -37,22 +37,24 @@ def off(activations: torch.Tensor, _: int, rows: np.ndarray, units: np.ndarray) 
     return changed
 
 
-def whole_runs() -> np.ndarray:
-    """The same effects through hooks, every layer run for every neuron."""
+def logits(n: int) -> np.ndarray:
+    """The target's logit in n copies of the run, from the first layer to the last."""
     said = model.teacher_forced(prompt[None], [caption])[:, : model.prompt_length + target.position]
-    logits = []
-    for start in range(-1, NEURONS, model.batch_size):  # the clean run comes first
-        rows = np.arange(max(start, 0), min(start + model.batch_size, NEURONS))
-        edits = {
-            int(layer): partial(off, rows=np.flatnonzero(here) + (start < 0), units=units[rows[here]])
-            for layer in np.unique(layers[rows])
-            if (here := layers[rows] == layer).any()
-        }
-        with torch.no_grad(), intervene(model, edits):
-            *_, last = residual_streams(model, said.repeat(len(rows) + (start < 0), 1, 1))
-            logits.append(model.decoder.model.norm(last[:, -1]) @ model.unembed[target.token])
-    clean, *without = torch.cat(logits).tolist()
-    return clean - np.array(without)
+    with torch.no_grad():
+        *_, last = residual_streams(model, said.repeat(n, 1, 1))
+        return (model.decoder.model.norm(last[:, -1]) @ model.unembed[target.token]).numpy()
+
+
+def whole_runs() -> np.ndarray:
+    """The same effects through hooks: every layer runs for every neuron."""
+    effects, clean = np.empty(NEURONS), logits(1)
+    for start in range(0, NEURONS, model.batch_size):
+        batch = slice(start, start + model.batch_size)
+        of_layer = {layer: np.flatnonzero(layers[batch] == layer) for layer in layers[batch].tolist()}
+        edits = {layer: partial(off, rows=rows, units=units[batch][rows]) for layer, rows in of_layer.items()}
+        with intervene(model, edits):
+            effects[batch] = clean - logits(len(layers[batch]))
+    return effects
 
 
 ours, whole = [], []

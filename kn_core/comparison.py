@@ -199,7 +199,7 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
         "own-ranking": _ranking(own),
         "better": "; ".join(better) or "none differs from the two-stage neurons in either number",
         "own-two-stage": f"{chosen['two-stage']:g}",
-        "signature": "; ".join(f"{name} {settings}" for name, settings in text.signature().items()),
+        "signature": "; ".join(name + " " + used.replace("|", ", ") for name, used in text.signature().items()),
     }
 
 
