@@ -37,17 +37,20 @@ def ablate(
 
     A neuron writes its product times w_out,i into the residual stream, so the stream without it is the clean one less
     that: a batch starts from the clean run's stream behind its lowest layer and never runs that layer or those below.
-    At the image tokens of the last layer nothing can be lost, as no word is read there: these effects are exactly 0.
+    At the image tokens of the last layer nothing can be lost, as no word is read there: these effects are 0, without a
+    run, whose rounding would rank them.
     """
     layers, units = np.asarray(layers), np.asarray(units)
     _check(model, layers, units)
     where = {"image": model.image_positions, "all": slice(None)}[positions]
-    effects = np.empty(len(layers))
+    effects = np.zeros(len(layers))
     with torch.no_grad():
         said = model.teacher_forced(prompt[None], [caption])[:, : model.prompt_length + target.position]
         with record(model, "product") as products:
             clean = list(residual_streams(model, said))
         in_order = np.argsort(layers, kind="stable")
+        if positions == "image":
+            in_order = in_order[layers[in_order] < model.n_layers - 1]
         for start in range(0, len(in_order), model.batch_size):
             rows = in_order[start : start + model.batch_size]
             lowest = int(layers[rows[0]])

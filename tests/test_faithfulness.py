@@ -53,7 +53,12 @@ def test_an_ablation_is_what_a_whole_run_without_the_neuron_gives(
     expected = [clean - logit({layer: off(unit)}) for layer, unit in zip(layers, units, strict=True)]
     assert found == pytest.approx(expected, abs=1e-5)
     if positions == "image":
-        assert found[layers == 2] == pytest.approx(0, abs=1e-6)  # the last layer's image tokens reach no word
+        assert (found[layers == 2] == 0).all()  # the last layer's image tokens reach no word
+
+
+def test_no_hook_is_left_behind(tiny_model, prompt, target):
+    ablate(tiny_model, prompt, CAPTION, target, np.array([0, 2]), np.array([1, 2]))
+    assert not any(block.down_proj._forward_pre_hooks for block in tiny_model.ffn)
 
 
 def test_residual_streams_are_those_of_the_decoder(tiny_model, prompt):
@@ -107,6 +112,7 @@ def test_figures_state_what_they_show():
     with theme():
         figure = plots.correlations(rank_correlation(neurons()))
         assert "two-stage neurons, ρ = 1.00" in " ".join(figure.get_suptitle().split())
-        figure = plots.effects(neurons())
+        figure = plots.effects(neurons(), rank_correlation(neurons()))
+        assert figure.axes[0].get_title(loc="left").endswith("ρ = 1.00")
         assert "83% of the neurons" in " ".join(figure.get_suptitle().split())
     plt.close("all")

@@ -48,14 +48,16 @@ def correlations(rho: pd.DataFrame) -> Figure:
     return figure
 
 
-def effects(neurons: pd.DataFrame, per_row: int = 3) -> Figure:
+def effects(neurons: pd.DataFrame, rho: pd.DataFrame, per_row: int = 3) -> Figure:
     """Rank of the score against the exact effect, a panel a method; neurons drawn at random are open circles.
 
-    `neurons` has columns concept, method, score, effect, stratum ('top' or 'random').
+    `neurons` has columns concept, method, score, effect, stratum ('top' or 'random'); `rho` is as in `correlations`,
+    and its mean over concepts stands above each panel.
     """
     shown = [method for method in METHODS if method in set(neurons["method"])]
+    mean = rho[rho["over"] == "all"].groupby("method")["rho"].mean()
     rows = -(-len(shown) // per_row)
-    size = (WIDTH, 0.6 + 1.75 * rows)
+    size = (WIDTH, 0.6 + 1.9 * rows)
     figure, axes = plt.subplots(rows, per_row, figsize=size, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
@@ -68,7 +70,7 @@ def effects(neurons: pd.DataFrame, per_row: int = 3) -> Figure:
             rank[random], own["effect"][random], s=9, facecolor="none", edgecolor=colour, alpha=0.7, linewidth=0.6
         )
         ax.axhline(0, color=INK, linewidth=0.6)
-        ax.set_title(label(method), fontsize=9, fontweight="normal")
+        ax.set_title(f"{label(method)}\nρ = {mean[method]:.2f}", fontsize=9, fontweight="normal")
         ax.set_yscale("symlog", linthresh=0.05)
         ax.set_yticks([-1, -0.1, 0, 0.1, 1], ["−1", "−0.1", "0", "0.1", "1"])
         ax.yaxis.set_minor_locator(NullLocator())

@@ -36,18 +36,18 @@ CONCEPTS = {
 }
 SPARE = ("#6699cc", "#aa4466", "#e08214", "#5d5d5d", "#b2abd2", "#35978f")
 
-# Methods and controls: Okabe and Ito's palette; what is only there to be compared with is grey or pale.
+# Methods and controls: Okabe and Ito's palette and some more, told apart under protanopia and deuteranopia too.
 METHODS = {
     "two-stage": "#0072b2",
     "stage-1": "#e69f00",
     "stage-2": "#009e73",
     "schwettmann": "#d55e00",
-    "pan-released": "#b8a800",
-    "pan-gated": "#7a6f00",
+    "pan-released": "#bbcc66",
+    "pan-gated": "#554400",
     "dai": "#56b4e9",
     "random": FAINT,
-    "same-activation": "#cc79a7",
-    "same-norm": "#a68bc2",
+    "same-activation": "#b74fd6",
+    "same-norm": "#550055",
     "uniform": "#555555",
     "gradcam-sum": "#00523c",
     "activation": "#b0b0b0",
