@@ -17,7 +17,7 @@ def hooks_on(model) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
-@pytest.mark.parametrize("site", ["activation", "product"])
+@pytest.mark.parametrize("site", ["preactivation", "activation", "product"])
 def test_recorded_activations_are_those_computed_by_hand(tiny_model, site):
     inputs = []
     handles = [block.register_forward_pre_hook(lambda _, x: inputs.append(x[0])) for block in tiny_model.ffn]
@@ -27,10 +27,9 @@ def test_recorded_activations_are_those_computed_by_hand(tiny_model, site):
         handle.remove()
     assert [tuple(layer.shape) for layer in activations] == [(2, tiny_model.prompt_length, 48)] * 3
     for block, x, seen in zip(tiny_model.ffn, inputs, activations, strict=True):
-        by_hand = F.silu(block.gate_proj(x))
-        if site == "product":
-            by_hand = by_hand * block.up_proj(x)
-        assert torch.equal(seen, by_hand)
+        gate = block.gate_proj(x)
+        by_hand = {"preactivation": gate, "activation": F.silu(gate), "product": F.silu(gate) * block.up_proj(x)}
+        assert torch.equal(seen, by_hand[site])
     assert hooks_on(tiny_model) == 0
 
 
@@ -45,7 +44,7 @@ def test_recorded_activations_are_the_graphs_own_and_the_last_passes(tiny_model)
     assert gradients[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("site", ["activation", "product"])
+@pytest.mark.parametrize("site", ["preactivation", "activation", "product"])
 def test_hooks_are_removed_also_by_an_exception(tiny_model, site):
     for enter in (lambda: record(tiny_model, site), lambda: intervene(tiny_model, {0: lambda a, _: a}, site)):
         with enter():
@@ -96,6 +95,15 @@ def test_an_intervention_at_image_positions_changes_those_alone(tiny_model):
     assert not torch.equal(found[2][:, image], clean[2][:, image])
     assert not torch.equal(changed_logits, before)
     assert torch.equal(tiny_model.logits(IMAGES), before)
+
+
+def test_the_preactivation_site_is_what_the_activation_function_reads(tiny_model):
+    with (
+        intervene(tiny_model, {1: lambda a, _: torch.full_like(a, 2.0)}, "preactivation"),
+        record(tiny_model) as activations,
+    ):
+        tiny_model.logits(IMAGES)
+    assert torch.equal(activations[1], F.silu(torch.full_like(activations[1], 2.0)))
 
 
 def test_the_product_site_is_what_the_output_matrix_reads(tiny_model):
