@@ -9,7 +9,6 @@ import pandas as pd
 
 from kn_core import overlap, tables
 from kn_core.claims import Measurement
-from kn_core.comparison import NAMES
 from kn_core.faithfulness import ablate, beside_scores, candidates_to_ablate, rank_correlation
 from kn_core.identification import RANKED_BY
 from kn_core.stats import cluster_interval
@@ -89,7 +88,7 @@ def in_words(neurons: pd.DataFrame, mean: pd.DataFrame) -> dict[str, str]:
         "median-effect": f"{one['effect'].abs().median():.3f}",
         "largest-effect": f"{largest['effect']:.2f}",
         "largest-where": f"layer {largest['layer']}, unit {largest['unit']}, for “{largest['concept']}”",
-        "best": NAMES[best],
+        "best": tables.METHODS[best],
         "rho-best": rho[f"rho-{best}"],
         "sum-name": REFERENCE["gradcam-sum"],
     }

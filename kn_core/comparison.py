@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kn_core import text
+from kn_core import tables, text
 from kn_core.concepts import without_concept
 from kn_core.evidence import RIVALS, headline, perplexity_limit
 from kn_core.metrics import TEXT, differences, per_image, with_intervals
@@ -19,20 +19,7 @@ from kn_core.stats import effect_size, holm, paired_permutation, percentile_amon
 from kn_core.store import code, fingerprint
 from kn_core.study import Study
 
-NAMES = {  # of Table II's rows
-    "two-stage": "both stages",
-    "stage-1": "stage 1 alone",
-    "stage-2": "stage 2 alone",
-    "schwettmann": "Schwettmann et al.",
-    "pan-released": "Pan et al. (released)",
-    "pan-gated": "Pan et al. (gated)",
-    "dai": "Dai et al.",
-    "random": "random, same layers",
-    "uniform": "random, any layer",
-    "same-activation": "random, same activation",
-    "same-norm": "random, same output size",
-}
-SUPPRESSION = {  # and of its columns
+SUPPRESSION = {  # columns of Table II
     "suppression": "caption (Sₛₑ)",
     "suppression_probability": "probability",
     "bleu_suppression": "BLEU",
@@ -127,7 +114,7 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     """
     images = per_image(rows, ["method"], perplexity_limit=limit)
     table = with_intervals(images, ["method"])
-    order = {method: place for place, method in enumerate(NAMES)}
+    order = {method: place for place, method in enumerate(tables.METHODS)}
     table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
     against = [_against(rows, ours, method, limit) for method in table["method"].unique() if method != ours]
     table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
@@ -171,7 +158,7 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
 
 def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
     """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
-    shown = pd.DataFrame({"control": [NAMES[name] for name in dict.fromkeys(among["control"])]})
+    shown = pd.DataFrame({"control": [tables.METHODS[name] for name in dict.fromkeys(among["control"])]})
     for metric, heading in (("suppression", "Sₛₑ"), ("retention", "Sᵣₑ")):
         rows = among[among["metric"] == metric]
         shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
@@ -186,7 +173,7 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     rivals = same[same["method"].isin(RIVALS)]
     told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
     better = [
-        f"the two-stage neurons {words} {_listed([NAMES[name] for name in rows['method']])} in {BOTH[metric]}"
+        f"the two-stage neurons {words} {_listed([tables.METHODS[name] for name in rows['method']])} in {metric}"
         for metric, of_metric in told.items()
         for words, rows in (
             ("do better than those of", of_metric[of_metric["difference"] > 0]),
@@ -203,7 +190,7 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     }
 
 
-BOTH = {"suppression": "suppression", "retention": "retention"}
+BOTH = ("suppression", "retention")
 
 
 def _ranking(table: pd.DataFrame) -> str:
@@ -211,11 +198,12 @@ def _ranking(table: pd.DataFrame) -> str:
     found = table[table["method"].isin(METHODS)].set_index("method")
     best = {metric: found[found["metric"] == metric]["value"] for metric in BOTH}
     suppresses, keeps = (str(best[metric].idxmax()) for metric in BOTH)
+    first, last = tables.METHODS[suppresses], tables.METHODS[keeps]
     place = int((best["suppression"] > best["suppression"]["two-stage"]).sum()) + 1
     return (
-        f"Most is suppressed by the neurons of {NAMES[suppresses]} ({best['suppression'].max():.2f}; two-stage "
+        f"Most is suppressed by the neurons of {first} ({best['suppression'].max():.2f}; two-stage "
         f"{best['suppression']['two-stage']:.2f}, place {place} of {len(best['suppression'])}), and most is kept with "
-        f"those of {NAMES[keeps]} ({best['retention'].max():.2f}; two-stage {best['retention']['two-stage']:.2f})"
+        f"those of {last} ({best['retention'].max():.2f}; two-stage {best['retention']['two-stage']:.2f})"
     )
 
 

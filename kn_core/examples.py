@@ -19,19 +19,12 @@ from PIL import Image
 from kn_core.concepts import content_words, mention, names
 from kn_core.evidence import headline
 from kn_core.profile import Profile
+from kn_core.tables import METHODS
 
-ROWS = {  # what a caption was written under; those of methods are there as far as the run tried them
-    "clean": "clean",
-    "two-stage": "two-stage",
-    "stage-1": "stage 1 alone",
-    "stage-2": "stage 2 alone",
-    "schwettmann": "Schwettmann et al.",
-    "pan-released": "Pan et al. (released)",
-    "pan-gated": "Pan et al. (gated)",
-    "dai": "Dai et al.",
-    "random": "random",
-    "removed": "object removed instead",
-}
+# What a caption was written under; methods and controls are there as far as the run tried them.
+MATCHED = ("uniform", "same-activation", "same-norm")  # one random set is enough for an example
+TRIED = {method: words for method, words in METHODS.items() if method not in MATCHED}
+ROWS = {"clean": "clean"} | TRIED | {"removed": "object removed instead"}
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
 
 

@@ -11,6 +11,20 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+# Methods and controls as the book names them: of Tables I and II the rows, in their order, and figures follow.
+METHODS = {
+    "two-stage": "both stages",
+    "stage-1": "stage 1 alone",
+    "stage-2": "stage 2 alone",
+    "schwettmann": "Schwettmann et al.",
+    "pan-released": "Pan et al. (released)",
+    "pan-gated": "Pan et al. (gated)",
+    "dai": "Dai et al.",
+    "random": "random, same layers",
+    "uniform": "random, any layer",
+    "same-activation": "random, same activation",
+    "same-norm": "random, same output size",
+}
 HERE = "here [95\u00a0%]"  # heading of our value with its interval
 
 

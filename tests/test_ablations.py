@@ -8,7 +8,7 @@ import pytest
 from test_study import changed, inhabit
 from toy_world import COLOURS
 
-from kn_core import ablations
+from kn_core import ablations, tables
 from kn_core.faithfulness import ablate
 from kn_core.heatmaps import localisation
 from kn_core.study import Study
@@ -54,7 +54,7 @@ def test_correlations_are_summed_up_and_worded(study):
     assert sums.loc[("gradcam-sum", "all"), "rho"] > sums.loc[("activation", "all"), "rho"]
     words = ablations.in_words(neurons, mean)
     assert words["rho-gradcam-sum"].startswith(f"{by_hand.mean():.2f} [")
-    assert words["best"] in ablations.NAMES.values()
+    assert words["best"] in tables.METHODS.values()
     assert ablations.measured(study) == []  # the toy profile does not run stage 2 alone
 
 

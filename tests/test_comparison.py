@@ -106,7 +106,7 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     assert comparison.in_words(table, table, doses)["better"] == (
         "the two-stage neurons do worse than those of Pan et al. (gated) in suppression"
     )
-    html = tables.methods(table, comparison.SUPPRESSION, comparison.NAMES, "A table").to_html()
+    html = tables.methods(table, comparison.SUPPRESSION, tables.METHODS, "A table").to_html()
     assert "<strong>1.00</strong>†<small>" in html
     assert "0.75 =<small>" in html
 

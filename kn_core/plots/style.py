@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kn_core import tables
+
 WIDTH = 6.0  # inches: 576 px in the book; text of 10 pt is still some 9 px on a telephone of 390 px
 INK, FAINT, CARD = (
     "#222222",
@@ -52,18 +54,8 @@ METHODS = {
     "gradcam-sum": "#00523c",
     "activation": "#b0b0b0",
 }
-LABELS = {
+LABELS = tables.METHODS | {
     "two-stage": "two-stage neurons",
-    "stage-1": "stage 1 alone",
-    "stage-2": "stage 2 alone",
-    "schwettmann": "Schwettmann et al.",
-    "pan-released": "Pan et al. (released)",
-    "pan-gated": "Pan et al. (gated)",
-    "dai": "Dai et al.",
-    "random": "random, same layers",
-    "same-activation": "random, same activation",
-    "same-norm": "random, same output size",
-    "uniform": "random, any layer",
     "gradcam-sum": "stage 2, summed",
     "activation": "mean activation",
 }
