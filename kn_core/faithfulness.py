@@ -6,7 +6,7 @@ The effect of a neuron is exact, not a first-order estimate: the model runs agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers.masking_utils import create_causal_mask
 
 from kn_core.hooks import record
-from kn_core.models import MiniGPT4
+from kn_core.models.prompted import PromptedDecoder
 from kn_core.neurons import Target, select
 
 
 def ablate(
-    model: MiniGPT4,
+    model: PromptedDecoder,
     prompt: Tensor,
     caption: str,
     target: Target,
@@ -67,13 +67,13 @@ def ablate(
     return effects
 
 
-def residual_streams(model: MiniGPT4, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
+def residual_streams(model: PromptedDecoder, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
     """`hidden` (B, T, H), the residual stream that enters layer `start`, then the stream that each layer leaves.
 
     What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it: layers
     that take and return the stream, rotary positions counted from 0, no cache, no padding.
     """
-    decoder = model.decoder.model
+    decoder: Any = model.backbone
     ids = torch.arange(hidden.shape[1], device=hidden.device)[None]
     mask = create_causal_mask(decoder.config, hidden, attention_mask=None, past_key_values=None, position_ids=ids)
     rotary = decoder.rotary_emb(hidden, position_ids=ids)
@@ -83,13 +83,14 @@ def residual_streams(model: MiniGPT4, hidden: Tensor, start: int = 0) -> Iterato
         yield hidden
 
 
-def _logit(model: MiniGPT4, hidden: Tensor, token: int) -> Tensor:
+def _logit(model: PromptedDecoder, hidden: Tensor, token: int) -> Tensor:
     """One token's logit at the last position of what the last layer leaves: (B, T, H) -> (B,)."""
-    last: Tensor = model.decoder.model.norm(hidden[:, -1])
+    backbone: Any = model.backbone
+    last: Tensor = backbone.norm(hidden[:, -1])
     return last.float() @ model.unembed[token].float()
 
 
-def _check(model: MiniGPT4, layers: np.ndarray, units: np.ndarray) -> None:
+def _check(model: PromptedDecoder, layers: np.ndarray, units: np.ndarray) -> None:
     if layers.shape != units.shape or layers.ndim != 1:
         raise ValueError(f"layers and units must be one of each a neuron, (n,). Got {layers.shape} and {units.shape}.")
     for name, values, size in (("layers", layers, model.n_layers), ("units", units, model.ffn_width)):

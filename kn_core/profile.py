@@ -34,17 +34,23 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Model(_Settings):
-    """The parts of the caption model."""
+class _Captioner(_Settings):
+    """What every caption model has."""
 
-    tower: Literal["efficientnet-lite0"]
-    decoder: Literal["smollm2-135m"]
-    projection: str  # name of a file in kn_core/projections, without its suffix
-    cells_per_token: Count = 1
     before: str  # the prompt's text before the image tokens
     after: str  # and after them
     max_new_tokens: Count = 24
     batch_size: Count = 16
+
+
+class Model(_Captioner):
+    """The parts of a caption model that is put together here, as MiniGPT-4 is."""
+
+    family: Literal["minigpt4"] = "minigpt4"
+    tower: Literal["efficientnet-lite0"]
+    decoder: Literal["smollm2-135m"]
+    projection: str  # name of a file in kn_core/projections, without its suffix
+    cells_per_token: Count = 1
 
 
 class Data(_Settings):

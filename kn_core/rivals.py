@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from kn_core.hooks import intervene, record
-from kn_core.models import MiniGPT4
 from kn_core.models.base import CaptionModel
+from kn_core.models.prompted import PromptedDecoder
 from kn_core.neurons import Capture, Target
 
 
@@ -41,7 +41,7 @@ def pan(
 
 
 def integrated_gradients(
-    model: MiniGPT4,
+    model: PromptedDecoder,
     image: np.ndarray,
     caption: str,
     target: Target,
@@ -58,7 +58,7 @@ def integrated_gradients(
     layers = range(model.n_layers) if layers is None else layers
     said = model.teacher_forced(model.prompts([image]), [caption])[:, : model.prompt_length + target.position].detach()
     before, last = said[:, :-1], said[:, -1:]  # (1, T - 1, H), (1, 1, H)
-    prefix = DynamicCache(config=model.decoder.config)
+    prefix = DynamicCache(config=model.backbone.config)
     with torch.no_grad():
         model.extend(before, prefix)
         with record(model) as clean:
@@ -76,7 +76,7 @@ def integrated_gradients(
 
         with torch.enable_grad(), intervene(model, {layer: put}):
             hidden = model.extend(last.expand(steps, -1, -1), cache)[:, 0]  # (m, H)
-            chance = model.decoder.lm_head(hidden).float().softmax(-1)[:, target.token]
+            chance = model.head(hidden).float().softmax(-1)[:, target.token]
             (gradient,) = torch.autograd.grad(chance.sum(), scaled)
         scores.append((own * gradient.mean(0)).numpy())
     return np.stack(scores)

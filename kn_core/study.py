@@ -20,15 +20,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kn_core import filtering, identification, perturb, protocol, scenes
+from kn_core import filtering, identification, models, perturb, protocol, scenes
 from kn_core.coco import CocoFolder, inside
 from kn_core.inpaint import inpaint
-from kn_core.models import PROJECTIONS, MiniGPT4, load_model
+from kn_core.models import PromptedDecoder, load_model
 from kn_core.neurons import Capture, NeuronSet, Target, capture
 from kn_core.profile import Perturbation, Profile
 from kn_core.rivals import integrated_gradients
 from kn_core.sample import Sample
-from kn_core.store import Store, code, digest, fingerprint, writing
+from kn_core.store import Store, code, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
 MODEL_CODE = ("models", "hooks", "weights", "sample")
@@ -47,7 +47,7 @@ class Study:
     `model` is the profile's, for a caller who has loaded it already.
     """
 
-    def __init__(self, profile: Profile, folder: Path | None = None, model: MiniGPT4 | None = None) -> None:
+    def __init__(self, profile: Profile, folder: Path | None = None, model: PromptedDecoder | None = None) -> None:
         self.profile = profile
         self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / profile.name
         self.store = Store(self.folder / "parts")
@@ -56,7 +56,7 @@ class Study:
             self.model = model
 
     @cached_property
-    def model(self) -> MiniGPT4:
+    def model(self) -> PromptedDecoder:
         """The profile's model, loaded at the first need; a study whose artefacts are all on disk never loads it."""
         return load_model(self.profile)
 
@@ -208,9 +208,8 @@ class Study:
     def _base(self) -> str:
         """Digest of what every artefact depends on: the model's parts and the pictures."""
         profile = self.profile
-        projection = digest(PROJECTIONS / f"{profile.model.projection}.safetensors")
         pictures = [] if profile.data.source == "scenes" else [self.coco.digest, sorted(held_out_ids())]
-        return fingerprint(profile.fingerprint("model", "data", "inpainting"), projection, pictures)
+        return fingerprint(profile.fingerprint("model", "data", "inpainting"), models.identity(profile), pictures)
 
     def _pair_inputs(self, concept: str) -> str:
         return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(*PAIR_CODE))

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -235,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--bank", type=Path, default=Path("_build/bank"), help="where the features are kept")
     parser.add_argument("--start", type=Path, help="safetensors of a layer to go on from; else ridge regression")
+    parser.add_argument("--scenes", type=int, default=90, help="scenes a kind; read when the bank is made")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--until", type=int, help="end at this step of the schedule")
     parser.add_argument("--seed", type=int, default=0, help="of the batches; the data follow from their own")
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     profile = load_profile(options.profile)
     model = load_model(profile, projection=None)
     folder = CocoFolder(options.coco) if options.coco else None
-    bank = make_bank(model, all_examples(folder), options.bank)
+    bank = make_bank(model, all_examples(folder, options.scenes), options.bank)
     validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
     validate += model_card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
@@ -262,10 +263,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     layer = options.out / f"{profile.model.projection}.safetensors"
     save_projection(model, layer)
-    shutil.copyfile(options.out / "log.csv", layer.with_suffix(".csv"))
-    phase = {"dtype": options.dtype, "start": str(options.start) if options.start else "ridge", **asdict(recipe)}
-    made = {"phases": [phase], "examples": {source: int((bank.sources == source).sum()) for source in SHARES}}
+    examples = {source: int((bank.sources == source).sum()) for source in SHARES}
+    phase = {"dtype": options.dtype, "examples": examples, **asdict(recipe)}
+    made, log = _earlier(options.start)
+    made = {**made, "phases": [*made.get("phases", []), phase], "examples": examples}
+    layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))
     model_card.make(layer, profile, made, folder)
+
+
+def _earlier(start: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """How the layer that a run starts from was made, and its log, so that the new layer's card tells both."""
+    report = start.with_suffix(".json") if start else None
+    if start is None or report is None or not report.exists():
+        return {}, []
+    made: dict[str, Any] = json.loads(report.read_text())["made"]
+    return made, _lines(start.with_suffix(".csv"))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True)
 
 
 def _shares(text: str) -> dict[str, int]:

@@ -13,8 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from toy_world import COLOURS, toy_samples
 
-from kn_core import perturb, plateau, scenes, sensitivity
-from kn_core import study as module
+from kn_core import models, perturb, plateau, scenes, sensitivity
 from kn_core.metrics import per_image
 from kn_core.plots import sensitivity as drawn
 from kn_core.plots import theme
@@ -53,7 +52,7 @@ def start(tmp_path_factory, taught_model, profile):
     (folder / "toy.safetensors").write_bytes(b"the taught model's")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "samples", toy_samples)
-        patch.setattr(module, "PROJECTIONS", folder)
+        patch.setattr(models, "PROJECTIONS", folder)
         yield lambda settings=profile: Study(settings, folder / "results", taught_model)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_world import COLOURS, toy_samples
 
-from kn_core import filtering, metrics, perturb, scenes
+from kn_core import filtering, metrics, models, perturb, scenes
 from kn_core import study as module
 from kn_core.neurons import identify
 from kn_core.profile import Profile
@@ -21,7 +21,7 @@ from kn_core.study import Study, StudyError
 def inhabit(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Put the toy world in the place of scenes, and a projection file for the fingerprints."""
     patch.setattr(scenes, "samples", toy_samples)
-    patch.setattr(module, "PROJECTIONS", folder)
+    patch.setattr(models, "PROJECTIONS", folder)
     (folder / "toy.safetensors").write_bytes(b"the taught model's")
 
 

@@ -11,12 +11,14 @@ from transformers.utils.logging import disable_progress_bar
 from kn_core import weights
 from kn_core.models.base import CaptionModel
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
+from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import EfficientNetLite0
 from kn_core.profile import Profile
+from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
 
-__all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "load_model"]
+__all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
 
 
 def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
@@ -37,3 +39,8 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     return MiniGPT4(
         tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size
     )
+
+
+def identity(profile: Profile) -> object:
+    """What tells the profile's weights from others, beside its settings: the digest of what was trained here."""
+    return digest(PROJECTIONS / f"{profile.model.projection}.safetensors")

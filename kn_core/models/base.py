@@ -14,7 +14,11 @@ Site = Literal["preactivation", "activation", "product"]
 
 
 class FeedForward(Protocol):
-    """A gated feed-forward block, as a Llama has it: down_proj(act_fn(gate x) * up x)."""
+    """The modules of a feed-forward block between which its neurons are: down_proj(act_fn(w_in x)).
+
+    In a gated block, as a Llama has it, what `down_proj` reads is act_fn(gate x) * up x. Every layer has an `act_fn` of
+    its own, so that a hook on it sees that layer alone.
+    """
 
     act_fn: nn.Module
     down_proj: nn.Linear
@@ -28,20 +32,23 @@ class CaptionModel(nn.Module, ABC):
     T, T + 1, ... while a caption is decoded with a cache), so that hooks know where they are.
     """
 
-    grid: tuple[int, int]  # rows, columns of image tokens; rows * columns == P
+    grid: tuple[int, int]  # rows, columns of the map that image tokens make of a picture; see `token_maps`
     image_positions: slice  # where in the prompt the image tokens are
     prompt_length: int  # T
     batch_size: int  # pictures that go through the model at once
     first_position: int = 0
 
-    @property
-    @abstractmethod
-    def decoder(self) -> nn.Module:
-        """The language model, a transformers causal LM."""
-
     @abstractmethod
     def prompts(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB pictures -> embedded prompts (B, T, H)."""
+
+    def token_maps(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Where in each picture each image token looks: (B, P, rows * columns), the cells of `grid` row by row.
+
+        Token p is cell p, unless a model says otherwise: the identity.
+        """
+        n_tokens = self.image_positions.stop - self.image_positions.start
+        return torch.eye(n_tokens).expand(len(images), -1, -1)
 
     @abstractmethod
     def caption(self, images: Sequence[np.ndarray] | Tensor, max_new_tokens: int = 24) -> list[str]:
