@@ -29,7 +29,7 @@ class PromptedDecoder(CaptionModel):
     def __init__(
         self,
         backbone: PreTrainedModel,
-        head: nn.Module,
+        head: nn.Linear,
         tokenizer: PreTrainedTokenizerBase,
         before: Sequence[int],
         after: Sequence[int],
@@ -39,7 +39,7 @@ class PromptedDecoder(CaptionModel):
     ) -> None:
         super().__init__()
         # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
-        self._parts = (backbone, head)
+        self._parts: tuple[PreTrainedModel, nn.Linear] = (backbone, head)
         self.tokenizer, self.grid, self.batch_size = tokenizer, grid, batch_size
         self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
         self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
@@ -52,7 +52,7 @@ class PromptedDecoder(CaptionModel):
         return self._parts[0]
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> nn.Linear:
         return self._parts[1]
 
     @property
