@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--coco", type=Path, help="COCO-format folder with the held-out photographs")
     options = parser.parse_args(arguments)
     profile = load_profile(options.profile)
-    layer = PROJECTIONS / f"{profile.model.projection}.safetensors"
+    layer = PROJECTIONS / f"{profile.parts.projection}.safetensors"
     made = json.loads(layer.with_suffix(".json").read_text())["made"]
     make(layer, profile, made, CocoFolder(options.coco) if options.coco else None)
 

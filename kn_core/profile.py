@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 
@@ -51,6 +51,21 @@ class Model(_Captioner):
     decoder: Literal["smollm2-135m"]
     projection: str  # name of a file in kn_core/projections, without its suffix
     cells_per_token: Count = 1
+
+
+class Checkpoint(_Captioner):
+    """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type."""
+
+    family: Literal["transformers"]
+    checkpoint: str  # a local folder, or the name on the hub of one that is in the hub's cache
+
+
+FAMILIES = ("minigpt4", "transformers")
+
+
+def _family(settings: Any) -> str:
+    family = settings.get("family", "minigpt4") if isinstance(settings, dict) else getattr(settings, "family", "")
+    return str(family)
 
 
 class Data(_Settings):
@@ -166,7 +181,9 @@ class Profile(_Settings):
     concepts: Annotated[tuple[str, ...], Field(min_length=1)]
     ours: tuple[str, ...] = ()  # concepts that the paper's digest does not name
     shares_with_paper: tuple[Literal["data", "model"], ...] = ()  # what makes counts and thresholds comparable
-    model: Model
+    model: Annotated[
+        Annotated[Model, Tag("minigpt4")] | Annotated[Checkpoint, Tag("transformers")], Discriminator(_family)
+    ]
     data: Data
     inpainting: Inpainting
     filtering: Filtering
@@ -201,6 +218,15 @@ class Profile(_Settings):
         _ = self.long  # its settings must make sense too
         return self
 
+    @property
+    def parts(self) -> Model:
+        """The parts of a model that is put together here. Raises ProfileError for one that comes whole."""
+        if isinstance(self.model, Checkpoint):
+            raise ProfileError(
+                f"the model of '{self.name}' is a checkpoint ({self.model.checkpoint}): it has no parts."
+            )
+        return self.model
+
     @cached_property
     def long(self) -> Profile:
         """The profile with its `full` settings in the place of the short ones."""
@@ -213,6 +239,12 @@ class Profile(_Settings):
         """Digest of the whole profile, or of the named parts of it."""
         settings = self.model_dump(mode="json", include=set(parts) if parts else None)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _key(place: tuple[int | str, ...]) -> list[str]:
+    """A setting's place in the file: pydantic puts the model's family between, which stands there as a setting."""
+    steps = [str(step) for step in place]
+    return [step for i, step in enumerate(steps) if not (i == 1 and steps[0] == "model" and step in FAMILIES)]
 
 
 def load_profile(name: str | Path) -> Profile:
@@ -231,7 +263,6 @@ def load_profile(name: str | Path) -> Profile:
         raise ProfileError(f"{path} is not YAML: {error}") from None
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, e['loc'])) or path.name}: {e['msg']}. Got {e['input']!r:.80}."
-            for e in error.errors()
+            f"  {'.'.join(_key(e['loc'])) or path.name}: {e['msg']}. Got {e['input']!r:.80}." for e in error.errors()
         ]
         raise ProfileError("\n".join([f"{path} is no valid profile:", *lines])) from None

@@ -33,7 +33,7 @@ def parts(profile: Profile) -> pd.DataFrame:
 
 def projection(profile: Profile, suffix: str) -> Path:
     """A file of the profile's projection: 'safetensors', 'json' (evaluation), 'csv' (training log), 'md' (card)."""
-    path = PROJECTIONS / f"{profile.model.projection}.{suffix}"
+    path = PROJECTIONS / f"{profile.parts.projection}.{suffix}"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} must be there. `python -m kn_core.train_projection` writes a projection, its evaluation and its "

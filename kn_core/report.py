@@ -137,7 +137,7 @@ def _command(page: str | None) -> str:
 def manifest(study: Study) -> dict[str, Any]:
     """Everything that a run's numbers follow from; also written to `results/<profile>/manifest.json`."""
     settings = study.profile
-    projection = PROJECTIONS / f"{settings.model.projection}.safetensors"
+    projection = PROJECTIONS / f"{settings.parts.projection}.safetensors"
     found: dict[str, Any] = {
         "profile": settings.model_dump(mode="json"),
         "fingerprint": settings.fingerprint(),

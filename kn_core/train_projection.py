@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ResumeError as error:
         parser.error(str(error))
 
-    layer = options.out / f"{profile.model.projection}.safetensors"
+    layer = options.out / f"{profile.parts.projection}.safetensors"
     save_projection(model, layer)
     examples = {source: int((bank.sources == source).sum()) for source in SHARES}
     phase = {"dtype": options.dtype, "examples": examples, **asdict(recipe)}

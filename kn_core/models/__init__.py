@@ -26,7 +26,7 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
 
     `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained.
     """
-    parts = profile.model
+    parts = profile.parts
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
     tower = EfficientNetLite0.pretrained()
     decoder, tokenizer = load_decoder(weights.smollm2_135m())
@@ -43,4 +43,4 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
 
 def identity(profile: Profile) -> object:
     """What tells the profile's weights from others, beside its settings: the digest of what was trained here."""
-    return digest(PROJECTIONS / f"{profile.model.projection}.safetensors")
+    return digest(PROJECTIONS / f"{profile.parts.projection}.safetensors")
