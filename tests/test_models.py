@@ -107,6 +107,19 @@ def test_a_response_holds_the_caption_and_the_forced_captions_logits(taught_mode
         assert torch.allclose(found[:rows], wanted[:rows], atol=1e-4)
 
 
+@pytest.mark.parametrize("max_new_tokens", [1, 3, 12])
+def test_a_forced_caption_that_is_the_models_own_is_not_written_again(taught_model, max_new_tokens, monkeypatch):
+    images = [next(toy_samples(concept, 1, seed=5)).image for concept in ("bear", "pizza", "bus")]
+    expected = taught_model.caption(images, max_new_tokens)
+    whole = taught_model.caption(images, 12)
+    for forced in (whole, [whole[0], "A bear.", whole[2]], ["x", *whole[1:]], [f"{whole[0]} A bus.", whole[1], ""]):
+        assert taught_model.respond(images, forced, max_new_tokens)[0] == expected
+    seen = []
+    monkeypatch.setattr(taught_model, "extend", lambda *a, real=taught_model.extend: (seen.append(a[0]), real(*a))[1])
+    taught_model.respond(images, whole, 12)
+    assert len(seen) == 2  # prompts and forced captions
+
+
 def test_forced_captions_without_a_word_are_no_special_case(tiny_model):
     captions, logits = tiny_model.respond(noise(2), ["", ""], 4)
     assert captions == tiny_model.caption(noise(2), 4)

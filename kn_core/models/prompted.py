@@ -93,12 +93,16 @@ class PromptedDecoder(CaptionModel):
             with torch.no_grad():
                 cache = DynamicCache(config=self.backbone.config)
                 last = self.extend(batch, cache)[:, -1:]  # (B, 1, H), from which the first caption token is read
-                if forced is not None:
+                if forced is None:
+                    # Contiguous, because a matrix product with a slice copies the whole unembedding first.
+                    first = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
+                    captions += self._write([first], cache, max_new_tokens)
+                else:
                     texts = forced[start : start + self.batch_size]
                     hidden = torch.cat([last, self.extend(self._embed_captions(texts), cache)], dim=1)
-                    logits += self.head(hidden)
-                    cache.crop(self.prompt_length - cache.get_seq_length())
-                captions += self._decode(last, cache, max_new_tokens)
+                    scored = self.head(hidden)  # (B, 1 + C, V)
+                    logits += scored
+                    captions += self._decode(texts, scored.argmax(-1), cache, max_new_tokens)
         return captions, logits
 
     def extend(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
@@ -112,21 +116,39 @@ class PromptedDecoder(CaptionModel):
             self.first_position = 0
         return hidden
 
-    def _decode(self, last: Tensor, cache: DynamicCache, max_new_tokens: int) -> list[str]:
-        """Greedy decoding from the prompt's last hidden states (B, 1, H). Rows that have ended go on as padding."""
-        written: list[Tensor] = []
-        running = torch.ones(len(last), dtype=torch.bool, device=last.device)
+    def _decode(self, drafts: Sequence[str], likeliest: Tensor, cache: DynamicCache, max_new_tokens: int) -> list[str]:
+        """Greedy decoding that begins where the first caption of the batch leaves its draft, so often never.
+
+        The cache holds the prompts and the drafts; `likeliest` (B, 1 + C) are the tokens that the model would have
+        written at each step of its draft. As long as they are the draft's own, the draft is the greedy caption.
+        """
+        padded = self._pad(drafts).to(likeliest.device)  # (B, C)
+        wanted = nn.functional.pad(padded, (0, 1), value=self.end)  # (B, 1 + C)
+        agreed = (likeliest == wanted).cumprod(1)  # 1 as long as the greedy caption is the draft
+        lengths = torch.tensor([len(self.encode(draft)[0]) for draft in drafts], device=likeliest.device)
+        ended = agreed.gather(1, lengths[:, None])[:, 0].bool()  # the end token was agreed on, too
+        steps = int(agreed.sum(1)[~ended].min()) if not ended.all() else max_new_tokens
+        as_drafted = self._read(padded[:, :max_new_tokens])
+        if steps >= max_new_tokens:
+            return as_drafted
+        cache.crop(self.prompt_length + steps - cache.get_seq_length())
+        ids = torch.where(ended, self.end, likeliest[:, steps])
+        written = self._write([*padded[:, :steps].unbind(1), ids], cache, max_new_tokens)
+        return [draft if done else new for draft, new, done in zip(as_drafted, written, ended.tolist(), strict=True)]
+
+    def _write(self, written: list[Tensor], cache: DynamicCache, max_new_tokens: int) -> list[str]:
+        """Go on with captions of which these tokens are written, the last not yet read. Ended rows are padded."""
+        running = torch.ones_like(written[-1], dtype=torch.bool)
         while True:
-            # Contiguous, because a matrix product with a slice copies the whole unembedding first.
-            ids = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
-            ids = torch.where(running, ids, self.end)
-            written.append(ids)
-            running = running & (ids != self.end)
+            running = running & (written[-1] != self.end)
             if len(written) == max_new_tokens or not running.any():
-                break
-            last = self.extend(self.embed_tokens(ids[:, None]), cache)
-        texts = self.tokenizer.batch_decode(torch.stack(written, dim=1), skip_special_tokens=True)
-        return [text.strip() for text in texts]
+                return self._read(torch.stack(written, dim=1))
+            last = self.extend(self.embed_tokens(written[-1][:, None]), cache)  # (B, 1, H)
+            ids = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
+            written.append(torch.where(running, ids, self.end))
+
+    def _read(self, ids: Tensor) -> list[str]:
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def encode(self, caption: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = self.tokenizer(caption, add_special_tokens=False, return_offsets_mapping=True)
@@ -165,6 +187,9 @@ class PromptedDecoder(CaptionModel):
         return torch.cat([prompts, self._embed_captions(captions)], dim=1)
 
     def _embed_captions(self, captions: Sequence[str]) -> Tensor:
+        return self.embed_tokens(self._pad(captions).to(self.before.device))
+
+    def _pad(self, captions: Sequence[str]) -> Tensor:
+        """Token ids (B, C), shorter captions padded on the right."""
         ids = [torch.tensor(self.encode(caption)[0], dtype=torch.long) for caption in captions]
-        padded = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.end)
-        return self.embed_tokens(padded.to(self.before.device))
+        return nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.end)
