@@ -37,7 +37,7 @@ READINGS = {
 def sweep(
     perturbations: pd.DataFrame, profile: Profile, over: Over, methods: Sequence[str] = ("two-stage", "random")
 ) -> pd.DataFrame:
-    """Rows that differ from the main setting in `over` alone: the concept's own held-out pictures, the first seed.
+    """Rows that differ from the main setting in `over` alone: the first seed, own held-out pictures that saw them all.
 
     A sweep runs with one seed and one draw of the control, so the main setting's other seeds are left out of it too.
     Noise on weights, which has no positions, counts as one more intervention.
@@ -53,7 +53,10 @@ def sweep(
             same &= (perturbations[name] == value) | (on_weights & (name == "positions"))
     if over != "sigma":  # without noise there is no sigma to agree on
         same &= (perturbations["sigma"] == settings.sigma) | (perturbations["intervention"] != "noise")
-    return perturbations[same]
+    rows = perturbations[same]
+    tried = rows.groupby(["method", "image_id"])[over].nunique()
+    whole = tried[tried == tried.groupby("method").transform("max")].index
+    return rows[pd.MultiIndex.from_frame(rows[["method", "image_id"]]).isin(whole)]
 
 
 def curve(

@@ -30,12 +30,14 @@ class Picture:
     target: Target  # where it names the picture's own concept
     held_out: bool  # it did not choose neurons
     chooses_dose: bool  # it chose neurons, and says which noise suits a method
+    swept: bool  # sweeps are tried on it
     prompt: Tensor  # (T, H)
     prompt_inpainted: Tensor  # (T, H), for 'patch'
 
 
-# Pictures: all; all that chose no neurons; of these the concept's own; those that choose a dose; the last two.
-Scope = Literal["all", "fresh", "own", "choosing", "dose"]
+# Pictures: all; all that chose no neurons; of these the concept's own; of these some; those that choose a dose; the
+# concept's own and those.
+Scope = Literal["all", "fresh", "own", "swept", "choosing", "dose"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class Trial:
             "all": True,
             "fresh": picture.held_out,
             "own": own,
+            "swept": own and picture.swept,
             "choosing": picture.chooses_dose,
             "dose": own or picture.chooses_dose,
         }[self.scope]

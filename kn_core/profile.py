@@ -118,11 +118,13 @@ class Perturbation(_Settings):
     sigma: Annotated[float, Field(gt=0)] = 3.0  # in units of activation
     weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
     seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
+    rival_seeds: Count = 1  # of these, for rivals
     rivals: tuple[Rival, ...] = ()
     controls: tuple[Control, ...] = ("random",)
     draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 0  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
+    sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps but sigma's are tried on; None: all
     sweep_n: tuple[Count, ...] = ()
     sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
     sweep_interventions: tuple[Intervention, ...] = ()
@@ -142,6 +144,8 @@ class Perturbation(_Settings):
             raise ValueError("intervention: 'weights' can be swept, but is no main setting; 'noise' is the paper's")
         if "random" not in self.controls:
             raise ValueError("controls: 'random', the same-layer control, must be among them")
+        if self.rival_seeds > self.seeds:
+            raise ValueError(f"rival_seeds: rivals have as many seeds as there are, {self.seeds}, or fewer")
         if self.draws < self.seeds:
             raise ValueError(f"draws: every seed needs a draw of the control, {self.seeds}. Got {self.draws}")
         return self

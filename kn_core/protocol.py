@@ -1,7 +1,8 @@
 """Which neurons are disturbed, how, on which pictures: a profile's list of trials (method.md 4 of the design).
 
 Every method has the same budget. The main setting is tried with several seeds of the noise, controls with several
-draws; sweeps change one thing of it; the noise is swept for every method, on pictures that choose its dose as well.
+draws; sweeps change one thing of it, on some of the pictures; the noise is swept for every method, on all of them and
+on pictures that choose its dose as well.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def trials(
         scope: Scope = "fresh" if seed else "all"
         yield Trial(two_stage, replace(main, seed=seed), scope)
         yield Trial(random[seed], replace(main, seed=seed), scope)
-        for rival in list(found.values())[1:]:
+        for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
             yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
     for kind, draws in controls.items():
         for draw in range(settings.seeds if kind == "random" else 0, settings.draws):
@@ -54,7 +55,7 @@ def trials(
     for setting in sweep:
         if setting != main:
             for neurons in everyone if settings.sweep_rivals else pair:
-                yield Trial(neurons, setting, "own")
+                yield Trial(neurons, setting, "swept")
 
 
 def _setting(settings: Perturbation, budget: int, intervention: Intervention) -> Setting:

@@ -317,7 +317,9 @@ class Study:
         samples = [self.sample(concept, row["image_id"]) for row in rows]
         shown = self.model.prompts([sample.image for sample in samples])
         without = self.model.prompts([self.inpainted(sample) for sample in samples])
-        choosing = [row["image_id"] for row in rows if row["role"] == "select"][: self.effort.perturbation.choosing]
+        by_role = {role: [row["image_id"] for row in rows if row["role"] == role] for role in ("select", "held_out")}
+        choosing = by_role["select"][: self.effort.perturbation.choosing]
+        swept = by_role["held_out"][: self.effort.perturbation.sweep_pictures]
         return [
             perturb.Picture(
                 image_id=row["image_id"],
@@ -326,6 +328,7 @@ class Study:
                 target=self.target(concept, row["image_id"]),
                 held_out=row["role"] == "held_out",
                 chooses_dose=row["image_id"] in choosing,
+                swept=row["image_id"] in swept,
                 prompt=prompt,
                 prompt_inpainted=prompt_inpainted,
             )

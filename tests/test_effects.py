@@ -56,6 +56,14 @@ def test_a_sweep_changes_one_thing(over: outcomes.Over, suppression: dict[object
     assert set(curve["n_images"]) == {4}
 
 
+def test_a_curve_goes_through_pictures_that_saw_all_of_the_sweep() -> None:
+    rows = perturbations()
+    some = rows[(rows["sigma"] != 10.0) | rows["image_id"].isin(["bear-1", "bus-2"])]
+    curve = outcomes.curve(some, profile(), "sigma").query("metric == 'suppression' and method == 'two-stage'")
+    assert dict(zip(curve["sigma"], curve["value"], strict=True)) == {3.0: 1 / 2, 10.0: 1.0}
+    assert set(curve["n_images"]) == {2}
+
+
 def test_table_2_holds_both_sides_and_their_difference_picture_by_picture() -> None:
     table = outcomes.table_2(perturbations(), profile(), PAPER).set_index("metric")
     suppression = table.loc["suppression"]

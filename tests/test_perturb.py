@@ -206,7 +206,7 @@ def pictures(taught_model):
         prompt, without = taught_model.prompts([sample.image, sample.without])
         target = find_target(taught_model, caption, concept)
         chooses = concept == "bear" and not held_out
-        made.append(Picture(sample.image_id, concept, caption, target, held_out, chooses, prompt, without))
+        made.append(Picture(sample.image_id, concept, caption, target, held_out, chooses, held_out, prompt, without))
     return made
 
 
@@ -214,7 +214,7 @@ def test_a_run_has_one_row_a_picture_set_and_setting(taught_model, pictures):
     planned = [
         Trial(FOUND, setting(), "all"),
         Trial(CONTROL, setting(seed=1), "fresh"),
-        Trial(FOUND, setting("zero", sigma=math.nan), "own"),
+        Trial(FOUND, setting("zero", sigma=math.nan), "swept"),
         Trial(FOUND, setting("mean", sigma=math.nan), "choosing"),
         Trial(FOUND, setting("weights", "all"), "own"),
         Trial(CONTROL, setting("patch", sigma=math.nan), "dose"),

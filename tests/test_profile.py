@@ -48,6 +48,7 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
             {"quantile": 0.9, "by_hand": {"beer": 1e-4}},
             "threshold_g.by_hand: beer must be",
         ),
+        ("perturbation.rival_seeds", 3, "rival_seeds: rivals have as many seeds as there are, 2, or fewer"),
         ("identification.budget", 0, "identification.budget: Input should be greater than or equal to 1. Got 0."),
         ("identification.pooling", "median", "identification.pooling: Input should be 'mean', 'max' or 'min'"),
         ("concepts", [], "concepts: Tuple should have at least 1 item"),

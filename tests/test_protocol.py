@@ -39,11 +39,15 @@ def test_the_main_setting_on_every_picture_and_later_draws_on_fresh_ones():
             ("schwettmann", setting(), "own"): 1,
             ("two-stage", setting(seed=1), "fresh"): 1,
             ("random", setting(seed=1), "fresh"): 1,
-            ("schwettmann", setting(seed=1), "own"): 1,
             ("random", setting(seed=2), "own"): 1,
             **{("uniform", setting(seed=draw), "own"): 1 for draw in range(3)},
         }
     )
+
+
+def test_rivals_have_the_noise_drawn_as_often_as_the_profile_says():
+    extra = planned(seeds=2, draws=2, rival_seeds=2) - planned(seeds=2, draws=2)
+    assert extra == Counter([("schwettmann", setting(seed=1), "own")])
 
 
 def test_every_method_is_tried_at_every_dose_on_pictures_that_choose_one():
@@ -64,7 +68,7 @@ def test_sweeps_are_run_for_rivals_where_the_profile_says_so():
     )
 
     def expected(*methods):
-        return Counter({(method, one, "own"): 1 for one in settings for method in methods})
+        return Counter({(method, one, "swept"): 1 for one in settings for method in methods})
 
     def keyed(trials):  # nan is not itself
         return Counter({(method, str(one), scope): count for (method, one, scope), count in trials.items()})

@@ -128,7 +128,7 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
         assert per_seed.loc[1, method].tolist() == [2 + 2] * 3  # of its own, those that chose no neurons
     for rival in ("schwettmann", "dai"):
         assert per_seed.loc[0, rival].tolist() == [1 + 2] * 3  # one that chooses a dose
-        assert per_seed.loc[1, rival].tolist() == [2] * 3
+        assert rival not in per_seed.loc[1]  # one draw of the noise, unless the profile says otherwise
     assert per_seed.loc[:, "uniform"].tolist() == [2] * 9  # three draws
     assert per_seed.loc[2].tolist() == [2] * 6  # the third draws of both controls
     sweeps = 2 * 2 * (2 + 3 + 1) + 4 * 3 * 1  # methods, pictures; with sigma, those that choose a dose too
