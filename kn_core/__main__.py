@@ -75,27 +75,28 @@ def _claims(options: argparse.Namespace) -> int:
         if rules != {claim.id: str(claim.rule) for claim in load_claims()}:
             raise CommandError(f"{path} is older than {CLAIMS}. Make it anew: {make}.")
         again = f"`python -m kn_core claims --profile {options.profile} --record`"
-        return _record(study.profile.name, claims) if options.record else _check(study.profile.name, claims, again)
+        edition = verdicts.edition(study.profile.name, claims)
+        return _record(edition, claims) if options.record else _check(edition, claims, again)
     numbers = zip(claims["ours"], claims["low"], claims["high"], strict=True)
     ours = ["" if math.isnan(value) else _estimate(value, low, high) for value, low, high in numbers]
     _print(claims[["claim", "paper"]].assign(ours=ours, n=claims["n"], verdict=claims["verdict"]))
     return 0
 
 
-def _record(profile: str, claims: pd.DataFrame) -> int:
-    verdicts.record(profile, claims)
-    print(f"Recorded {len(claims)} verdicts of '{profile}' in {verdicts.VERDICTS}.")
+def _record(edition: str, claims: pd.DataFrame) -> int:
+    verdicts.record(edition, claims)
+    print(f"Recorded {len(claims)} verdicts of '{edition}' in {verdicts.VERDICTS}.")
     return 0
 
 
-def _check(profile: str, claims: pd.DataFrame, record: str) -> int:
+def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
     """1 where a verdict is not the one on record; `record` is the command that records the present ones."""
-    recorded = verdicts.load_verdicts().get(profile)
+    recorded = verdicts.load_verdicts().get(edition)
     if not recorded:
-        raise CommandError(f"no verdicts of '{profile}' in {verdicts.VERDICTS} yet. Record these: {record}.")
+        raise CommandError(f"no verdicts of '{edition}' in {verdicts.VERDICTS} yet. Record these: {record}.")
     changed = verdicts.differences(recorded, claims)
     if changed.empty:
-        print(f"All {len(claims)} verdicts of '{profile}' are those on record.")
+        print(f"All {len(claims)} verdicts of '{edition}' are those on record.")
         return 0
     _print(changed)
     print(f"\nNot what {verdicts.VERDICTS} has on record: {len(changed)}. If that is right, record it: {record}.")

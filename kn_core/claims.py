@@ -10,7 +10,8 @@ what the profile shares with the paper's setting. The head of `paper/claims.yml`
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+import operator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -110,7 +111,7 @@ class AtLeast(_Entry):
         if not ours.clears(self.above):
             return Verdict("not reproduced", f"not clear of {self.above}")
         if self.above is None:
-            return _one_sided(self, *(end >= self.threshold for end in (ours.low, ours.value, ours.high)))
+            return _one_sided(self, ours, self.threshold, operator.ge)
         if ours.value >= self.threshold:
             return Verdict("reproduced", f"is {self}")
         return Verdict("same direction", f"above {self.above}, but below {self.threshold:g}")
@@ -126,7 +127,7 @@ class Positive(_Entry):
         return "above 0"
 
     def decide(self, paper: float | str, ours: Measurement) -> Verdict:
-        return _one_sided(self, ours.low > 0, ours.value > 0, ours.high > 0)
+        return _one_sided(self, ours, 0, operator.gt)
 
 
 Rule = Near | AtLeast | Positive
@@ -238,13 +239,19 @@ def _row(claim: Claim, ours: Measurement | None, same_setting: Collection[Part])
     }
 
 
-def _one_sided(rule: Rule, low: bool, estimate: bool, high: bool) -> Verdict:
-    """Whether the whole interval, the estimate, or at least the interval's upper end is on the side that is claimed."""
-    if low:
+def _one_sided(rule: Rule, ours: Measurement, bound: float, passes: Callable[[float, float], bool]) -> Verdict:
+    """Whether the whole interval, the estimate, or at least the interval's upper end is on the side that is claimed.
+
+    An estimate that lies less far beyond the bound than its interval reaches back across it shows no direction.
+    """
+    if passes(ours.low, bound):
         return Verdict("reproduced", f"the whole interval is {rule}")
-    if estimate:
+    if passes(ours.value, bound) and ours.value - bound >= bound - ours.low:
         return Verdict("same direction", f"the estimate is {rule}, the interval reaches across")
-    return Verdict("not reproduced", f"{'the estimate' if high else 'the whole interval'} is not {rule}")
+    if passes(ours.value, bound):
+        return Verdict("not reproduced", f"nothing shown: {rule}, but the interval reaches further to the other side")
+    part = "the estimate" if passes(ours.high, bound) else "the whole interval"
+    return Verdict("not reproduced", f"{part} is not {rule}")
 
 
 def _place(found: Any, content: Any) -> str:

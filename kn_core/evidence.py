@@ -113,11 +113,16 @@ def of_rivals(rows: pd.DataFrame, limit: float) -> list[Measurement]:
 
 
 def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
-    """Share of concepts on which two-stage neurons suppress more than the control; control: with the two exchanged."""
+    """Share of concepts on which two-stage neurons suppress more than the control; control: with the two exchanged.
+
+    The interval resamples concepts.
+    """
     by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
     ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
-    share, exchanged = float((ours["low"] > control["value"]).mean()), float((control["low"] > ours["value"]).mean())
-    return Measurement("concepts_suppressed", share, share, share, len(ours), exchanged)
+    cleared = (ours["low"] > control["value"]).to_numpy(float)
+    low, high = cluster_interval([np.array([one]) for one in cleared])
+    exchanged = float((control["low"] > ours["value"]).mean())
+    return Measurement("concepts_suppressed", float(cleared.mean()), low, high, len(cleared), exchanged)
 
 
 def _measurement(name: str, frame: pd.DataFrame, key: Any, baseline: float | None = None) -> Measurement:

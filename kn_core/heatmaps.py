@@ -30,6 +30,11 @@ SCORES = {
 }
 
 
+def scores(study: Study) -> dict[str, str]:
+    """`SCORES`, and the best neurons of every rival that the profile runs, by the gradient score of stage 2."""
+    return SCORES | {f"{rival} gradient": "gradcam" for rival in study.profile.perturbation.rivals}
+
+
 def shown(study: Study, concept: str) -> list[str]:
     """The pictures of a concept that have maps: held-out ones, then, where these are few, ones that chose neurons."""
     pairs = study.pairs(concept)
@@ -38,7 +43,7 @@ def shown(study: Study, concept: str) -> list[str]:
 
 
 def heatmaps(study: Study, concept: str) -> dict[str, np.ndarray]:
-    """The concept's maps (pictures, rows, columns) by the names of `SCORES`, in the order of `shown`.
+    """The concept's maps (pictures, rows, columns) by the names of `scores`, in the order of `shown`.
 
     `best candidates` and `best kept` (pictures, neurons, rows, columns) are maps of single neurons: the strongest after
     stage 1, by difference, and after both stages, by gradient score.
@@ -57,7 +62,7 @@ def localisation(study: Study, concepts: list[str]) -> pd.DataFrame:
         maps = heatmaps(study, concept)
         for place, image_id in enumerate(shown(study, concept)):
             mask = study.sample(concept, image_id).mask
-            for name in SCORES:
+            for name in scores(study):
                 heat = maps[name][place]
                 found = localise(heat, cells(mask, heat.shape))
                 rows.append({"concept": concept, "image_id": image_id, "map": name, **found, "area": mask.mean()})
@@ -65,13 +70,13 @@ def localisation(study: Study, concepts: list[str]) -> pd.DataFrame:
 
 
 def _heatmaps(study: Study, concept: str) -> Mapping[str, np.ndarray]:
-    sets = _sets(study, concept)
+    sets, drawn = _sets(study, concept), scores(study)
     singles = {"best candidates": ("candidates", "delta"), "best kept": ("kept", "gradcam")}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (*SCORES, *singles)}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*drawn, *singles)}
     for image_id in shown(study, concept):
         pair = study.capture(concept, image_id)
         score, grid = {"delta": pair.delta, "gradcam": pair.gradcam}, study.model.grid
-        for name, which in SCORES.items():
+        for name, which in drawn.items():
             found[name].append(heatmap(score[which], sets[name.split()[0]], grid))
         for name, (chosen, which) in singles.items():
             best = sets[chosen].top(SINGLES)
@@ -91,4 +96,4 @@ def _sets(study: Study, concept: str) -> dict[str, NeuronSet]:
         "dropped": select(concept, "dropped", dropped, pooled["delta"], budget),
         "kept": kept,
         "random": study.neuron_set(concept, "random").top(len(kept)),
-    }
+    } | {rival: study.neuron_set(concept, rival).top(budget) for rival in study.profile.perturbation.rivals}

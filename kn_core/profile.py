@@ -157,6 +157,7 @@ class Faithfulness(_Settings):
     per_method: Count = 6  # best neurons of every method
     random: Count = 40  # others, drawn alike from every layer
     pictures: Count = 1  # held-out pictures a concept
+    prompts: tuple[str, ...] = ()  # other texts after the image tokens, under which neurons are chosen anew
 
 
 class Sensitivity(_Settings):
@@ -251,12 +252,20 @@ def _key(place: tuple[int | str, ...]) -> list[str]:
     return [step for i, step in enumerate(steps) if not (i == 1 and steps[0] == "model" and step in FAMILIES)]
 
 
+def profile_names() -> list[str]:
+    """The profiles that `load_profile` finds by name."""
+    return sorted(found.stem for found in _folder().glob("*.yaml"))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("KN_PROFILES") or PROFILES)
+
+
 def load_profile(name: str | Path) -> Profile:
     """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError."""
-    folder = Path(os.environ.get("KN_PROFILES") or PROFILES)
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(found.stem for found in folder.glob("*.yaml"))
+        known = profile_names()
         near = difflib.get_close_matches(str(name), known, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ProfileError(f"No profile '{name}' ({path} does not exist).{hint} Known: {', '.join(known)}.")

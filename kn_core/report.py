@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kn_core import ablations, claims, comparison, evidence, spurious, weights
+from kn_core import ablations, claims, comparison, evidence, spurious, verdicts, weights
 from kn_core.claims import Measurement
 from kn_core.models import PROJECTIONS
+from kn_core.profile import profile_names
 from kn_core.store import digest, writing
 from kn_core.study import Study
 
@@ -56,9 +57,30 @@ def claims_table(study: Study) -> pd.DataFrame:
     """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
     measured = [found for source in dict.fromkeys(chain(*SOURCES.values())) for found in source(study)]
     frame = claims.table(claims.load_claims(), measured, study.profile.shares_with_paper)
+    frame["effort"] = "short" if study.effort == study.profile else "full"
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)
     return frame
+
+
+def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of every profile side by side: columns claim, then one a profile.
+
+    That of `study` is `claimed`, its `claims_table`. Of another profile it is what its own run left beside this one's
+    results, else what is on record in `paper/verdicts.yml` ('... on record'), else 'not run'.
+    """
+    recorded, columns = verdicts.load_verdicts(), {"claim": claimed["claim"].tolist()}
+    for name in [study.profile.name, *(one for one in profile_names() if one != study.profile.name)]:
+        beside = study.folder.with_name(name) / "claims.csv"
+        if name == study.profile.name:
+            made, suffix = dict(zip(claimed["claim"], claimed["verdict"], strict=True)), ""
+        elif beside.is_file():
+            frame = pd.read_csv(beside)
+            made, suffix = dict(zip(frame["claim"], frame["verdict"], strict=True)), ""
+        else:
+            made, suffix = dict(recorded.get(name, {})), ", on record"
+        columns[name] = [f"{made[claim]}{suffix}" if claim in made else "not run" for claim in columns["claim"]]
+    return pd.DataFrame(columns)
 
 
 def settled(study: Study, page: str) -> pd.DataFrame:

@@ -20,15 +20,21 @@ from kn_core.store import writing
 
 VERDICTS = CLAIMS.with_name("verdicts.yml")
 HEAD = """\
-# What a run of each profile made of the claims in claims.yml. `make check` fails where a verdict is another by now.
+# What a run of each profile made of the claims in claims.yml, in the short version and, where it is named, in full.
+# `make check` fails where a verdict is another by now.
 # Written by `python -m kn_core claims --profile NAME --record`, not by hand.
 
 """
-Recorded = dict[str, dict[str, Word]]  # profile -> claim -> verdict
+Recorded = dict[str, dict[str, Word]]  # edition -> claim -> verdict
+
+
+def edition(profile: str, claims: pd.DataFrame) -> str:
+    """Under which name a run's verdicts are kept: its profile's, and apart from these those of a run at full effort."""
+    return f"{profile}, full" if set(claims["effort"]) == {"full"} else profile
 
 
 def load_verdicts(path: Path | None = None) -> Recorded:
-    """What is on record for each profile; nothing where there is no file. Raises ClaimsError for a malformed one."""
+    """What is on record for each edition; nothing where there is no file. Raises ClaimsError for a malformed one."""
     path = path or VERDICTS
     if not path.is_file():
         return {}
@@ -41,11 +47,11 @@ def load_verdicts(path: Path | None = None) -> Recorded:
         raise ClaimsError(f"{path}: key '{'.'.join(map(str, found['loc']))}': {found['msg']}") from error
 
 
-def record(profile: str, claims: pd.DataFrame, path: Path | None = None) -> None:
-    """Put a profile's verdicts on record in the order of `claims`, in place of its earlier ones; others' stay."""
+def record(edition: str, claims: pd.DataFrame, path: Path | None = None) -> None:
+    """Put an edition's verdicts on record in the order of `claims`, in place of its earlier ones; others' stay."""
     path = path or VERDICTS
     recorded = load_verdicts(path)
-    recorded[profile] = dict(zip(claims["claim"], claims["verdict"], strict=True))
+    recorded[edition] = dict(zip(claims["claim"], claims["verdict"], strict=True))
     with writing(path) as temporary:
         temporary.write_text(HEAD + yaml.safe_dump(recorded, sort_keys=False), encoding="utf-8")
 

@@ -66,7 +66,8 @@ def test_a_printed_number_without_a_control_has_no_direction() -> None:
     [
         (ours(0.90, 0.80, 0.95), "reproduced"),
         (ours(0.85, 0.79, 0.95), "same direction"),
-        (ours(0.80, 0.70, 0.90), "same direction"),
+        (ours(0.82, 0.79, 0.90), "same direction"),
+        (ours(0.82, 0.70, 0.90), "not reproduced"),
         (ours(0.79, 0.70, 0.90), "not reproduced"),
     ],
 )
@@ -98,6 +99,8 @@ def test_a_count_is_its_own_interval(count: int, verdict: str) -> None:
         (ours(0.2, 0.1, 0.3), "reproduced", "the whole interval is above 0"),
         (ours(0.2, -0.1, 0.5), "same direction", "reaches across"),
         (ours(0.2, 0.0, 0.5), "same direction", "reaches across"),
+        (ours(0.2, -0.2, 0.5), "same direction", "reaches across"),
+        (ours(0.2, -0.21, 0.5), "not reproduced", "nothing shown"),
         (ours(0.0, 0.0, 0.0), "not reproduced", "the whole interval is not above 0"),
         (ours(-0.1, -0.3, 0.1), "not reproduced", "the estimate is not above 0"),
         (ours(-0.2, -0.3, -0.1), "not reproduced", "the whole interval is not above 0"),

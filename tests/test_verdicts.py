@@ -78,7 +78,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "embedded" / "claims.csv"
     path.parent.mkdir()
     ours = Measurement("suppression", 0.81, 0.72, 0.90, n=54, baseline=0.04), Measurement("concepts", 9, 9, 9, n=9)
-    table(load_claims(), ours).to_csv(path, index=False)
+    table(load_claims(), ours).assign(effort="short").to_csv(path, index=False)
     return path
 
 
@@ -133,6 +133,14 @@ def test_a_check_agrees_until_a_verdict_a_new_claim_or_a_lost_one_differs(
 
     assert check("--record") == 0
     assert check("--check") == 0
+
+
+def test_a_run_at_full_effort_has_a_record_of_its_own(results: Path) -> None:
+    assert check("--record") == 0
+    pd.read_csv(results).assign(effort="full").to_csv(results, index=False)
+    assert check("--check") == 2
+    assert check("--record") == check("--check") == 0
+    assert list(load_verdicts()) == ["embedded", "embedded, full"]
 
 
 def test_results_that_are_older_than_the_claims_are_not_compared(

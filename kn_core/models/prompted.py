@@ -6,8 +6,10 @@ What differs between models is how a picture becomes image tokens (`image_embeds
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -62,6 +64,14 @@ class PromptedDecoder(CaptionModel):
     @abstractmethod
     def image_embeds(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB pictures -> the embeddings of their image tokens (B, P, H)."""
+
+    def asking(self, after: str) -> Self:
+        """The same model, sharing its weights, with another text after the image tokens."""
+        other = copy.copy(self)
+        ids = torch.tensor(self.tokenizer(after, add_special_tokens=False).input_ids, device=self.after.device)
+        other._buffers = {**self._buffers, "after": ids}
+        other.prompt_length = self.image_positions.stop + len(ids)
+        return other
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (..., T) -> input embeddings (..., T, H)."""
