@@ -32,7 +32,7 @@ def trials(
     main = main_setting(settings, budget)
     two_stage, random = found["two-stage"], controls["random"]
     for seed in range(settings.seeds):
-        scope: Scope = "fresh" if seed else "all"
+        scope: Scope = ("all", "fresh")[seed] if seed < 2 else "own"
         yield Trial(two_stage, replace(main, seed=seed), scope)
         yield Trial(random[seed], replace(main, seed=seed), scope)
         for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
