@@ -131,8 +131,11 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
 
 
 def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> pd.DataFrame:
-    """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value."""
-    rows = rows[rows["concept"] == rows["image_concept"]]
+    """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
+
+    All draws, and in `among_controls` what is held against them, are of the pictures on which every draw was tried.
+    """
+    rows = _with_every_draw(rows)
     found = []
     for control in (name for name in CONTROLS if name in set(rows["method"])):
         of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
@@ -145,8 +148,8 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
 
     low and high are the extremes of the draws, percentile the share of them that lies below `value`, ties half.
     """
-    own = rows[(rows["concept"] == rows["image_concept"]) & (rows["method"] == ours)]
-    value = _means(own, [], limit)
+    own = _with_every_draw(rows)
+    value = _means(own[own["method"] == ours], [], limit)
     by_control = draws.groupby(["control", "metric"], sort=False)["value"]
     found = by_control.agg(draws="size", low="min", high="max").reset_index()
     found["value"] = found["metric"].map(value.to_dict())
@@ -154,6 +157,14 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
     places = zip(found["control"], found["metric"], found["value"], strict=True)
     found["percentile"] = [percentile_among(here, by[control, metric]) for control, metric, here in places]
     return found
+
+
+def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of own pictures on which every draw of a control was tried."""
+    rows = rows[rows["concept"] == rows["image_concept"]]
+    controls = rows[rows["method"].isin(CONTROLS)]
+    draws = controls.groupby("image_id")["seed"].nunique()
+    return rows[rows["image_id"].isin(draws[draws == draws.max()].index)]
 
 
 def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:

@@ -144,7 +144,9 @@ def _phase(phase: Mapping[str, Any]) -> str:
     options = ("steps", "until", "seed", "rate", "warm_up", "dtype")
     given = [f"--{key.replace('_', '-')} {phase[key]}" for key in options if phase[key] is not None]
     shares = ",".join(f"{source}={count}" for source, count in phase["shares"].items())
-    return f"* `{' '.join(given)} --shares {shares}`"
+    mean = " --average" if phase.get("average") else ""
+    counts = ", ".join(f"{count} of {source}" for source, count in phase.get("examples", {}).items())
+    return f"* `{' '.join(given)} --shares {shares}{mean}`" + (f" (views: {counts})" if counts else "")
 
 
 def _last_rows(log: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

@@ -27,7 +27,8 @@ def trials(
 ) -> Iterator[Trial]:
     """The trials of one concept. `found` has the two-stage neurons first, then rivals; `controls` draws by kind.
 
-    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed.
+    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the seeds, which
+    only say where the found neurons stand among many, are tried on the pictures of sweeps.
     """
     main = main_setting(settings, budget)
     two_stage, random = found["two-stage"], controls["random"]
@@ -39,7 +40,7 @@ def trials(
             yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
     for kind, draws in controls.items():
         for draw in range(settings.seeds if kind == "random" else 0, settings.draws):
-            yield Trial(draws[draw], replace(main, seed=draw), "own")
+            yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.seeds else "swept")
 
     pair, everyone = (two_stage, random[0]), (*found.values(), random[0])
     for rival in everyone[1:-1]:

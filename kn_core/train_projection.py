@@ -217,6 +217,16 @@ def _accuracy(model: MiniGPT4, validate: Sequence[Sample]) -> tuple[float, float
     return scenes_named, photos_named
 
 
+def average_with(model: MiniGPT4, start: Path) -> None:
+    """Put the mean of the trained layer and of that which it started from in its place.
+
+    What a second phase on other data gains is kept, and less is lost of what it forgets (Wortsman et al. 2022).
+    """
+    before = load_file(start)
+    for name, tensor in model.projection.state_dict().items():
+        tensor.copy_((tensor + before[name].float()) / 2)
+
+
 def save_projection(model: MiniGPT4, path: Path) -> None:
     """Half-precision safetensors, written whole or not at all."""
     state = {name: tensor.detach().half().contiguous() for name, tensor in model.projection.state_dict().items()}
@@ -236,6 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bank", type=Path, default=Path("_build/bank"), help="where the features are kept")
     parser.add_argument("--start", type=Path, help="safetensors of a layer to go on from; else ridge regression")
     parser.add_argument("--scenes", type=int, default=90, help="scenes a kind; read when the bank is made")
+    parser.add_argument(
+        "--average", action="store_true", help="keep the mean of the start and what it became (Wortsman et al. 2022)"
+    )
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--until", type=int, help="end at this step of the schedule")
     parser.add_argument("--seed", type=int, default=0, help="of the batches; the data follow from their own")
@@ -247,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints, log rows and captions")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the frozen decoder")
     options = parser.parse_args(arguments)
+    if options.average and options.start is None:
+        parser.error("--average needs the layer that the run starts from, --start LAYER.")
     options.out.mkdir(parents=True, exist_ok=True)
     profile = load_profile(options.profile)
     model = load_model(profile, projection=None)
@@ -261,10 +276,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ResumeError as error:
         parser.error(str(error))
 
+    if options.average:
+        average_with(model, options.start)
     layer = options.out / f"{profile.parts.projection}.safetensors"
     save_projection(model, layer)
     examples = {source: int((bank.sources == source).sum()) for source in SHARES}
-    phase = {"dtype": options.dtype, "examples": examples, **asdict(recipe)}
+    phase = {"dtype": options.dtype, "examples": examples, "average": options.average, **asdict(recipe)}
     made, log = _earlier(options.start)
     made = {**made, "phases": [*made.get("phases", []), phase], "examples": examples}
     layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))

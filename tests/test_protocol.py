@@ -39,8 +39,9 @@ def test_the_main_setting_on_every_picture_and_later_draws_on_fresh_ones():
             ("schwettmann", setting(), "own"): 1,
             ("two-stage", setting(seed=1), "fresh"): 1,
             ("random", setting(seed=1), "fresh"): 1,
-            ("random", setting(seed=2), "own"): 1,
-            **{("uniform", setting(seed=draw), "own"): 1 for draw in range(3)},
+            ("random", setting(seed=2), "swept"): 1,
+            **{("uniform", setting(seed=draw), "own"): 1 for draw in range(2)},
+            ("uniform", setting(seed=2), "swept"): 1,
         }
     )
 
