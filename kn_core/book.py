@@ -50,7 +50,9 @@ class OwnKernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         quiet = {"PYTHONWARNINGS": "ignore:IProgress not found"}
-        return KernelSpec(**get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"]), env=quiet)
+        # Two pages run side by side, and threads of torch that outnumber the cores wait for each other.
+        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))}
+        return KernelSpec(**get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"]), env=quiet | threads)
 
     @default("transport_encryption")
     def _encrypt(self) -> str:

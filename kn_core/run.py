@@ -1,0 +1,78 @@
+"""A whole study ahead of its pages: every concept's artefacts, several concepts at a time in processes of their own.
+
+    python -m kn_core run --profile embedded --workers 2
+
+Pages compute for themselves whatever is not there; this only makes it sooner. Two processes with one thread each get
+more captions out of two cores than one process with two. A stage begins when the one before it is done for every
+concept, because perturbations are tried on other concepts' pictures too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from kn_core import ablations, heatmaps, prompts, sensitivity
+from kn_core.profile import Profile
+from kn_core.study import Study, StudyError
+
+Stage = Callable[[Study, str], object]
+
+STAGES: dict[str, Stage] = {
+    "pairs": lambda study, concept: study.pairs(concept),
+    "scores": lambda study, concept: study.scores(concept),
+    "neurons": lambda study, concept: study.neurons(concept),
+    "perturbations": lambda study, concept: study.perturbations(concept),
+    "single neurons": lambda study, concept: ablations.effects(study, concept),
+    "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
+    "thresholds": lambda study, concept: (sensitivity.ablation(study, concept), sensitivity.grid(study, concept)),
+    "prompts": lambda study, concept: prompts.neurons(study, concept),
+}
+FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
+
+
+def run(profile: Profile, folder: Path | None, workers: int, only: str | None = None) -> Iterator[str]:
+    """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
+
+    What lies there already costs a look. A worker that dies ends the run with `BrokenProcessPool`; what was made stays,
+    and the same command goes on from there.
+    """
+    threads = max(1, torch.get_num_threads() // workers)
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (profile, folder, threads)) as pool:
+        for stage in STAGES:
+            began = time.perf_counter()
+            jobs = {pool.submit(_do, stage, concept): concept for concept in _concepts(profile, folder, stage, only)}
+            for job in as_completed(jobs):
+                yield f"{stage}, {jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
+
+
+def _concepts(profile: Profile, folder: Path | None, stage: str, only: str | None) -> Sequence[str]:
+    if stage == "pairs":
+        return profile.concepts
+    studied = Study(profile, folder).studied()
+    return studied if only is None or stage in FOR_ALL else [concept for concept in studied if concept == only]
+
+
+_study: Study
+
+
+def _start(profile: Profile, folder: Path | None, threads: int) -> None:
+    """In a worker: one study, so one model, for all that it is given."""
+    global _study
+    torch.set_num_threads(threads)
+    _study = Study(profile, folder)
+
+
+def _do(stage: str, concept: str) -> str | None:
+    """What stands in the way, if anything: the page that wants the artefact says it again, where it is read."""
+    try:
+        STAGES[stage](_study, concept)
+    except StudyError as error:
+        return f"left out. {error}"
+    return None

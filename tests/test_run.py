@@ -1,0 +1,67 @@
+"""A study filled ahead of its pages: in stages, concept by concept, whatever lies there already left alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+from test_study import inhabit
+from toy_world import COLOURS
+
+from kn_core import __main__ as cli
+from kn_core import run
+from kn_core import study as module
+from kn_core.study import Study
+
+
+class Here:
+    """Stands in for the pool: workers are other processes, which know neither the toy world nor its model."""
+
+    def __init__(self, workers, context, start, arguments):
+        assert context.get_start_method() == "spawn"
+        start(*arguments)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def submit(self, function, *arguments):
+        done: Future[object] = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, taught_model):
+    inhabit(monkeypatch, tmp_path)
+    monkeypatch.setattr(module, "load_model", lambda profile: taught_model)
+    monkeypatch.setattr(run, "ProcessPoolExecutor", Here)
+    return tmp_path / "results"
+
+
+def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monkeypatch):
+    said = list(run.run(toy_profile, folder, workers=2))
+    assert {line.split(":")[0] for line in said[:3]} == {f"pairs, {concept}" for concept in COLOURS}
+    assert len(said) == len(run.STAGES) * len(COLOURS)
+    left_out = [line for line in said if "left out" in line]
+    assert len(left_out) == 3  # the toy profile runs no single stages, which the ablation asks for
+    assert all("The ablation needs the methods" in line for line in left_out)
+
+    monkeypatch.setattr(module, "load_model", lambda profile: pytest.fail("everything is on disk"))
+    again = Study(toy_profile, folder)
+    assert set(again.perturbations()["concept"]) == set(COLOURS)
+    assert list(run.run(toy_profile, folder, workers=2))  # and once more costs a look
+
+
+def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
+    said = [line.split(":")[0] for line in run.run(toy_profile, folder, workers=1, only="bus")]
+    assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
+    assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
+    assert said[6:] == [f"{stage}, bus" for stage in list(run.STAGES)[2:]]
+
+
+def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
+    assert cli.main(["run", "--concept", "unicorn"]) == 2
+    assert "'unicorn' is no concept of 'embedded': bear, bed" in capsys.readouterr().err
