@@ -38,7 +38,8 @@ def ablate(
     A neuron writes its product times w_out,i into the residual stream, so the stream without it is the clean one less
     that: a batch starts from the clean run's stream behind its lowest layer and never runs that layer or those below.
     At the image tokens of the last layer nothing can be lost, as no word is read there: these effects are 0, without a
-    run, whose rounding would rank them.
+    run, whose rounding would rank them. In half precision the residual stream is rounded after each layer, and effects
+    of less than about a thousandth (float16) or a hundredth (bfloat16) of a logit are noise.
     """
     layers, units = np.asarray(layers), np.asarray(units)
     _check(model, layers, units)
@@ -87,7 +88,7 @@ def _logit(model: PromptedDecoder, hidden: Tensor, token: int) -> Tensor:
     """One token's logit at the last position of what the last layer leaves: (B, T, H) -> (B,)."""
     backbone: Any = model.backbone
     last: Tensor = backbone.norm(hidden[:, -1])
-    return last.float() @ model.unembed[token].float()
+    return last.float() @ model.unembed[token].to(last.device).float()
 
 
 def _check(model: PromptedDecoder, layers: np.ndarray, units: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core import controls, rivals
+from kn_core.gradients import plain, precise
 from kn_core.models.base import CaptionModel
 from kn_core.neurons import Capture, NeuronSet, Target, identify, image_scores, pool_images, select
 from kn_core.profile import Identification, Perturbation, Threshold
@@ -95,7 +96,8 @@ def neurons(
         frames[-1]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
         if method == "two-stage":
             like = kept
-    norm = np.stack([model.w_out(layer).norm(dim=0).numpy() for layer in range(model.n_layers)])  # (L, D)
+    columns = (precise(model.w_out(layer)) for layer in range(model.n_layers))
+    norm = np.stack([plain(each.norm(dim=0)).numpy() for each in columns])  # (L, D)
     for kind in protocol.controls:
         for draw in range(protocol.draws):
             drawn = _control(

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kn_core.gradients import plain
 from kn_core.hooks import Edit, record
 from kn_core.models.base import CaptionModel, Site
 from kn_core.neurons import NeuronSet
@@ -105,11 +106,13 @@ def noisy_weights(model: CaptionModel, neurons: NeuronSet, setting: Setting) -> 
     before = []
     try:
         for layer, units in neurons.top(setting.n).by_layer().items():
-            weight, chosen = model.w_out(layer), torch.from_numpy(units)
+            weight = model.w_out(layer)
+            chosen = torch.from_numpy(units).to(weight.device)
             columns = weight.detach()[:, chosen]  # (H, n), a copy
-            noise = _noise(setting.seed, "w_out", layer, len(columns), len(units)).to(columns)
+            noise = _noise(setting.seed, "w_out", layer, len(columns), len(units)).to(columns.device)
             before.append((weight, chosen, columns))
-            weight.data[:, chosen] = columns + setting.sigma * columns.square().mean(0).sqrt() * noise
+            size = columns.float().square().mean(0).sqrt()  # small weights have no square in half precision
+            weight.data[:, chosen] = (columns + setting.sigma * size * noise).to(columns.dtype)
         yield
     finally:
         for weight, chosen, columns in before:
@@ -117,10 +120,10 @@ def noisy_weights(model: CaptionModel, neurons: NeuronSet, setting: Setting) -> 
 
 
 def inpainted_activations(model: CaptionModel, prompts: Tensor, site: Site = "activation") -> Tensor:
-    """O' at the image tokens of embedded prompts (B, T, H): (B, L, P, D)."""
+    """O' at the image tokens of embedded prompts (B, T, H): (B, L, P, D), on the CPU."""
     with record(model, site) as activations, torch.no_grad():
         model.logits(prompts)
-    return torch.stack([layer[:, model.image_positions] for layer in activations], dim=1)
+    return torch.stack([plain(layer[:, model.image_positions]) for layer in activations], dim=1)
 
 
 Change = Callable[[Tensor, slice], Tensor]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kn_core.concepts import mention
+from kn_core.gradients import gradients, plain
 from kn_core.hooks import record
 from kn_core.models.base import CaptionModel, Site
 
@@ -111,31 +112,32 @@ def capture(
 
     `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target.
     Attention is causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption.
-    Cost: two forward passes and one backward pass, whatever the number of neurons.
+    Cost: two forward passes and one backward pass, whatever the number of neurons. Everything returned is on the CPU,
+    in float32 at least, wherever and in whatever precision the model is.
     """
 
-    def at_image(layers: Sequence[Tensor]) -> Tensor:
-        return torch.stack([layer[0, model.image_positions] for layer in layers]).detach()
+    def at(layers: Sequence[Tensor], positions: int | slice) -> Tensor:
+        return torch.stack([plain(layer[0, positions]) for layer in layers])
 
     prompts = model.prompts([image, inpainted]).detach()
     with record(model, site) as activations, torch.no_grad():
         model.logits(prompts[1:])
-    without = at_image(activations)  # (L, P, D)
+    without = at(activations, model.image_positions)  # (L, P, D)
     with ExitStack() as stack:
         seen = {place: stack.enter_context(record(model, place)) for place in get_args(Site)}
         stack.enter_context(torch.enable_grad())
         logits = model.logits(prompts[:1].requires_grad_(), [caption])
         read = [*seen[site], *seen["preactivation"]]
-        gradients = torch.autograd.grad(logits[0, target.position, target.token], read)
+        slopes = gradients(logits[0, target.position, target.token], read, logits.dtype)
     last = model.prompt_length - 1 + target.position  # predicts the target
     return Capture(
-        original=at_image(seen[site]),
+        original=at(seen[site], model.image_positions),
         inpainted=without,
-        gradient=at_image(gradients[: model.n_layers]),
-        preactivation=at_image(seen["preactivation"]),
-        preactivation_gradient=at_image(gradients[model.n_layers :]),
-        predicting=torch.stack([layer[0, last] for layer in seen["activation"]]).detach(),
-        predicting_product=torch.stack([layer[0, last] for layer in seen["product"]]).detach(),
+        gradient=at(slopes[: model.n_layers], model.image_positions),
+        preactivation=at(seen["preactivation"], model.image_positions),
+        preactivation_gradient=at(slopes[model.n_layers :], model.image_positions),
+        predicting=at(seen["activation"], last),
+        predicting_product=at(seen["product"], last),
     )
 
 

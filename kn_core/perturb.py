@@ -184,7 +184,7 @@ def answers(
         with intervene(model, edits(rows) if edits else {}, site):
             captions, logits = model.respond(prompts[rows], references[rows], max_new_tokens)
         for caption, reference, row in zip(captions, references[rows], logits, strict=True):
-            ids = torch.tensor(model.encode(reference)[0], dtype=torch.long)
+            ids = torch.tensor(model.encode(reference)[0], dtype=torch.long, device=row.device)
             chances = torch.log_softmax(row[: len(ids)].float(), -1).gather(1, ids[:, None])[:, 0].exp()
-            found.append(Answer(caption, chances.numpy()))
+            found.append(Answer(caption, chances.cpu().numpy()))
     return found

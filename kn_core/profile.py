@@ -43,14 +43,35 @@ class _Captioner(_Settings):
     batch_size: Count = 16
 
 
+class Files(_Settings):
+    """Weights that the reader brings: paths, absolute or under `KN_MODELS`, or repositories in the hub's cache."""
+
+    tower: str
+    projection: str
+    decoder: str
+
+
 class Model(_Captioner):
     """The parts of a caption model that is put together here, as MiniGPT-4 is."""
 
     family: Literal["minigpt4"] = "minigpt4"
-    tower: Literal["efficientnet-lite0"]
-    decoder: Literal["smollm2-135m"]
-    projection: str  # name of a file in kn_core/projections, without its suffix
+    tower: Literal["efficientnet-lite0", "eva-vit-g"]
+    decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
+    projection: str  # name of a file in kn_core/projections, without its suffix; of released ones a label
     cells_per_token: Count = 1
+    files: Files | None = None  # of the parts that no package carries
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["cpu", "cuda", "auto", "spread"] = "cpu"  # 'auto': an accelerator, if any; 'spread': over all
+
+    @model_validator(mode="after")
+    def _brought(self) -> Model:
+        brought = (self.tower == "eva-vit-g", self.decoder == "llama-2-7b-chat", self.files is not None)
+        if any(brought) and not all(brought):
+            raise ValueError(
+                "files: the tower 'eva-vit-g' and the decoder 'llama-2-7b-chat' go together and need files; packaged "
+                f"parts have none. Got {self.tower}, {self.decoder} and {'files' if self.files else 'no files'}"
+            )
+        return self
 
 
 class Checkpoint(_Captioner):

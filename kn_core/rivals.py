@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from kn_core.gradients import gradients, plain, precise
 from kn_core.hooks import intervene, record
 from kn_core.models.base import CaptionModel
 from kn_core.models.prompted import PromptedDecoder
@@ -35,8 +36,9 @@ def pan(
     network does, and is the neuron's true direct contribution (before the last normalisation).
     """
     activation = pair.predicting if variant == "released" else pair.predicting_product
-    written = torch.stack([model.unembed[target.token] @ model.w_out(layer) for layer in range(model.n_layers)])
-    score: np.ndarray = (activation * written).detach().numpy()
+    row, columns = precise(model.unembed[target.token]), [model.w_out(layer) for layer in range(model.n_layers)]
+    written = torch.stack([plain(row.to(each.device) @ precise(each)) for each in columns])  # (L, D)
+    score: np.ndarray = (activation * written).numpy()
     return score
 
 
@@ -63,20 +65,20 @@ def integrated_gradients(
         model.extend(before, prefix)
         with record(model) as clean:
             model.extend(last, deepcopy(prefix))
-    shares = torch.arange(1, steps + 1, dtype=last.dtype)[:, None] / steps  # (m, 1)
+    shares = torch.arange(1, steps + 1)[:, None] / steps  # (m, 1)
     scores = []
     for layer in layers:
-        own = clean[layer][0, 0]  # (D,)
-        scaled = (shares * own).requires_grad_()  # (m, D)
+        own = plain(clean[layer][0, 0])  # (D,)
+        scaled = (shares * own).requires_grad_()  # (m, D), before it is rounded to the model's precision
         cache = deepcopy(prefix)
         cache.batch_repeat_interleave(steps)
 
-        def put(_: Tensor, __: int, scaled: Tensor = scaled) -> Tensor:
-            return scaled[:, None]
+        def put(activations: Tensor, _: int, scaled: Tensor = scaled) -> Tensor:
+            return scaled[:, None].to(activations)
 
         with torch.enable_grad(), intervene(model, {layer: put}):
             hidden = model.extend(last.expand(steps, -1, -1), cache)[:, 0]  # (m, H)
             chance = model.head(hidden).float().softmax(-1)[:, target.token]
-            (gradient,) = torch.autograd.grad(chance.sum(), scaled)
+            (gradient,) = gradients(chance.sum(), [scaled], hidden.dtype)
         scores.append((own * gradient.mean(0)).numpy())
     return np.stack(scores)

@@ -20,6 +20,7 @@ from torch import Tensor
 from kn_core import controls
 from kn_core.claims import Measurement
 from kn_core.coco import inside
+from kn_core.gradients import plain
 from kn_core.hooks import record
 from kn_core.identification import found_by
 from kn_core.inpaint import dilated, inpaint
@@ -225,7 +226,7 @@ def _activations(study: Study, images: Sequence[np.ndarray]) -> Tensor:
     model = study.model
     with record(model, study.profile.identification.site) as activations, torch.no_grad():
         model.logits(model.prompts(images))
-    return torch.stack([layer[:, model.image_positions] for layer in activations], dim=1)
+    return torch.stack([plain(layer[:, model.image_positions]) for layer in activations], dim=1)
 
 
 # What both say of the claims (`separation`)

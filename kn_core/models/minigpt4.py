@@ -19,12 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from kn_core.models.base import FeedForward
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import Tower
+from kn_core.weights import WeightsError
 
 
 class MiniGPT4(PromptedDecoder):
     """`cells_per_token` neighbouring cells of a row of the tower's grid make one image token; in the paper, four.
 
-    The prompt is `before`, the image tokens, `after`; its segments are tokenised one by one.
+    The prompt is `before`, the image tokens, `after`, each tokenised by itself (`segment`).
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class MiniGPT4(PromptedDecoder):
         if shape != expected:
             raise ValueError(f"projection.weight must have shape (H, width)={expected}. Got {shape}.")
         grid = (rows, columns // cells_per_token)
-        first, last = (tokenizer(text, add_special_tokens=False).input_ids for text in (before, after))
+        first, last = (segment(tokenizer, text) for text in (before, after))
         super().__init__(decoder.model, decoder.lm_head, tokenizer, first, last, grid[0] * grid[1], grid, batch_size)
         self.tower, self.projection, self._decoder = tower, projection, decoder
         self.cells_per_token = cells_per_token
@@ -62,7 +63,7 @@ class MiniGPT4(PromptedDecoder):
     def features(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB pictures -> what the projection reads, (B, P, cells_per_token * width)."""
         with torch.no_grad():
-            pixels = self.tower.preprocess(images).to(self.projection.weight.device)
+            pixels = self.tower.preprocess(images).to(self.projection.weight)
             cells = self.tower(pixels)  # (B, rows * columns, width)
         return cells.reshape(len(cells), -1, self.cells_per_token * self.tower.width)
 
@@ -87,7 +88,33 @@ def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:
     return layer
 
 
-def load_decoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A transformers causal LM and its tokenizer from a local folder, in float32."""
-    decoder = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+def segment(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a part of a prompt, without special tokens but those that the text spells out.
+
+    What stands between beginnings of sequence ('<s>' in a Llama's text) is tokenised by itself, as MiniGPT-4 does it: a
+    Llama's tokenizer puts a space before each such part, which some versions of it leave out behind a special token.
+    """
+    begin = tokenizer.bos_token
+    ids: list[int] = []
+    for i, part in enumerate(text.split(begin) if begin else [text]):
+        ids += [tokenizer.bos_token_id] if i else []
+        ids += tokenizer(part, add_special_tokens=False).input_ids if part else []
+    return ids
+
+
+def load_decoder(
+    folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A transformers causal LM and its tokenizer from a local folder.
+
+    `device` is torch's name of one, or 'spread': over all accelerators, layer by layer. Raises WeightsError where they
+    are too small for it, as the method reads the weights themselves, which offloaded layers do not hold.
+    """
+    place: str | dict[str, str] = "auto" if device == "spread" else {"": device}
+    decoder = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, local_files_only=True)
+    if any(parameter.is_meta for parameter in decoder.parameters()):
+        raise WeightsError(
+            f"{folder} does not fit into the accelerators that there are in {dtype}: some layers would be fetched for "
+            "each use. Set model.dtype to a half precision, or model.device to 'cpu', in the profile."
+        )
     return decoder, AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -75,12 +75,13 @@ class PromptedDecoder(CaptionModel):
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (..., T) -> input embeddings (..., T, H)."""
-        return self.backbone.get_input_embeddings()(ids)
+        embeddings: Any = self.backbone.get_input_embeddings()
+        return embeddings(ids.to(embeddings.weight.device))
 
     def around(self, image: Tensor) -> Tensor:
         """Image tokens (B, P, H) -> embedded prompts (B, T, H). Differentiable in the image tokens."""
         before, after = (self.embed_tokens(ids).expand(len(image), -1, -1) for ids in (self.before, self.after))
-        return torch.cat([before, image.to(before.dtype), after], dim=1)
+        return torch.cat([before, image.to(before), after], dim=1)
 
     def prompts(self, images: Sequence[np.ndarray]) -> Tensor:
         batches = [images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size)]
@@ -165,7 +166,9 @@ class PromptedDecoder(CaptionModel):
         return encoded.input_ids, encoded.offset_mapping
 
     def token(self, index: int) -> str:
-        return str(self.tokenizer.decode([index]))
+        text, piece = str(self.tokenizer.decode([index])), self.tokenizer.convert_ids_to_tokens(index)
+        # A Llama's tokenizer drops the space that begins a text, and with it what tells ' bear' from 'for-bear'.
+        return f" {text}" if str(piece).startswith("▁") and not text.startswith(" ") else text
 
     def logits(self, images: Sequence[np.ndarray] | Tensor, captions: Sequence[str] | None = None) -> Tensor:
         prompts = images if isinstance(images, Tensor) else self.prompts(images)
