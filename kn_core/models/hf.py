@@ -34,6 +34,8 @@ class VisionLanguageModel(PromptedDecoder):
     the image token between them, and so is a caption after them: 'ASSISTANT:' is followed by ' A', not by 'A'.
     """
 
+    model: Any  # a PreTrainedModel with methods that only those which see pictures have
+
     def __init__(
         self,
         model: PreTrainedModel,
