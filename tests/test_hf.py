@@ -48,7 +48,7 @@ from kn_core.interventions import Setting, edits_for
 from kn_core.models import checkpoints, hf, identity, load_model
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.neurons import NeuronSet, Target, capture, heatmap
-from kn_core.profile import PROFILES, Checkpoint, Profile, load_profile
+from kn_core.profile import Checkpoint, Profile, ProfileError, load_profile
 
 SIZE = 32  # pixels a side
 CAPTION = "A bear in a forest."
@@ -740,9 +740,14 @@ def test_a_checkpoints_identity_follows_its_weights_and_files(save, tmp_path):
     assert len({one, two, identity(profile_of("llava", folder))}) == 3
 
 
+def test_a_checkpoint_has_no_projection_to_be_replaced(save):
+    with pytest.raises(ProfileError, match="is a checkpoint .* it has no parts"):
+        load_model(profile_of("llava", save("llava")), projection=None)
+
+
 @pytest.mark.parametrize("name", ["llava-1.5-7b"])
 def test_profiles_of_checkpoints_are_complete(name):
     profile = load_profile(name)
     assert isinstance(profile.model, Checkpoint)
-    assert (PROFILES / f"{name}.yaml").is_file()
+    assert profile.model.before.startswith("<s>")
     assert profile.long.perturbation.draws >= 20
