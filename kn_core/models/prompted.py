@@ -27,6 +27,7 @@ class PromptedDecoder(CaptionModel):
 
     before: Tensor  # token ids (T_before,)
     after: Tensor  # (T_after,)
+    ends: Tensor  # the ids that end a caption; the first of them pads what is shorter
 
     def __init__(
         self,
@@ -38,7 +39,9 @@ class PromptedDecoder(CaptionModel):
         n_image_tokens: int,
         grid: tuple[int, int],
         batch_size: int = 16,
+        ends: Sequence[int] = (),
     ) -> None:
+        """`ends` are the ids that end a caption, where they are others than the tokenizer's own end of sequence."""
         super().__init__()
         # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
         self._parts: tuple[PreTrainedModel, nn.Linear] = (backbone, head)
@@ -47,7 +50,8 @@ class PromptedDecoder(CaptionModel):
         self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
         self.image_positions = slice(len(before), len(before) + n_image_tokens)
         self.prompt_length = self.image_positions.stop + len(after)
-        self.end = int(tokenizer.eos_token_id)
+        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
+        self.register_buffer("ends", torch.tensor(ends or [self.end], dtype=torch.long), persistent=False)
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -67,11 +71,15 @@ class PromptedDecoder(CaptionModel):
 
     def asking(self, after: str) -> Self:
         """The same model, sharing its weights, with another text after the image tokens."""
-        other = copy.copy(self)
-        ids = torch.tensor(self.tokenizer(after, add_special_tokens=False).input_ids, device=self.after.device)
-        other._buffers = {**self._buffers, "after": ids}
+        other, ids = copy.copy(self), self._ids_after(after)
+        other._buffers = {**self._buffers, "after": torch.tensor(ids, device=self.after.device)}
         other.prompt_length = self.image_positions.stop + len(ids)
         return other
+
+    def _ids_after(self, text: str) -> list[int]:
+        """Token ids of a text as it stands after the image tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (..., T) -> input embeddings (..., T, H)."""
@@ -133,6 +141,7 @@ class PromptedDecoder(CaptionModel):
         The cache holds the prompts and the drafts; `likeliest` (B, 1 + C) are the tokens that the model would have
         written at each step of its draft. As long as they are the draft's own, the draft is the greedy caption.
         """
+        likeliest = torch.where(torch.isin(likeliest, self.ends), self.end, likeliest)
         padded = self._pad(drafts).to(likeliest.device)  # (B, C)
         wanted = nn.functional.pad(padded, (0, 1), value=self.end)  # (B, 1 + C)
         agreed = (likeliest == wanted).cumprod(1)  # 1 as long as the greedy caption is the draft
@@ -151,7 +160,7 @@ class PromptedDecoder(CaptionModel):
         """Go on with captions of which these tokens are written, the last not yet read. Ended rows are padded."""
         running = torch.ones_like(written[-1], dtype=torch.bool)
         while True:
-            running = running & (written[-1] != self.end)
+            running = running & ~torch.isin(written[-1], self.ends)
             if len(written) == max_new_tokens or not running.any():
                 return self._read(torch.stack(written, dim=1))
             last = self.extend(self.embed_tokens(written[-1][:, None]), cache)  # (B, 1, H)
