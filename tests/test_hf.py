@@ -532,8 +532,19 @@ def test_no_word_of_the_prompt_is_taken_for_a_texts_first(make, save):
     assert found == expected
     alone = tokenizer(FAMILIES["llava"].after, add_special_tokens=False).input_ids
     assert model.after.tolist() != alone  # so it does matter
-    assert model.token(model.encode(CAPTION)[0][0]) == "A"
+    assert model.token(model.encode(CAPTION)[0][0]) == " A"
     assert tokenizer.convert_ids_to_tokens(model.encode(CAPTION)[0][:1]) == ["▁A"]
+
+
+def test_asked_in_other_words_it_is_the_model_that_was_made_with_them(make):
+    one, other = make("llava"), make("llava")
+    words = FAMILIES["llava"].after.replace("ASSISTANT", "USER") if "ASSISTANT" in FAMILIES["llava"].after else " say: "
+    asked = one.asking(words)
+    assert one.after.tolist() == other.after.tolist() != asked.after.tolist()
+    whole = [*asked.before.tolist(), *asked.after.tolist(), *asked.encode(CAPTION)[0]]
+    text = FAMILIES["llava"].before + "<image>" + words
+    lead = asked.tokenizer(text, add_special_tokens=False).input_ids
+    assert [token for token in lead if token != one._image] == whole[: len(lead) - 1]
 
 
 def test_every_end_that_the_generation_config_names_ends_a_caption(make):
