@@ -226,11 +226,6 @@ def test_a_log_of_several_phases_is_one_curve() -> None:
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-coco"])
-def test_a_checkpoint_stands_for_its_parts() -> None:
-    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
-    assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
-
-
 def test_every_departure_is_read_from_the_profile(name: str) -> None:
     settings = load_profile(name)
     table = departures(settings).set_index("setting")
@@ -286,3 +281,8 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
     assert "<It> works: Sse." in soup.text  # the index is set as one
     assert [cell.text for cell in soup.find_all("small")][::2] == ["Table II; see perturbation", "Table II"]
+
+
+def test_a_checkpoint_stands_for_its_parts() -> None:
+    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
+    assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
