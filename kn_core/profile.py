@@ -49,8 +49,17 @@ class Model(_Captioner):
     family: Literal["minigpt4"] = "minigpt4"
     tower: Literal["efficientnet-lite0"]
     decoder: Literal["smollm2-135m"]
-    projection: str  # name of a file in kn_core/projections, without its suffix
+    connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
+    projection: str  # its trained weights: name of a file in kn_core/projections, without its suffix
     cells_per_token: Count = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.connector == "q-former" and self.cells_per_token != 1:
+            raise ValueError(
+                f"cells_per_token: the queries of a Q-Former look at single cells, 1. Got {self.cells_per_token}"
+            )
+        return self
 
 
 class Checkpoint(_Captioner):

@@ -12,13 +12,22 @@ from kn_core import weights
 from kn_core.models.base import CaptionModel
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
+from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import EfficientNetLite0
 from kn_core.profile import Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
 
-__all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
+__all__ = [
+    "PROJECTIONS",
+    "CaptionModel",
+    "MiniGPT4",
+    "PromptedDecoder",
+    "QFormerMiniGPT4",
+    "identity",
+    "load_model",
+]
 
 
 def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
@@ -31,14 +40,16 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     tower = EfficientNetLite0.pretrained()
     decoder, tokenizer = load_decoder(weights.smollm2_135m())
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
-    if projection is None:
-        layer = nn.Linear(width, hidden)
+    path = PROJECTIONS / f"{parts.projection}.safetensors" if projection == "profile" else projection
+    layer: nn.Module
+    if parts.connector == "q-former":
+        family: type[MiniGPT4] = QFormerMiniGPT4
+        grid = tower.grid
+        layer = QFormerProjection(width, hidden, grid) if path is None else load_qformer(path, width, hidden, grid)
     else:
-        path = PROJECTIONS / f"{parts.projection}.safetensors" if projection == "profile" else projection
-        layer = load_projection(path, width, hidden)
-    return MiniGPT4(
-        tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size
-    )
+        family = MiniGPT4
+        layer = nn.Linear(width, hidden) if path is None else load_projection(path, width, hidden)
+    return family(tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size)
 
 
 def identity(profile: Profile) -> object:
