@@ -19,6 +19,8 @@ from kn_core.hooks import record
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.neurons import Target, select
 
+LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3")
+
 
 def ablate(
     model: PromptedDecoder,
@@ -70,10 +72,19 @@ def ablate(
 def residual_streams(model: PromptedDecoder, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
     """`hidden` (B, T, H), the residual stream that enters layer `start`, then the stream that each layer leaves.
 
-    What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it: layers
-    that take and return the stream, rotary positions counted from 0, no cache, no padding.
+    What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it, or what
+    differs from it within its layers only (`LIKE_LLAMA`): layers that take and return the stream and add to it what the
+    feed-forward block gives, rotary positions counted from 0, no cache, no padding. Raises ValueError for any other.
     """
     decoder: Any = model.backbone
+    kind, window = decoder.config.model_type, getattr(decoder.config, "sliding_window", None)
+    if kind not in LIKE_LLAMA:
+        raise ValueError(
+            f"single neurons can be ablated in decoders of type {', '.join(LIKE_LLAMA)}. Got {kind}: take faithfulness "
+            "out of the run, or teach `residual_streams` how its layers are called."
+        )
+    if window is not None and hidden.shape[1] > window:
+        raise ValueError(f"prompt and caption must fit into the {kind}'s window of {window}. Got {hidden.shape[1]}.")
     ids = torch.arange(hidden.shape[1], device=hidden.device)[None]
     mask = create_causal_mask(decoder.config, hidden, attention_mask=None, past_key_values=None, position_ids=ids)
     rotary = decoder.rotary_emb(hidden, position_ids=ids)

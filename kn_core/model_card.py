@@ -67,10 +67,10 @@ LINEAR = """A linear layer from the 1280 features of each of EfficientNet-Lite0'
 input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1), trained with both networks frozen, as MiniGPT-4 and
 LiMBeR do it."""
 RIDGE = """a ridge regression of the cells inside an object's mask on its word's embedding"""
-Q_FORMER = """A Q-Former (BLIP-2's architecture, `kn_core.models.qformer`): {queries} learnt queries read the 1280 features of
-each of EfficientNet-Lite0's 8 x 8 cells by cross-attention, and a linear layer makes of each query the 576 numbers of
-an input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1). Trained with both networks frozen, as MiniGPT-4
-and LiMBeR do it."""
+Q_FORMER = """A Q-Former (BLIP-2's architecture, `kn_core.models.qformer`): {queries} learnt queries read the 1280
+features of each of EfficientNet-Lite0's 8 x 8 cells by cross-attention, and a linear layer makes of each query the 576
+numbers of an input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1). Trained with both networks frozen, as
+MiniGPT-4 and LiMBeR do it."""
 DISTILLED = """one that learnt, without captions, the mean over a query's region of the tokens of the linear layer with
 sha256 `{teacher}` ({steps} steps of {batch} pictures, {variance_left:.0%} of the variance left)"""
 

@@ -67,6 +67,8 @@ class Checkpoint(_Captioner):
 
     family: Literal["transformers"]
     checkpoint: str  # a local folder, or the name on the hub of one that is in the hub's cache
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
 
 
 FAMILIES = ("minigpt4", "transformers")

@@ -25,6 +25,7 @@ class PromptedDecoder(CaptionModel):
 
     before: Tensor  # token ids (T_before,)
     after: Tensor  # (T_after,)
+    ends: Tensor  # the ids that end a caption; the first of them pads what is shorter
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class PromptedDecoder(CaptionModel):
         n_image_tokens: int,
         grid: tuple[int, int],
         batch_size: int = 16,
+        ends: Sequence[int] = (),
     ) -> None:
+        """`ends` are the ids that end a caption, where they are others than the tokenizer's own end of sequence."""
         super().__init__()
         # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
         self._parts: tuple[PreTrainedModel, nn.Linear] = (backbone, head)
@@ -45,7 +48,8 @@ class PromptedDecoder(CaptionModel):
         self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
         self.image_positions = slice(len(before), len(before) + n_image_tokens)
         self.prompt_length = self.image_positions.stop + len(after)
-        self.end = int(tokenizer.eos_token_id)
+        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
+        self.register_buffer("ends", torch.tensor(ends or [self.end], dtype=torch.long), persistent=False)
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -121,7 +125,7 @@ class PromptedDecoder(CaptionModel):
             ids = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
             ids = torch.where(running, ids, self.end)
             written.append(ids)
-            running = running & (ids != self.end)
+            running = running & ~torch.isin(ids, self.ends)
             if len(written) == max_new_tokens or not running.any():
                 break
             last = self.extend(self.embed_tokens(ids[:, None]), cache)

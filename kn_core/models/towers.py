@@ -29,9 +29,9 @@ class Tower(Protocol):
         """(B, 3, size, size) -> (B, rows * columns, width)."""
 
 
-def resize(images: Sequence[np.ndarray], size: int) -> Tensor:
-    """uint8 (h, w, 3) pictures -> (B, 3, size, size) float32 in [0, 255]: bicubic, uncropped, as masks are resized."""
-    squares = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
+def resize(images: Sequence[np.ndarray], size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Tensor:
+    """uint8 (h, w, 3) pictures -> (B, 3, size, size) float32 in [0, 255]: uncropped, as masks are resized."""
+    squares = [Image.fromarray(image).resize((size, size), resample) for image in images]
     return torch.from_numpy(np.stack([np.asarray(square, np.float32) for square in squares])).permute(0, 3, 1, 2)
 
 
