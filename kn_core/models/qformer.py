@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from kn_core.models.minigpt4 import MiniGPT4
-from kn_core.models.rollout import record_attention, rollout
+from kn_core.models.rollout import Attentions, record_attention, rollout
 
 N_QUERIES = 32
 LAYERS = 4  # of which every second looks at the picture, as in BLIP-2
@@ -73,10 +73,15 @@ class QFormerProjection(nn.Module):
         tokens: Tensor = self.linear(self.look(features))
         return tokens
 
-    def maps(self, features: Tensor) -> Tensor:
-        """Where each query looks, by rollout: (B, P, cells), rows sum to 1."""
+    def attentions(self, features: Tensor) -> Attentions:
+        """What looks at what while the queries read these features."""
         with torch.no_grad(), record_attention(self.qformer.encoder.layer) as found:
             self.look(features)
+        return found
+
+    def maps(self, features: Tensor) -> Tensor:
+        """Where each query looks, by rollout: (B, P, cells), rows sum to 1."""
+        found = self.attentions(features)
         return rollout(found.own, found.cross)
 
 
