@@ -36,6 +36,7 @@ SECTIONS = {
     "perturbation": ["section:stage-2"],
     "ablation": ["section:perturbation"],
     "faithfulness": ["section:stage-2"],
+    "beyond-projectors": ["section:perturbation"],
     "limitations": ["section:perturbation"],
 }
 APPENDIX = {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from kn_core import identification, rivals, scenes
-from kn_core.coco import inside
+from kn_core.coco import tokens_inside
 from kn_core.hooks import record
 from kn_core.models import load_model
 from kn_core.neurons import capture, find_target
@@ -61,7 +61,7 @@ def direct() -> None:
 
 def together() -> None:
     found = capture(model, sample.image, sample.without, caption, target)
-    identification.scores_of(model, found, target, profile.identification, inside(sample.mask, model.grid).ravel())
+    identification.scores_of(model, found, target, profile.identification, tokens_inside(sample.mask, model.grid, model.token_maps([sample.image])[0].numpy()))
 
 
 timed: dict[str, Callable[[], object]] = {

@@ -219,6 +219,17 @@ def inside(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return found
 
 
+def tokens_inside(mask: np.ndarray, grid: tuple[int, int], maps: np.ndarray) -> np.ndarray:
+    """The image tokens that look at the object: (h, w) bool and the tokens' `maps` (P, rows * columns) -> (P,) bool.
+
+    Those with half of their map or more on cells `inside` the object or, where there is none, the one with most; where
+    token p is cell p, those of these cells. At least one of them is True.
+    """
+    shares = maps @ inside(mask, grid).ravel()
+    found: np.ndarray = shares >= min(0.5, shares.max()) - ROUNDING
+    return found
+
+
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The mask at another size (rows, columns), in the geometry of the model's preprocessing; bool.
 

@@ -1,7 +1,7 @@
 """Where in a picture neurons answer: maps over the model's own token grid, kept on disk for a few pictures a concept.
 
-A map is the mean of the neurons' scores at each image token (`neurons.heatmap`). The pictures are ones that chose no
-neuron, as far as there are any: a map that fits them was not fitted to them.
+A map is the mean of the neurons' scores at each image token, laid where that token looks (`neurons.heatmap`). The
+pictures are ones that chose no neuron, as far as there are any: a map that fits them was not fitted to them.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def _heatmaps(study: Study, concept: str) -> Mapping[str, np.ndarray]:
     for image_id in shown(study, concept):
         pair = study.capture(concept, image_id)
         score, grid = {"delta": pair.delta, "gradcam": pair.gradcam}, study.model.grid
+        tokens = study.token_maps(concept, image_id)  # (P, cells)
         for name, which in drawn.items():
-            found[name].append(heatmap(score[which], sets[name.split()[0]], grid))
+            found[name].append(heatmap(score[which], sets[name.split()[0]], grid, tokens))
         for name, (chosen, which) in singles.items():
             best = sets[chosen].top(SINGLES)
-            ones = score[which].numpy()[best.layers, :, best.units]  # (n, P)
+            ones = score[which].numpy()[best.layers, :, best.units] @ tokens.numpy()  # (n, cells)
             found[name].append(ones.reshape(-1, *grid))
     return {name: np.stack(maps) for name, maps in found.items()}
 

@@ -125,12 +125,14 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
         raise LocateError(f"{sample.image_id}: the caption is '{caption}', which does not name '{word}'. {instead}")
     pair = capture(model, sample.image, inpainted, caption, target, settings.site)
     inside = cells(sample.mask, model.grid)  # (rows, columns)
-    if settings.over_positions == "mask" and not (inside > 0.5).any():
+    maps = model.token_maps([sample.image])[0]  # (P, rows * columns)
+    on_object = maps.numpy() @ inside.ravel() > 0.5  # (P,)
+    if settings.over_positions == "mask" and not on_object.any():
         raise LocateError(
             f"{sample.image_id}: the object fills no image token by half, and the profile '{profile.name}' reads only "
             "such tokens (over_positions: mask). Crop the picture around the object, or choose another profile."
         )
-    delta, gradcam = image_scores(pair, settings.over_positions, inside.ravel() > 0.5)
+    delta, gradcam = image_scores(pair, settings.over_positions, on_object)
     threshold_a = float(np.quantile(delta, settings.threshold_a.quantile))
     threshold_g = float(np.quantile(gradcam, settings.threshold_g.quantile))
     neurons = identify(word, delta, gradcam, threshold_a, threshold_g, settings.rank_by)
@@ -140,7 +142,7 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
             f"{threshold_g:.3g}). Choose a profile with lower quantiles than '{profile.name}'."
         )
     mapped = neurons.top(top)
-    heat = heatmap(pair.gradcam, mapped, model.grid)
+    heat = heatmap(pair.gradcam, mapped, model.grid, maps)
     at = (neurons.layers, neurons.units)
     table = pd.DataFrame({"layer": neurons.layers, "unit": neurons.units, "rank": np.arange(len(neurons))})
     table = table.assign(score=neurons.scores, delta=delta[at], gradcam=gradcam[at])
@@ -217,7 +219,7 @@ def draw(found: Located) -> Figure:
     plots.picture(without, found.inpainted, f"“{found.caption_inpainted}”")
     plots.heatmap(heat, image, found.heatmap, mask=found.sample.mask)
     rows, columns = found.heatmap.shape
-    meaning = f"mean contribution to the logit of “{found.target.word}”\nat {rows} × {columns} image tokens"
+    meaning = f"mean contribution to the logit of “{found.target.word}”\non {rows} × {columns} cells"
     heat.set_xlabel(meaning, loc="left", parse_math=False)
     figure.colorbar(heat.images[-1], cax=heat.inset_axes((1.03, 0, 0.035, 1)))
     best = f"Its {found.n_mapped} best neurons" if found.n_mapped > 1 else "Its best neuron"

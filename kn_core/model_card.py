@@ -19,6 +19,7 @@ from kn_core import scenes
 from kn_core.coco import CocoFolder
 from kn_core.concepts import names
 from kn_core.models import PROJECTIONS, MiniGPT4, load_model
+from kn_core.models.qformer import N_QUERIES
 from kn_core.profile import Profile, load_profile
 from kn_core.sample import Sample
 from kn_core.store import digest
@@ -26,13 +27,12 @@ from kn_core.training_data import PHOTO_CONCEPTS, held_out_ids
 
 TEMPLATE = """# {name}
 
-A linear layer from the 1280 features of each of EfficientNet-Lite0's 8 x 8 cells to the 576 numbers of an input
-embedding of SmolLM2-135M-Instruct (dequantized from Q4_1), trained with both networks frozen, as MiniGPT-4 and
-LiMBeR do it. Half precision, {bytes:,} bytes, sha256 `{sha256}`.
+{what}
+Half precision, {bytes:,} bytes, sha256 `{sha256}`.
 
-**Made by** `python -m kn_core.train_projection --coco DIR` in {minutes} minutes (log: `{name}.csv`), in phases of 8
-captions a step, each from the layer of the one before, the first from a ridge regression of the cells inside an
-object's mask on its word's embedding:
+**Made by** `python -m kn_core.train_projection --profile {profile} --coco DIR` in {minutes} minutes (log:
+`{name}.csv`), in phases of 8 captions a step, each from the weights of the one before, the first from
+{start}:
 
 {phases}
 
@@ -42,7 +42,7 @@ CC BY 4.0, photographs under their Flickr licences; none is kept here); {example
 object cut out of one photograph is pasted into another. The photographs of `held_out.json` were in none of them.
 {note}
 
-**Licence** of the layer: MIT, as the code. It is of no use without the two networks (both Apache-2.0).
+**Licence** of these weights: MIT, as the code. They are of no use without the two networks (both Apache-2.0).
 
 ## What it gets right
 
@@ -61,6 +61,18 @@ plural or synonym.
 
 {bad}
 """
+
+
+LINEAR = """A linear layer from the 1280 features of each of EfficientNet-Lite0's 8 x 8 cells to the 576 numbers of an
+input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1), trained with both networks frozen, as MiniGPT-4 and
+LiMBeR do it."""
+RIDGE = """a ridge regression of the cells inside an object's mask on its word's embedding"""
+Q_FORMER = """A Q-Former (BLIP-2's architecture, `kn_core.models.qformer`): {queries} learnt queries read the 1280
+features of each of EfficientNet-Lite0's 8 x 8 cells by cross-attention, and a linear layer makes of each query the 576
+numbers of an input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1). Trained with both networks frozen, as
+MiniGPT-4 and LiMBeR do it."""
+DISTILLED = """one that learnt, without captions, the mean over a query's region of the tokens of the linear layer with
+sha256 `{teacher}` ({steps} steps of {batch} pictures, {variance_left:.0%} of the variance left)"""
 
 
 def held_out_photos(folder: CocoFolder) -> list[Sample]:
@@ -108,12 +120,16 @@ def make(layer: Path, profile: Profile, made: Mapping[str, Any], folder: CocoFol
     """Evaluate the layer as users get it (rounded, the decoder in float32) and write its .json and .md beside it."""
     report = {"made": made} | evaluate(load_model(profile, projection=layer), folder, n, list(scenes.KINDS))
     layer.with_suffix(".json").write_text(json.dumps(report, indent=1))
-    write(layer.with_suffix(".md"), report)
+    write(layer.with_suffix(".md"), report, profile)
 
 
-def write(path: Path, report: Mapping[str, Any]) -> None:
+def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
     """The card at `path` (.md) of the projection beside it, from `train_projection`'s report and its log."""
     layer = path.with_suffix(".safetensors")
+    what, start = LINEAR, RIDGE
+    if profile.parts.connector == "q-former":
+        what = Q_FORMER.format(queries=N_QUERIES)
+        start = DISTILLED.format(**report["made"]["distilled"])
     scenes, photos = report["scenes"], report.get("photos")
     rows, note = [], "No photographs were evaluated."
     if photos:
@@ -123,6 +139,9 @@ def write(path: Path, report: Mapping[str, Any]) -> None:
     log = list(csv.DictReader(path.with_suffix(".csv").open()))
     path.write_text(
         TEMPLATE.format(
+            what=what,
+            start=start,
+            profile=profile.name,
             examples=report["made"]["examples"],
             note=textwrap.fill(report["made"].get("note", ""), 120),
             phases="\n".join(map(_phase, report["made"]["phases"])),

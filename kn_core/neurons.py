@@ -211,15 +211,20 @@ def select(concept: str, method: str, chosen: np.ndarray, score: np.ndarray, bud
     return NeuronSet(concept, method, layers[order], units[order], score[layers[order], units[order]])
 
 
-def heatmap(score: Tensor, neurons: NeuronSet, grid: tuple[int, int]) -> np.ndarray:
+def heatmap(score: Tensor, neurons: NeuronSet, grid: tuple[int, int], maps: Tensor | None = None) -> np.ndarray:
     """Where in the picture the neurons answer: the mean of their scores (L, P, D) at each image token, (rows, columns).
 
-    `grid` is the model's own, `CaptionModel.grid`: MiniGPT-4's tokens are strips, 16 rows of 4, not squares.
+    `grid` is the model's own, `CaptionModel.grid`: MiniGPT-4's tokens are strips, 16 rows of 4, not squares. `maps`
+    (P, rows * columns), `CaptionModel.token_maps` of the picture, says where each token looks, and the map is the sum
+    of these maps weighed by the tokens' scores; without it token p is cell p.
     """
-    if grid[0] * grid[1] != score.shape[1]:
-        raise ValueError(f"grid must hold the score's {score.shape[1]} image tokens. Got {grid[0]} x {grid[1]}.")
+    n_tokens, n_cells = score.shape[1], grid[0] * grid[1]
+    if maps is None and n_cells != n_tokens:
+        raise ValueError(f"grid must hold the score's {n_tokens} image tokens. Got {grid[0]} x {grid[1]}.")
+    if maps is not None and maps.shape != (n_tokens, n_cells):
+        raise ValueError(f"maps must have shape (P, rows * columns)={(n_tokens, n_cells)}. Got {tuple(maps.shape)}.")
     if not len(neurons):
         raise ValueError(f"a heatmap needs at least one neuron. Got none of '{neurons.concept}'.")
-    chosen = score.numpy()[neurons.layers, :, neurons.units]  # (n, P)
-    mean: np.ndarray = chosen.mean(axis=0).reshape(grid)
-    return mean
+    mean: np.ndarray = score.numpy()[neurons.layers, :, neurons.units].mean(axis=0)  # (P,)
+    on_cells: np.ndarray = mean if maps is None else mean @ maps.numpy()
+    return on_cells.reshape(grid)

@@ -57,7 +57,8 @@ class Model(_Captioner):
     family: Literal["minigpt4"] = "minigpt4"
     tower: Literal["efficientnet-lite0", "eva-vit-g"]
     decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
-    projection: str  # name of a file in kn_core/projections, without its suffix; of released ones a label
+    connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
+    projection: str  # its weights: a file in kn_core/projections, without its suffix; of released ones a label
     cells_per_token: Count = 1
     files: Files | None = None  # of the parts that no package carries
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -70,6 +71,14 @@ class Model(_Captioner):
             raise ValueError(
                 "files: the tower 'eva-vit-g' and the decoder 'llama-2-7b-chat' go together and need files; packaged "
                 f"parts have none. Got {self.tower}, {self.decoder} and {'files' if self.files else 'no files'}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.connector == "q-former" and self.cells_per_token != 1:
+            raise ValueError(
+                f"cells_per_token: the queries of a Q-Former look at single cells, 1. Got {self.cells_per_token}"
             )
         return self
 

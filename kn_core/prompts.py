@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core import identification, tables
-from kn_core.coco import inside
+from kn_core.coco import tokens_inside
 from kn_core.neurons import NeuronSet, capture, find_target, identify, image_scores, pool_images
 from kn_core.overlap import overlap
 from kn_core.stats import cluster_interval
@@ -72,7 +72,8 @@ def _both(study: Study, concept: str, wording: str) -> pd.DataFrame:
         target = find_target(model, caption, concept)
         if target is not None:
             pair = capture(model, sample.image, study.inpainted(sample), caption, target, settings.site)
-            on_object = inside(sample.mask, model.grid).ravel()
+            maps = study.token_maps(concept, sample.image_id).numpy()
+            on_object = tokens_inside(sample.mask, model.grid, maps)
             found = image_scores(pair, settings.over_positions, on_object)
             kept.append(place)
             delta.append(found[0])

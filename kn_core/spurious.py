@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kn_core import controls
 from kn_core.claims import Measurement
-from kn_core.coco import inside
+from kn_core.coco import tokens_inside
 from kn_core.gradients import plain
 from kn_core.hooks import record
 from kn_core.identification import found_by
@@ -102,9 +102,10 @@ def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         if sample.without is not None:
             holes["exact"], removed["exact"] = sample.mask, sample.without
         original, *without = _activations(study, [sample.image, *removed.values()])
+        maps = study.token_maps(concept, image_id).numpy()
         for region, activations in zip(removed, without, strict=True):
-            cells = inside(holes[region], study.model.grid).ravel()
-            delta = reduce_positions(original - activations, settings.over_positions, cells).numpy()  # (L, D)
+            tokens = tokens_inside(holes[region], study.model.grid, maps)
+            delta = reduce_positions(original - activations, settings.over_positions, tokens).numpy()  # (L, D)
             yield row | {
                 "region": region,
                 "difference": float(delta[chosen.layers, chosen.units].mean()),
@@ -210,9 +211,12 @@ def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         pair = capture(model, scene.image, scene.without["both"], caption, target, settings.site)
         one_less = _activations(study, [scene.without["concept"], scene.without["companion"]])
         without = {"both": pair.inpainted, "concept": one_less[0], "companion": one_less[1]}
+        maps = model.token_maps([scene.image])[0].numpy()
         scores = {
             gone: image_scores(
-                replace(pair, inpainted=left), settings.over_positions, inside(scene.masks[gone], model.grid).ravel()
+                replace(pair, inpainted=left),
+                settings.over_positions,
+                tokens_inside(scene.masks[gone], model.grid, maps),
             )
             for gone, left in without.items()
         }

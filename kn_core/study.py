@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kn_core import filtering, identification, models, perturb, protocol, scenes
-from kn_core.coco import CocoFolder, inside
+from kn_core.coco import CocoFolder, tokens_inside
 from kn_core.inpaint import inpaint
 from kn_core.models import PromptedDecoder, load_model
 from kn_core.neurons import Capture, NeuronSet, Target, capture
@@ -171,6 +171,10 @@ class Study:
         target, site = self.target(concept, image_id), self.profile.identification.site
         return capture(self.model, sample.image, self.inpainted(sample), row["caption"], target, site)
 
+    def token_maps(self, concept: str, image_id: str) -> Tensor:
+        """Where each image token looks in a picture, (P, rows * columns) of the model's grid."""
+        return self.model.token_maps([self.sample(concept, image_id).image])[0]
+
     def target(self, concept: str, image_id: str) -> Target:
         """Where the caption of a kept pair names the concept."""
         row = self._kept(concept, image_id)
@@ -249,7 +253,8 @@ class Study:
         found = []
         for image_id in chosen["image_id"]:
             pair, sample = self.capture(concept, image_id), self.sample(concept, image_id)
-            on_object = inside(sample.mask, self.model.grid).ravel()
+            maps = self.token_maps(concept, image_id).numpy()
+            on_object = tokens_inside(sample.mask, self.model.grid, maps)
             target = self.target(concept, image_id)
             found.append(identification.scores_of(self.model, pair, target, settings, on_object))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}

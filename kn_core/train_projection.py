@@ -1,10 +1,11 @@
-"""Train the linear layer between a frozen tower and a frozen decoder, as MiniGPT-4 (Zhu et al. 2023) and LiMBeR do.
+"""Train what is between a frozen tower and a frozen decoder, as MiniGPT-4 (Zhu et al. 2023) and LiMBeR do.
 
-    python -m kn_core.train_projection --coco DIR [--steps 1500] [--out FOLDER]
+    python -m kn_core.train_projection --coco DIR [--profile embedded] [--steps 1500] [--out FOLDER]
 
-Scenes are unlimited; photographs come from a COCO-format folder, those of `projections/held_out.json` excepted. The
-layer starts from a ridge regression (`training_data.ridge`). Stopped at any point, the same command goes on from the
-last checkpoint and ends with the same numbers: every batch is a function of (seed, step). Another command is refused.
+Scenes are unlimited; photographs come from a COCO-format folder, those of `projections/held_out.json` excepted. A
+linear layer starts from a ridge regression (`training_data.ridge`), a Q-Former from a trained linear layer
+(`distillation`). Stopped at any point, the same command goes on from the last checkpoint and ends with the same
+numbers: every batch is a function of (seed, step). Another command is refused.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kn_core import model_card, scenes
+from kn_core import distillation, model_card, scenes
 from kn_core.coco import CocoFolder
 from kn_core.concepts import names, words
-from kn_core.models import MiniGPT4, load_model
+from kn_core.models import PROJECTIONS, MiniGPT4, QFormerMiniGPT4, load_model
+from kn_core.models.minigpt4 import load_projection
 from kn_core.profile import load_profile
 from kn_core.sample import Sample
 from kn_core.store import digest, writing
@@ -244,7 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("_build/projection"), help="checkpoint, log, layer and its card"
     )
     parser.add_argument("--bank", type=Path, default=Path("_build/bank"), help="where the features are kept")
-    parser.add_argument("--start", type=Path, help="safetensors of a layer to go on from; else ridge regression")
+    parser.add_argument(
+        "--start", type=Path, help="safetensors to go on from; else ridge regression, for a Q-Former distillation"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="safetensors of the linear layer that a Q-Former starts from; else the profile's"
+    )
     parser.add_argument("--scenes", type=int, default=90, help="scenes a kind; read when the bank is made")
     parser.add_argument(
         "--average", action="store_true", help="keep the mean of the start and what it became (Wortsman et al. 2022)"
@@ -270,22 +277,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
     validate += model_card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
-    model.decoder.to(getattr(torch, options.dtype))
+    parts, start = profile.parts, options.start
     try:
-        train(model, bank, options.out, recipe, validate, options.start)
+        if isinstance(model, QFormerMiniGPT4) and start is None:
+            teacher = options.teacher or PROJECTIONS / f"{parts.tower}_{parts.decoder}.safetensors"
+            start = distilled(model, bank, options.out, teacher, recipe.seed)
+        model.decoder.to(getattr(torch, options.dtype))
+        train(model, bank, options.out, recipe, validate, start)
     except ResumeError as error:
         parser.error(str(error))
 
     if options.average:
         average_with(model, options.start)
-    layer = options.out / f"{profile.parts.projection}.safetensors"
+    layer = options.out / f"{parts.projection}.safetensors"
     save_projection(model, layer)
     examples = {source: int((bank.sources == source).sum()) for source in SHARES}
     phase = {"dtype": options.dtype, "examples": examples, "average": options.average, **asdict(recipe)}
-    made, log = _earlier(options.start)
+    made, log = _earlier(start)
     made = {**made, "phases": [*made.get("phases", []), phase], "examples": examples}
     layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))
     model_card.make(layer, profile, made, folder)
+
+
+def distilled(model: QFormerMiniGPT4, bank: Bank, out: Path, teacher: Path, seed: int) -> Path:
+    """The Q-Former that learnt from the linear layer `teacher` (`distillation.distil`), in `out`; made once."""
+    path = out / "distilled.safetensors"
+    report = path.with_suffix(".json")
+    told = {"teacher": digest(teacher), "steps": distillation.STEPS, "batch": distillation.BATCH, "seed": seed}
+    if report.exists():  # written last
+        found = json.loads(report.read_text())["made"]["distilled"]
+        if {key: found[key] for key in told} != told:
+            raise ResumeError(
+                f"{path} was distilled otherwise ({found}). Delete it, or name another folder with --out."
+            )
+        return path
+    layer = load_projection(teacher, model.tower.width, model.decoder.config.hidden_size)
+    left = distillation.distil(model.projection, layer, bank, seed=seed)
+    save_projection(model, path)
+    path.with_suffix(".csv").write_text("")  # no captions were read yet
+    report.write_text(json.dumps({"made": {"distilled": told | {"variance_left": left}, "phases": []}}, indent=1))
+    return path
 
 
 def _earlier(start: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -171,8 +171,10 @@ def _paste(background: np.ndarray, cut_out: np.ndarray, rng: np.random.Generator
 class Bank:
     """Features of many examples, on disk, with their captions and the objects that fill each cell."""
 
-    features: np.ndarray  # (N, P, width) float16, memory-mapped
-    objects: np.ndarray  # (N, P) int16: index into `vocabulary` of the object that fills most of the cell, -1 for none
+    features: np.ndarray  # (N, cells, width) float16, memory-mapped
+    objects: (
+        np.ndarray
+    )  # (N, cells) int16: index into `vocabulary` of the object that fills most of the cell, -1 for none
     captions: tuple[tuple[str, ...], ...]
     sources: np.ndarray  # (N,) str
     weights: np.ndarray  # (N,) float
@@ -199,7 +201,7 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         temporary.rename(index)  # last: its presence says that the bank is whole
     described = json.loads(index.read_text())
     read = described["rows"]
-    shape = (len(read), model.grid[0] * model.grid[1], model.projection.in_features)
+    shape = (len(read), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
     return Bank(
         features=np.memmap(path / "features.f16", np.float16, "r", shape=shape),
         objects=np.load(path / "objects.npy"),

@@ -15,13 +15,22 @@ from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
+from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import EfficientNetLite0
 from kn_core.profile import Checkpoint, Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
 
-__all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
+__all__ = [
+    "PROJECTIONS",
+    "CaptionModel",
+    "MiniGPT4",
+    "PromptedDecoder",
+    "QFormerMiniGPT4",
+    "identity",
+    "load_model",
+]
 
 
 @overload
@@ -49,19 +58,24 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     folder = found["model.files.decoder"] if found else weights.smollm2_135m()
     decoder, tokenizer = load_decoder(folder, dtype, device(parts.device))
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
-    if projection is None:
-        layer = nn.Linear(width, hidden)
-    elif projection == "profile" and found:
-        layer = released.load_projection(found["model.files.projection"], width, hidden)
+    layer: nn.Module
+    if projection == "profile":
+        path = found["model.files.projection"] if found else PROJECTIONS / f"{parts.projection}.safetensors"
     else:
-        path = PROJECTIONS / f"{parts.projection}.safetensors" if projection == "profile" else projection
-        layer = load_projection(path, width, hidden)
+        path = projection
+    family: type[MiniGPT4] = MiniGPT4
+    if parts.connector == "q-former":
+        family = QFormerMiniGPT4
+        layer = load_qformer(path, width, hidden, tower.grid) if path else QFormerProjection(width, hidden, tower.grid)
+    elif path is None:
+        layer = nn.Linear(width, hidden)
+    else:
+        load = released.load_projection if found and projection == "profile" else load_projection
+        layer = load(path, width, hidden)
     embeddings: Any = decoder.get_input_embeddings()
     for part in (tower, layer):  # a decoder may be spread: they stand where it reads what they write
         part.to(embeddings.weight.device, dtype)
-    return MiniGPT4(
-        tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size
-    )
+    return family(tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size)
 
 
 def device(name: str) -> str:

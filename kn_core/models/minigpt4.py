@@ -31,7 +31,7 @@ class MiniGPT4(PromptedDecoder):
     def __init__(
         self,
         tower: Tower,
-        projection: nn.Linear,
+        projection: nn.Module,
         decoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         before: str,
@@ -42,18 +42,24 @@ class MiniGPT4(PromptedDecoder):
         rows, columns = tower.grid
         if columns % cells_per_token:
             raise ValueError(f"cells_per_token must divide the tower's {columns} columns. Got {cells_per_token}.")
-        expected, shape = (decoder.config.hidden_size, tower.width * cells_per_token), tuple(projection.weight.shape)
-        if shape != expected:
-            raise ValueError(f"projection.weight must have shape (H, width)={expected}. Got {shape}.")
-        grid = (rows, columns // cells_per_token)
+        grid, width = (rows, columns // cells_per_token), tower.width * cells_per_token
+        n_tokens = self.n_image_tokens(projection, grid, width, decoder.config.hidden_size)
         first, last = (segment(tokenizer, text) for text in (before, after))
-        super().__init__(decoder.model, decoder.lm_head, tokenizer, first, last, grid[0] * grid[1], grid, batch_size)
+        super().__init__(decoder.model, decoder.lm_head, tokenizer, first, last, n_tokens, grid, batch_size)
         self.tower, self.projection, self._decoder = tower, projection, decoder
         self.cells_per_token = cells_per_token
         self.requires_grad_(False).eval()
 
     def _ids_after(self, text: str) -> list[int]:
         return segment(self.tokenizer, text)
+
+    @staticmethod
+    def n_image_tokens(projection: nn.Module, grid: tuple[int, int], width: int, hidden: int) -> int:
+        """P: one token a cell of the grid. Raises ValueError for a projection that does not fit tower and decoder."""
+        shape = tuple(projection.weight.shape) if isinstance(projection, nn.Linear) else type(projection).__name__
+        if shape != (hidden, width):
+            raise ValueError(f"projection.weight must have shape (H, width)={(hidden, width)}. Got {shape}.")
+        return grid[0] * grid[1]
 
     @property
     def decoder(self) -> PreTrainedModel:
@@ -66,12 +72,13 @@ class MiniGPT4(PromptedDecoder):
     def features(self, images: Sequence[np.ndarray]) -> Tensor:
         """uint8 RGB pictures -> what the projection reads, (B, P, cells_per_token * width)."""
         with torch.no_grad():
-            pixels = self.tower.preprocess(images).to(self.projection.weight)
+            pixels = self.tower.preprocess(images).to(next(self.projection.parameters()))
             cells = self.tower(pixels)  # (B, rows * columns, width)
         return cells.reshape(len(cells), -1, self.cells_per_token * self.tower.width)
 
     def image_embeds(self, images: Sequence[np.ndarray]) -> Tensor:
-        return self.projection(self.features(images))
+        tokens: Tensor = self.projection(self.features(images))
+        return tokens
 
     def prompts_from_features(self, features: Tensor) -> Tensor:
         """(B, P, width) -> embedded prompts (B, T, H). Differentiable in the projection."""

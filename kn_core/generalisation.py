@@ -1,0 +1,233 @@
+"""Two models of one decoder, a linear layer and a Q-Former before it: does the method carry over (open question 2)?
+
+Two studies of the same scenes in, tidy frames out: what is identified, what noise on it does, where it looks, and what
+it costs that the queries of a Q-Former have no place in the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kn_core import models
+from kn_core.coco import cells
+from kn_core.evidence import headline, late_share, perplexity_limit
+from kn_core.heatmaps import shown
+from kn_core.localisation import localise
+from kn_core.metrics import contrast, differences, summarise
+from kn_core.models.qformer import QFormerMiniGPT4
+from kn_core.models.rollout import rollout
+from kn_core.neurons import heatmap
+from kn_core.overlap import overlap
+from kn_core.profile import ProfileError, load_profile
+from kn_core.stats import cluster_interval
+from kn_core.store import code, fingerprint
+from kn_core.study import Study
+
+LINEAR, QUERIES = "linear layer", "Q-Former"
+MEASURED = ("suppression", "retention")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The studies that there are, by what stands between tower and decoder; why one is missing, and what makes it."""
+
+    studies: Mapping[str, Study]
+    missing: str = ""
+    command: str = ""
+
+
+def compared(profile: str) -> Comparison:
+    """The profile and its sibling with a Q-Former, `<profile>-qformer`; either may be named. Loads no model."""
+    base = profile.removesuffix("-qformer")
+    studies, missing, command = {}, [], []
+    for kind, name in ((LINEAR, base), (QUERIES, f"{base}-qformer")):
+        try:
+            study = Study(load_profile(name))
+            models.identity(study.profile)
+        except ProfileError:
+            missing.append(f"there is no profile {name}")
+            command.append("make book PROFILE=embedded")
+        except FileNotFoundError:
+            missing.append(f"the {kind} of the profile {name} is not trained")
+            command.append(f"python -m kn_core.train_projection --profile {name} --coco DIR")
+        else:
+            studies[kind] = study
+    return Comparison(studies, "; ".join(missing), command[-1] if command else "")
+
+
+def both(studies: Mapping[str, Study]) -> list[str]:
+    """The concepts that every model has neurons for."""
+    found = [set(study.studied()) for study in studies.values()]
+    first = next(iter(studies.values()))
+    return [concept for concept in first.studied() if all(concept in names for names in found)]
+
+
+def identified(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+    """What both stages find, a row a model and concept.
+
+    Columns model, concept, captioned (pictures), named (of them, those whose caption names the concept), kept (pairs),
+    neurons (that pass both stages), late (share of the best in the upper two thirds of the layers).
+    """
+    rows = []
+    for model, study in studies.items():
+        budget = study.profile.identification.budget
+        for concept in concepts:
+            pairs, neurons = study.pairs(concept), study.neurons(concept)
+            rows.append(
+                {
+                    "model": model,
+                    "concept": concept,
+                    "captioned": int((pairs["caption"] != "").sum()),
+                    "named": int((pairs["target_word"] != "").sum()),
+                    "kept": int(pairs["kept"].sum()),
+                    "neurons": int((neurons["method"] == "two-stage").sum()),
+                    "late": late_share(neurons, budget, study.n_layers).value,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def shared(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+    """Neurons that both models have for a concept: the decoder is the same, so they are the same neurons.
+
+    Columns concept, shared, of (the smaller set), expected (by chance, each with its own number a layer), p, and
+    others: the mean overlap with the other model's sets of *other* concepts, which shared habits alone would give.
+    """
+    first, second = studies.values()
+    budget = min(study.profile.identification.budget for study in studies.values())
+    sets = {}
+    for place, study in enumerate((first, second)):
+        for concept in concepts:
+            best = study.neuron_set(concept).top(budget)
+            sets[place, concept] = set(zip(best.layers.tolist(), best.units.tolist(), strict=True))
+    pairs = overlap(sets, first.scores(concepts[0])["delta"].shape[1:])
+    pairs = pairs[[one[0] != other[0] for one, other in zip(pairs["one"], pairs["other"], strict=True)]]
+    rows = []
+    for concept in concepts:
+        own = pairs[(pairs["one"] == (0, concept)) & (pairs["other"] == (1, concept))].iloc[0]
+        off = pairs[
+            [
+                one[1] != other[1] and concept in (one[1], other[1])
+                for one, other in zip(pairs["one"], pairs["other"], strict=True)
+            ]
+        ]
+        smaller = min(len(sets[0, concept]), len(sets[1, concept]))
+        others = float(off["shared"].mean()) if len(off) else np.nan
+        rows.append((concept, own["shared"], smaller, own["expected_layers"], own["p"], others))
+    return pd.DataFrame(rows, columns=["concept", "shared", "of", "expected", "p", "others"])
+
+
+def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+    """Suppression and retention under the main setting, held-out pictures, a row a model and metric.
+
+    Columns model, metric, then value, low, high of the two-stage neurons, of the random ones (`random`, `random_low`,
+    `random_high`) and of the difference image by image, and n_images, n_concepts.
+    """
+    rows = []
+    for model, study in studies.items():
+        main, limit = _main(study, concepts)
+        by = summarise(main, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+        gap = contrast(main, "two-stage", "random", perplexity_limit=limit).set_index("metric")
+        for metric in (*MEASURED, "fluent"):
+            row: dict[str, object] = {"model": model, "metric": metric}
+            for side, place in (
+                ("", by.loc["two-stage", metric]),
+                ("random", by.loc["random", metric]),
+                ("difference", gap.loc[metric]),
+            ):
+                row |= {"_".join(filter(None, (side, end))): place[end] for end in ("value", "low", "high")}
+            rows.append(
+                row
+                | {
+                    "n_images": by.loc[("two-stage", metric), "n_images"],
+                    "n_concepts": by.loc[("two-stage", metric), "n_concepts"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def between(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+    """The Q-Former's advantage over the control minus the linear layer's: metric, value, low, high, n_concepts.
+
+    The models keep other pictures, so concepts are what is paired; intervals resample concepts.
+    """
+    gaps = {}
+    for model, study in studies.items():
+        main, limit = _main(study, concepts)
+        paired = differences(main, "two-stage", "random", perplexity_limit=limit)
+        gaps[model] = paired.groupby(["metric", "image_concept"])["value"].mean()
+    rows = []
+    for metric in MEASURED:
+        here = [gaps[QUERIES].loc[metric].reindex(concepts), gaps[LINEAR].loc[metric].reindex(concepts)]
+        change = (here[0] - here[1]).dropna().to_numpy(float)
+        rows.append(
+            (
+                metric,
+                float(change.mean()),
+                *cluster_interval([change[i : i + 1] for i in range(len(change))]),
+                len(change),
+            )
+        )
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "n_concepts"])
+
+
+def _main(study: Study, concepts: Sequence[str]) -> tuple[pd.DataFrame, float]:
+    """The main setting's rows on held-out pictures, and the perplexity above which a caption is not fluent."""
+    trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
+    return headline(trials, study.profile), perplexity_limit(trials)
+
+
+def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+    """How maps lie on the object, a row a model, picture and map.
+
+    Columns model, concept, image_id, map, iou, pointing, inside, area. The pictures are those of `heatmaps.shown`.
+    Maps by the gradient score: 'own' of the two-stage neurons and 'random' of random ones, laid where the tokens look.
+    With a Q-Former also 'cross', laid where the queries look in the first layer alone, and 'exchanged', laid where
+    another query looks. 'single' and 'any' need no neuron: the map of the query that looks at the object most, which
+    no weighing of queries by scores of one sign can surpass, and that of all queries alike.
+    """
+    frames = []
+    for model, study in studies.items():
+        for concept in concepts:
+            inputs = fingerprint(
+                study.inputs(concept), shown(study, concept), code("generalisation", "neurons", "localisation")
+            )
+            frame = study.store.table(f"places-{concept}", inputs, lambda s=study, c=concept: _places(s, c))
+            frames.append(frame.assign(model=model))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _places(study: Study, concept: str) -> pd.DataFrame:
+    kept = study.neuron_set(concept).top(study.profile.identification.budget)
+    random = study.neuron_set(concept, "random").top(len(kept))
+    rows = []
+    for image_id in shown(study, concept):
+        pair, sample, grid = study.capture(concept, image_id), study.sample(concept, image_id), study.model.grid
+        maps, score, share = study.token_maps(concept, image_id), pair.gradcam, cells(sample.mask, study.model.grid)
+        found = {"own": heatmap(score, kept, grid, maps), "random": heatmap(score, random, grid, maps)}
+        if isinstance(study.model, QFormerMiniGPT4):
+            first = first_look(study.model, sample.image)
+            order = np.random.default_rng(0).permutation(len(maps))
+            best = int((maps.numpy() @ share.ravel()).argmax())
+            found |= {
+                "cross": heatmap(score, kept, grid, first),
+                "exchanged": heatmap(score, kept, grid, maps[order]),
+                "single": maps[best].numpy().reshape(grid),
+                "any": maps.mean(0).numpy().reshape(grid),
+            }
+        place = {"concept": concept, "image_id": image_id, "area": float(sample.mask.mean())}
+        rows += [place | {"map": name} | localise(heat, share) for name, heat in found.items()]
+    return pd.DataFrame(rows)
+
+
+def first_look(model: QFormerMiniGPT4, image: np.ndarray) -> torch.Tensor:
+    """The queries' attention to the cells in the first layer, before anything is exchanged: (P, cells)."""
+    found = model.projection.attentions(model.features([image]))
+    look = next(weights for weights in found.cross if weights is not None)
+    identity = torch.eye(look.shape[1], device=look.device).expand(len(look), -1, -1)
+    return rollout([identity], [look])[0].cpu()

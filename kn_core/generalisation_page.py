@@ -1,0 +1,219 @@
+"""What `generalisation` found, for readers: tables, sentences, and the page that holds them, run or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from kn_core import generalisation, report, tables
+from kn_core.generalisation import LINEAR, MEASURED, QUERIES, Comparison
+from kn_core.stats import cluster_interval
+from kn_core.tables import interval
+
+NOT_RUN = "not run"
+MAPS = {  # name of a map -> what it is to a reader
+    "own": "neurons, over the tokens' maps",
+    "random": "random neurons of the same layers, over the same maps",
+    "cross": "neurons, over the first look alone",
+    "exchanged": "neurons, over the map of another query",
+    "single": "the one query that looks at the object most",
+    "any": "all queries alike",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What the page shows; where a study is missing nothing but a notice that says which, and how to run it."""
+
+    notice: str
+    words: Mapping[str, str]
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    readable: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=lambda: Comparison({}))
+    suffix: str = ""  # of the files that the page writes
+
+    def table(self, name: str, caption: str) -> Styler | str:
+        """One of the comparison's tables, whose frame is also saved beside the first study."""
+        if name not in self.readable:
+            return f"{caption}: {NOT_RUN}."
+        study = next(iter(self.comparison.studies.values()))
+        report.save_table(study, self.frames[name], f"beyond_projectors_{name}{self.suffix}")
+        return tables.table(self.readable[name], caption)
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        if self.frames:
+            report.save_figure(next(iter(self.comparison.studies.values())), figure, f"{name}{self.suffix}")
+
+
+def page(found: Comparison, concept: str | None = None) -> Page:
+    """Everything that the page shows of two studies, computed or loaded."""
+    concepts = [] if found.missing else generalisation.both(found.studies)
+    if not found.missing and concept is not None:
+        concepts = [name for name in concepts if name == concept]
+    if not concepts:
+        why = found.missing or f"no {concept or 'concept'} has pairs with both models"
+        command = f" Run `{found.command}`." if found.command else ""
+        return Page(f"**Not run:** {why}.{command}", dict.fromkeys(WORDS, NOT_RUN))
+    frames = {
+        "identified": generalisation.identified(found.studies, concepts),
+        "effects": generalisation.effects(found.studies, concepts),
+        "between": generalisation.between(found.studies, concepts),
+        "shared": generalisation.shared(found.studies, concepts),
+        "places": generalisation.places(found.studies, concepts),
+    }
+    readable = {
+        "identified": for_readers(frames["identified"]),
+        "effects": effects_for_readers(frames["effects"]),
+        "places": places_for_readers(frames["places"]),
+    }
+    names = " and ".join(f"`{study.profile.name}` ({model})" for model, study in found.studies.items())
+    notice = f"Compared on {', '.join(concepts)}: {names}."
+    return Page(notice, in_words(*frames.values()), frames, readable, found, f"-{concept}" if concept else "")
+
+
+def for_readers(frame: pd.DataFrame) -> pd.DataFrame:
+    """`identified`, a row a model: means over concepts with 95 % intervals."""
+    shown_ = []
+    for model, rows in frame.groupby("model", sort=False):
+        row: dict[str, object] = {"model": model}
+        share = rows["named"] / rows["captioned"]
+        for heading, values in (
+            ("captions that name the concept", share),
+            ("pairs kept", rows["kept"]),
+            ("neurons of both stages", rows["neurons"]),
+            ("of the best, in later layers", rows["late"]),
+        ):
+            found = values.to_numpy(float)
+            pattern = "{:.0f}" if found.max() > 1 else "{:.2f}"
+            row[heading] = interval(found.mean(), *_over_concepts(found), pattern)
+        shown_.append(row)
+    return pd.DataFrame(shown_)
+
+
+def effects_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
+    """`effects` with every value and its interval as text."""
+    names = {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
+    shown_ = pd.DataFrame({"model": frame["model"], "reading": frame["metric"].map(names)})
+    for side, heading in (("", "both stages"), ("random_", "random"), ("difference_", "difference")):
+        columns = [f"{side}{end}" for end in ("value", "low", "high")]
+        shown_[heading] = [interval(*row) for row in frame[columns].itertuples(index=False)]
+    return shown_
+
+
+def places_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
+    """`places`, a row a model and map: means over concepts with intervals, and the object's share of the picture."""
+    rows = []
+    for (model, name), group in frame.groupby(["model", "map"], sort=False):
+        row: dict[str, object] = {"model": model, "map": MAPS[name]}
+        for column, heading in (
+            ("iou", "IoU"),
+            ("pointing", "pointing"),
+            ("inside", "on the object"),
+            ("area", "its area"),
+        ):
+            row[heading] = interval(*_mean(group, column))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gain(
+    frame: pd.DataFrame, model: str, name: str, against: str, column: str = "inside"
+) -> tuple[float, float, float]:
+    """One map's reading minus another's, picture by picture: mean over concepts, and its interval."""
+    of_model = frame[frame["model"] == model]
+    wide = of_model.pivot_table(index=["concept", "image_id"], columns="map", values=column)
+    change = (wide[name] - wide[against]).dropna().rename("change").reset_index()
+    return _mean(change, "change")
+
+
+WORDS = (
+    *(f"{name}-{short}" for short in ("linear", "queries") for name in ("neurons", "kept", "images", "clear", "looks")),
+    *(f"{name}-{short}" for short in ("linear", "queries") for name in ("inside", "inside-over")),
+    *(f"{metric}{name}" for metric in MEASURED for name in ("-linear", "-queries", "-over-linear", "-over-queries")),
+    *(f"{metric}{name}" for metric in MEASURED for name in ("-change", "-carried")),
+    *("works", "shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
+    *(f"{name}-{other}" for other in ("any", "exchanged", "cross") for name in ("own-over", "clear-of")),
+)
+
+
+def in_words(
+    found: pd.DataFrame, effect: pd.DataFrame, change: pd.DataFrame, alike: pd.DataFrame, where: pd.DataFrame
+) -> dict[str, str]:
+    """What came out, for sentences."""
+    words = {}
+    for model, short in ((LINEAR, "linear"), (QUERIES, "queries")):
+        own = effect[effect["model"] == model].set_index("metric")
+        for metric in MEASURED:
+            row = own.loc[metric]
+            words[f"{metric}-{short}"] = interval(*row[["value", "low", "high"]])
+            words[f"{metric}-over-{short}"] = interval(*row[["difference_value", "difference_low", "difference_high"]])
+        words[f"clear-{short}"] = _clear(
+            own.loc["suppression", "difference_low"], own.loc["suppression", "difference_high"]
+        )
+        words[f"images-{short}"] = str(int(own.loc["suppression", "n_images"]))
+        words[f"neurons-{short}"] = f"{found[found['model'] == model]['neurons'].median():,.0f}"
+        words[f"kept-{short}"] = str(int(found[found["model"] == model]["kept"].sum()))
+        words[f"inside-{short}"] = interval(*_mean(_rows(where, model, "own"), "inside"))
+        over = gain(where, model, "own", "random")
+        words[f"inside-over-{short}"], words[f"looks-{short}"] = interval(*over), _clear(*over[1:])
+    by_metric = change.set_index("metric")
+    for metric in MEASURED:
+        row = by_metric.loc[metric, ["value", "low", "high"]]
+        words[f"{metric}-change"], words[f"{metric}-carried"] = interval(*row), _change(*row[["low", "high"]])
+    words["works"] = _verdict(words["clear-linear"], words["clear-queries"])
+    words["shared"] = f"{alike['shared'].mean():.0f} of {alike['of'].mean():.0f}"
+    words["shared-expected"] = f"{alike['expected'].mean():.1f}"
+    words["shared-others"] = f"{alike['others'].mean():.0f}"
+    cost = _rows(where, LINEAR, "own")["inside"].mean() - _rows(where, QUERIES, "own")["inside"].mean()
+    words["map-cost"] = f"{abs(cost):.2f} {'less' if cost > 0 else 'more'}"
+    words["single"] = interval(*_mean(_rows(where, QUERIES, "single"), "inside"))
+    words["any"] = interval(*_mean(_rows(where, QUERIES, "any"), "inside"))
+    words["area"] = f"{where['area'].mean():.2f}"
+    for name in ("any", "exchanged", "cross"):
+        over = gain(where, QUERIES, "own", name)
+        words[f"own-over-{name}"], words[f"clear-of-{name}"] = interval(*over), _clear(*over[1:])
+    return words
+
+
+def _rows(where: pd.DataFrame, model: str, name: str) -> pd.DataFrame:
+    return where[(where["model"] == model) & (where["map"] == name)]
+
+
+def _mean(rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """Mean over concepts of the mean over pictures, with its interval."""
+    clusters = [values.to_numpy(float) for _, values in rows.dropna(subset=[column]).groupby("concept")[column]]
+    if not clusters:
+        return np.nan, np.nan, np.nan
+    return float(np.mean([values.mean() for values in clusters])), *cluster_interval(clusters)
+
+
+def _over_concepts(values: np.ndarray) -> tuple[float, float]:
+    return cluster_interval([values[i : i + 1] for i in range(len(values))])
+
+
+def _clear(low: float, high: float) -> str:
+    """What an interval of a difference says."""
+    if np.isnan(low) or np.isnan(high):
+        return "too few pictures to tell from"
+    return "clear of zero" if low > 0 else "clear of zero on the wrong side" if high < 0 else "not clear of zero"
+
+
+def _change(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "cannot be told from so few concepts"
+    return "is larger" if low > 0 else "is smaller" if high < 0 else "cannot be told from the linear layer's"
+
+
+def _verdict(linear: str, queries: str) -> str:
+    """The answer to the first question, from both models' differences to the control."""
+    works = {"clear of zero": True}.get(queries, False)
+    if works:
+        return "Yes" + ("" if linear == "clear of zero" else ", and more clearly than with the linear layer")
+    if linear == "clear of zero":
+        return "Not as with the linear layer: noise on its neurons does no more than on random ones of the same layers"
+    return "Neither with a Q-Former nor with the linear layer does noise do more to them than to random neurons"

@@ -1,0 +1,118 @@
+"""A Q-Former (Li et al. 2023, BLIP-2) in the place of the linear layer, as in the first MiniGPT-4.
+
+Learnt queries look at the tower's cells by cross-attention; each becomes one image token. No token belongs to a cell
+of the picture any more: `token_maps` says where each query has looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from kn_core.models.minigpt4 import MiniGPT4
+from kn_core.models.rollout import Attentions, record_attention, rollout
+
+N_QUERIES = 32
+LAYERS = 4  # of which every second looks at the picture, as in BLIP-2
+
+
+class QFormerProjection(nn.Module):
+    """Cells of a tower (B, cells, width) -> queries -> image tokens (B, P, H).
+
+    A convolutional tower does not tell its cells' places; a cell's row and column, one-hot, are appended to its
+    features, as position embeddings are part of the features of BLIP-2's own tower.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        grid: tuple[int, int],
+        n_queries: int = N_QUERIES,
+        inner: int = 256,
+        layers: int = LAYERS,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        config = Blip2QFormerConfig(
+            hidden_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * inner,
+            encoder_hidden_size=width + sum(grid),
+            cross_attention_frequency=2,
+            hidden_dropout_prob=0.0,  # the loss of a batch is a function of the batch
+            attention_probs_dropout_prob=0.0,
+            layer_norm_eps=1e-5,
+        )
+        config._attn_implementation = "eager"  # the one that gives attention weights; `token_maps` reads them
+        self.qformer = Blip2QFormerModel(config)
+        self.queries = nn.Parameter(torch.randn(n_queries, inner))
+        self.linear = nn.Linear(inner, hidden)
+        self.grid = grid
+        rows, columns = (torch.eye(n) for n in grid)
+        places = torch.cat([rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)], dim=1)
+        self.register_buffer("places", places, persistent=False)  # (cells, rows + columns)
+
+    def look(self, features: Tensor) -> Tensor:
+        """(B, cells, width) -> what the queries have seen, (B, P, inner)."""
+        places = self.places.expand(len(features), -1, -1)
+        cells = torch.cat([features, places], dim=-1)
+        queries = self.queries.expand(len(features), -1, -1)
+        seen: Tensor = self.qformer(query_embeds=queries, encoder_hidden_states=cells).last_hidden_state
+        return seen
+
+    def forward(self, features: Tensor) -> Tensor:
+        tokens: Tensor = self.linear(self.look(features))
+        return tokens
+
+    def attentions(self, features: Tensor) -> Attentions:
+        """What looks at what while the queries read these features."""
+        with torch.no_grad(), record_attention(self.qformer.encoder.layer) as found:
+            self.look(features)
+        return found
+
+    def maps(self, features: Tensor) -> Tensor:
+        """Where each query looks, by rollout: (B, P, cells), rows sum to 1."""
+        found = self.attentions(features)
+        return rollout(found.own, found.cross)
+
+
+class QFormerMiniGPT4(MiniGPT4):
+    """MiniGPT-4 with a Q-Former between tower and decoder. `grid` is the tower's: that of the queries' maps."""
+
+    projection: QFormerProjection
+
+    @staticmethod
+    def n_image_tokens(projection: nn.Module, grid: tuple[int, int], width: int, hidden: int) -> int:
+        if not isinstance(projection, QFormerProjection):
+            raise ValueError(f"projection must be a QFormerProjection. Got {type(projection).__name__}.")
+        expected = (hidden, width + sum(grid), grid)
+        found = projection.linear.out_features, projection.qformer.config.encoder_hidden_size, projection.grid
+        if found != expected:
+            raise ValueError(f"the Q-Former must have (H, width with places, grid)={expected}. Got {found}.")
+        return len(projection.queries)
+
+    def token_maps(self, images: Sequence[np.ndarray]) -> Tensor:
+        batches = [images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size)]
+        return torch.cat([self.projection.maps(self.features(batch)).cpu() for batch in batches])
+
+
+def load_qformer(path: Path, width: int, hidden: int, grid: tuple[int, int]) -> QFormerProjection:
+    """The trained Q-Former from a safetensors file of `QFormerProjection`'s parameters."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise FileNotFoundError(
+            f"No usable Q-Former at {path} ({error}). Train one with `python -m kn_core.train_projection`."
+        ) from None
+    projection = QFormerProjection(width, hidden, grid)
+    projection.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return projection
