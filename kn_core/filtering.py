@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import ndimage
 
 from kn_core.concepts import names
-from kn_core.inpaint import inpaint
+from kn_core.inpaint import inpaint_all
 from kn_core.models.base import CaptionModel
 from kn_core.neurons import find_target
 from kn_core.profile import Data, Filtering, Profile
@@ -117,11 +117,10 @@ def _look_at(model: CaptionModel, samples: Sequence[Sample], profile: Profile) -
     for i, caption in _captions(model, [c.sample.image for c in candidates], reasons, tokens):
         candidates[i] = Candidate(samples[i], caption)
         reasons[i] = _first_failure(candidates[i], AFTER_CAPTION, settings)
-    holes = [
-        inpaint(s, profile.inpainting.method, profile.inpainting.dilation) if not r else s.image
-        for s, r in zip(samples, reasons, strict=True)
-    ]
-    for i, caption in _captions(model, holes, reasons, tokens):
+    left, how = [sample for sample, reason in zip(samples, reasons, strict=True) if not reason], profile.inpainting
+    painted = iter(inpaint_all(left, how.method, how.dilation, how.diffusion))
+    without = [sample.image if reason else next(painted) for sample, reason in zip(samples, reasons, strict=True)]
+    for i, caption in _captions(model, without, reasons, tokens):
         candidates[i] = Candidate(samples[i], candidates[i].caption, caption)
         reasons[i] = _first_failure(candidates[i], AFTER_BOTH, settings)
     for candidate, reason in zip(candidates, reasons, strict=True):

@@ -19,6 +19,7 @@ from PIL import Image
 from kn_core import plots
 from kn_core.coco import cells
 from kn_core.concepts import ADJECTIVES, content_words, names
+from kn_core.diffusion_pipeline import DiffusionError
 from kn_core.inpaint import inpaint
 from kn_core.localisation import mass_on_object
 from kn_core.models.base import CaptionModel
@@ -103,8 +104,8 @@ def take_out(sample: Sample, profile: Profile, method: str | None = None, dilati
     method = method or ("telea" if drawn else own.method)
     dilation = dilation if dilation is not None else (DILATION if drawn else own.dilation)
     try:
-        inpainted = inpaint(sample, method, dilation)
-    except ValueError as error:
+        inpainted = inpaint(sample, method, dilation, own.diffusion)
+    except (ValueError, DiffusionError) as error:
         raise LocateError(str(error)) from None
     if np.array_equal(inpainted, sample.image):
         raise LocateError(f"{sample.image_id}: painted over, the object looks as before. Is the mask on the object?")

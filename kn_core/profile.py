@@ -110,9 +110,26 @@ class Data(_Settings):
     held_out: Annotated[int, Field(ge=0)] = 6
 
 
+class Diffusion(_Settings):
+    """A diffusion pipeline that inpaints (`diffusion`), and how it is run; of use where the method is 'diffusion'."""
+
+    pipeline: str = "stabilityai/stable-diffusion-2-inpainting"  # a local folder, or a name that the hub's cache holds
+    resolution: Annotated[int, Field(ge=8, multiple_of=8)] = 512  # pixels that the longer side is painted at
+    blend: Annotated[int, Field(ge=0)] = 4  # pixels from the hole's edge over which the painting fades in
+    prompt: str = ""  # the background, whatever it is
+    negative_prompt: str = ""
+    steps: Count = 50
+    guidance: Annotated[float, Field(ge=1)] = 1.0  # 1: none, at half the cost; of use with a prompt alone
+    seed: Annotated[int, Field(ge=0)] = 0  # with a picture's id, that picture's noise
+    batch: Count = 4  # pictures at once
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"  # float16 on an accelerator, else float32
+    device: str = "auto"  # as torch names it, such as cuda:1; an accelerator where there is one, else the processor
+
+
 class Inpainting(_Settings):
-    method: Literal["exact", "telea", "navier-stokes"]
+    method: Literal["exact", "telea", "navier-stokes", "diffusion"]
     dilation: Annotated[int, Field(ge=0)] = 0  # pixels
+    diffusion: Diffusion = Diffusion()
 
 
 class Filtering(_Settings):

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kn_core import filtering, identification, models, perturb, protocol, scenes
+from kn_core import diffusion_pipeline, filtering, identification, models, perturb, protocol, scenes
 from kn_core.coco import CocoFolder, tokens_inside
 from kn_core.inpaint import inpaint
 from kn_core.models import PromptedDecoder, load_model
@@ -32,7 +32,9 @@ from kn_core.store import Store, code, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
 MODEL_CODE = ("models", "hooks", "gradients", "weights", "sample")
-PAIR_CODE = (*MODEL_CODE, "filtering", "concepts", "scenes", "coco", "coco_layout", "pictures", "inpaint", "study")
+PAINT_CODE = ("inpaint", "diffusion", "diffusion_pipeline")
+PICTURE_CODE = ("scenes", "coco", "coco_layout", "pictures")
+PAIR_CODE = (*MODEL_CODE, *PAINT_CODE, *PICTURE_CODE, "filtering", "concepts", "study")
 SCORE_CODE = (*MODEL_CODE, "neurons", "identification", "rivals", "controls", "study")
 PERTURB_CODE = (*MODEL_CODE, "interventions", "perturb", "protocol", "metrics", "study")
 
@@ -100,7 +102,8 @@ class Study:
 
     def inpainted(self, sample: Sample) -> np.ndarray:
         """The sample's picture without its object, as the profile's inpainter paints it."""
-        return inpaint(sample, self.profile.inpainting.method, self.profile.inpainting.dilation)
+        how = self.profile.inpainting
+        return inpaint(sample, how.method, how.dilation, how.diffusion)
 
     @property
     def n_layers(self) -> int:
@@ -213,7 +216,11 @@ class Study:
         """Digest of what every artefact depends on: the model's parts and the pictures."""
         profile = self.profile
         pictures = [] if profile.data.source == "scenes" else [self.coco.digest, sorted(held_out_ids())]
-        return fingerprint(profile.fingerprint("model", "data", "inpainting"), models.identity(profile), pictures)
+        how = profile.inpainting
+        painter = [diffusion_pipeline.identity(how.diffusion)] if how.method == "diffusion" else []
+        return fingerprint(
+            profile.fingerprint("model", "data", "inpainting"), models.identity(profile), pictures, *painter
+        )
 
     def _pair_inputs(self, concept: str) -> str:
         return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(*PAIR_CODE))

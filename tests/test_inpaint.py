@@ -69,7 +69,7 @@ def test_dilation_grows_the_mask_by_an_ellipse() -> None:
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="one of exact, telea, navier-stokes. Got 'magic'"):
+    with pytest.raises(ValueError, match="one of exact, telea, navier-stokes, diffusion. Got 'magic'"):
         inpaint(_sample(), "magic", dilation=0)
 
 
@@ -79,6 +79,9 @@ def test_nothing_left_to_fill_from_is_an_error() -> None:
 
 
 def test_another_method_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "black", lambda sample, hole: np.where(hole[:, :, None], np.uint8(0), sample.image))
+    def black(samples, holes, settings):
+        return [np.where(hole[:, :, None], np.uint8(0), s.image) for s, hole in zip(samples, holes, strict=True)]
+
+    monkeypatch.setitem(METHODS, "black", black)
     sample = _sample()
     assert (module.inpaint(sample, "black", dilation=0)[sample.mask] == 0).all()

@@ -323,7 +323,7 @@ def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
 
 def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, profile, monkeypatch):
     asked = []
-    monkeypatch.setattr(locate, "inpaint", lambda sample, method, dilation: asked.append((method, dilation)) or 0)
+    monkeypatch.setattr(locate, "inpaint", lambda sample, *how: asked.append(how[:2]) or 0)
     sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
     settings = profile.inpainting.model_copy(update={"method": "navier-stokes", "dilation": 3})
     photographs = profile.model_copy(update={"inpainting": settings})
