@@ -8,6 +8,7 @@ anchor is a start, no constraint: keys read content too, and captions move the q
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,8 @@ def anchor(projection: QFormerProjection, teacher: nn.Linear, bank: Bank, seed: 
 
     axes, mean, length = _components(teacher, bank, free)  # (H, free), (H,), root mean square of the centred tokens
     scale = SPREAD / length
-    cross = projection.qformer.encoder.layer[0].crossattention
+    layers: Any = projection.qformer.encoder.layer
+    cross = layers[0].crossattention
     cross.attention.value.weight.zero_()
     cross.attention.value.weight[:free, :width] = scale * axes.T @ teacher.weight
     cross.attention.value.bias[:free] = scale * axes.T @ (teacher.bias - mean)

@@ -136,7 +136,7 @@ WORDS = (
     *(f"{name}-{short}" for short in ("linear", "queries") for name in ("inside", "inside-over")),
     *(f"{metric}{name}" for metric in MEASURED for name in ("-linear", "-queries", "-over-linear", "-over-queries")),
     *(f"{metric}{name}" for metric in MEASURED for name in ("-change", "-carried")),
-    *("works", "shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
+    *("works", "answer", "shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
     *(f"{name}-{other}" for other in ("any", "exchanged", "cross") for name in ("own-over", "clear-of")),
 )
 
@@ -166,6 +166,7 @@ def in_words(
         row = by_metric.loc[metric, ["value", "low", "high"]]
         words[f"{metric}-change"], words[f"{metric}-carried"] = interval(*row), _change(*row[["low", "high"]])
     words["works"] = _verdict(words["clear-linear"], words["clear-queries"])
+    words["answer"] = _answer(words["clear-queries"], words["looks-queries"])
     words["shared"] = f"{alike['shared'].mean():.0f} of {alike['of'].mean():.0f}"
     words["shared-expected"] = f"{alike['expected'].mean():.1f}"
     words["shared-others"] = f"{alike['others'].mean():.0f}"
@@ -217,3 +218,15 @@ def _verdict(linear: str, queries: str) -> str:
     if linear == "clear of zero":
         return "Not as with the linear layer: noise on its neurons does no more than on random ones of the same layers"
     return "Neither with a Q-Former nor with the linear layer does noise do more to them than to random neurons"
+
+
+def _answer(clear: str, looks: str) -> str:
+    """Both findings in half a sentence: whether noise on the neurons does more than chance, and whether maps do."""
+    found = (
+        "it finds neurons that matter for the word"
+        if clear == "clear of zero"
+        else "what it finds is not shown to matter"
+    )
+    joined = "and" if (clear == "clear of zero") == (looks == "clear of zero") else "but"
+    seen = "shows where the object is" if looks == "clear of zero" else "does not show where the object is"
+    return f"{found}, {joined} their map, carried back, {seen}, held against random neurons"

@@ -136,7 +136,7 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
         rows.append(f"| held-out photographs, target fills 5-60 % | {photos['named']:.1%} | {photos['n']} |")
         rows += [f"| ... {name} | {c['named']} | {c['photos']} |" for name, c in photos["concepts"].items()]
         note = "Photographs are few: read the counts, not the percentages."
-    log = list(csv.DictReader(path.with_suffix(".csv").open()))
+    log = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
     path.write_text(
         TEMPLATE.format(
             what=what,

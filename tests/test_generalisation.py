@@ -194,6 +194,9 @@ def test_sentences_follow_the_numbers(advantage, width, works, clear, carried):
     words = in_words(*made_up(advantage, width))
     assert words["works"].startswith(works)
     assert (words["clear-queries"], words["suppression-carried"]) == (clear, carried)
+    matters = "it finds neurons that matter" if works == "Yes" else "what it finds is not shown to matter"
+    assert words["answer"].startswith(matters)
+    assert f"{'and' if works == 'Yes' else 'but'} their map, carried back, shows where" in words["answer"]
     assert words["shared"] == "40 of 80"
     assert words["map-cost"] == "0.20 less"
     assert words["own-over-exchanged"] == "0.20 [0.20,\u00a00.20]"

@@ -7,19 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from toy_world import ToyTower, toy_samples
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kn_core import distillation, train_projection
+from kn_core import distillation, model_card, train_projection
 from kn_core.coco import inside, tokens_inside
 from kn_core.distillation import anchor, distil, region_means, regions
 from kn_core.hooks import intervene, record
 from kn_core.models import MiniGPT4, QFormerMiniGPT4
-from kn_core.models.qformer import QFormerProjection, load_qformer
+from kn_core.models.qformer import N_QUERIES, QFormerProjection, load_qformer
 from kn_core.models.rollout import record_attention, rollout
 from kn_core.neurons import NeuronSet, capture, find_target, heatmap
-from kn_core.profile import Model
+from kn_core.profile import Model, load_profile
 from kn_core.train_projection import Recipe, distilled, save_projection, train
 from kn_core.training_data import Example, make_bank
 
@@ -233,12 +234,8 @@ def test_distillation_brings_the_queries_to_the_teacher(make_qformer, tmp_path):
 def test_a_distilled_start_is_made_once_and_says_what_made_it(make_qformer, tmp_path, monkeypatch):
     model = make_qformer()
     bank = make_bank(model, [examples()], tmp_path / "bank")
-    linear = QFormerMiniGPT4.__mro__[1]  # saved as MiniGPT4 saves its layer
-    assert linear is MiniGPT4
     teacher, out = tmp_path / "teacher.safetensors", tmp_path / "out"
     out.mkdir()
-    from safetensors.torch import save_file
-
     save_file({name: value.detach() for name, value in nn.Linear(3, 32).state_dict().items()}, teacher)
     monkeypatch.setattr(distillation, "STEPS", 3)
     start = distilled(model, bank, out, teacher, seed=0)
@@ -265,10 +262,35 @@ def test_training_moves_the_queries_and_saves_them_in_half_precision(make_qforme
     assert {"queries", "linear.weight", "qformer.encoder.layer.2.crossattention.attention.key.weight"} <= set(moved)
     save_projection(model, tmp_path / "trained.safetensors")
     loaded = QFormerProjection(3, 32, (4, 4), 8, 32, 3, 2)
-    from safetensors.torch import load_file
-
     state = load_file(tmp_path / "trained.safetensors")
     loaded.load_state_dict({name: value.float() for name, value in state.items()})
     assert torch.equal(loaded.queries, model.projection.queries.half().float())
     with pytest.raises(FileNotFoundError, match="No usable Q-Former at .*nothing.safetensors"):
         load_qformer(tmp_path / "nothing.safetensors", 3, 32, (4, 4))
+
+
+def test_the_card_says_what_stands_between_and_where_it_started(tmp_path):
+    path = tmp_path / "some_q-former.md"
+    path.with_suffix(".safetensors").write_bytes(b"weights")
+    path.with_suffix(".csv").write_text("step,loss,seconds\n0,nan,1\n600,1.5,1500\n")
+    phase = {"steps": 600, "until": None, "seed": 0, "rate": 5e-4, "warm_up": 0.05, "dtype": "bfloat16"}
+    kinds = {"bear": {"named": 9, "named_without": 1, "scenes": 10}}
+    report = {
+        "made": {
+            "distilled": {"teacher": "abc", "steps": 200, "batch": 32, "seed": 0, "variance_left": 0.031},
+            "phases": [phase | {"shares": {"scene": 8}}],
+            "examples": {"scene": 5, "photo": 3, "pasted": 2},
+        },
+        "scenes": {"named": 0.9, "named_without": 0.1, "n": 10, "kinds": kinds},
+    }
+    model_card.write(path, report, load_profile("embedded-qformer"))
+    card = path.read_text()
+    assert f"{N_QUERIES} learnt queries read the 1280" in card
+    assert "`python -m kn_core.train_projection --profile embedded-qformer --coco DIR` in 25 minutes" in card
+    assert "the linear layer with\nsha256 `abc` (200 steps of 32 pictures, 3% of the variance left)" in card
+    assert "ridge" not in card
+    del report["made"]["distilled"]
+    model_card.write(path, report, load_profile("embedded"))
+    card = path.read_text()
+    assert card.startswith("# some_q-former\n\nA linear layer from the 1280 features")
+    assert "the first from\na ridge regression of the cells" in card

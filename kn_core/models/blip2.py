@@ -29,9 +29,11 @@ class Blip2(PromptedDecoder):
     So do transformers' processors put them. InstructBLIP's Q-Former reads that text too, by its own tokenizer.
     """
 
+    model: Any  # transformers' own, of either family
+
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,
         tokenizer: PreTrainedTokenizerBase,
         preprocess: Preprocessing,
         after: str,
@@ -96,7 +98,7 @@ class OPTFeedForward:
     OPT runs it on (B * T, H). Its modules are wrapped, so that they, and hooks on them, see (B, T, ...).
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Any) -> None:
         self.act_fn: nn.Module = layer.activation_fn
         self.down_proj: nn.Linear = layer.fc2
         self.leading = torch.Size()  # (B, T) of the forward pass that is under way
@@ -129,7 +131,7 @@ def _decoder(decoder: Any) -> tuple[PreTrainedModel, list[FeedForward]]:
     raise CheckpointError(f"the decoder of a BLIP-2 must be causal, opt or llama (Vicuna). Got {kind}.")
 
 
-def _ends(model: PreTrainedModel) -> list[int]:
+def _ends(model: Any) -> list[int]:
     """Ids that end a caption: the checkpoint's generation settings', else its decoder's. BLIP-2's OPT ends a line."""
     generation = getattr(model.generation_config, "eos_token_id", None)
     ends = model.config.text_config.eos_token_id if generation is None else generation

@@ -30,6 +30,8 @@ class QFormerProjection(nn.Module):
     features, as position embeddings are part of the features of BLIP-2's own tower.
     """
 
+    places: Tensor  # (cells, rows + columns)
+
     def __init__(
         self,
         width: int,
@@ -59,7 +61,7 @@ class QFormerProjection(nn.Module):
         self.grid = grid
         rows, columns = (torch.eye(n) for n in grid)
         places = torch.cat([rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)], dim=1)
-        self.register_buffer("places", places, persistent=False)  # (cells, rows + columns)
+        self.register_buffer("places", places, persistent=False)
 
     def look(self, features: Tensor) -> Tensor:
         """(B, cells, width) -> what the queries have seen, (B, P, inner)."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,18 +33,18 @@ def record_attention(layers: nn.ModuleList) -> Iterator[Attentions]:
     """Collect the attention weights of the next forward pass. The Q-Former must run with eager attention."""
     found = Attentions([torch.empty(0)] * len(layers), [None] * len(layers))
 
-    def keep(_: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Tensor], place: list[Tensor], i: int) -> None:
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Tensor], place: list[Any], i: int) -> None:
         if output[1] is None:
             raise ValueError("rollout needs attention weights: load the Q-Former with attn_implementation='eager'.")
         place[i] = output[1].detach().float().mean(1)
 
     with ExitStack() as stack:
         for i, layer in enumerate(layers):
-            looks = [(layer.attention, found.own)]
-            looks += [(layer.crossattention, found.cross)] if layer.has_cross_attention else []
-            for block, place in looks:
-                handle = block.attention.register_forward_hook(partial(keep, place=place, i=i))
-                stack.callback(handle.remove)
+            for name, place in (("attention", found.own), ("crossattention", found.cross)):
+                if hasattr(layer, name):
+                    block: Any = getattr(layer, name)
+                    handle = block.attention.register_forward_hook(partial(keep, place=place, i=i))
+                    stack.callback(handle.remove)
         yield found
 
 
