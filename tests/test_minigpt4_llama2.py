@@ -1,4 +1,4 @@
-"""MiniGPT-4 as it was released: a tiny one in the original files, loaded by our loader, against torch alone."""
+"""MiniGPT-4 as it was released: a tiny one in the original files, loaded by our loader, against plain torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, Blip2Config, Blip2ForConditionalGenerati
 from kn_core.models import MiniGPT4, device, eva, files, identity, load_model, released
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
-from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.profile import Profile, load_profile
 from kn_core.study import Study
 from kn_core.weights import WeightsError
 
@@ -190,7 +190,7 @@ def test_a_caption_is_encoded_as_it_stands_behind_the_prompt(model):
     assert model.tokenizer.convert_ids_to_tokens(ids) == ["▁A", "▁be", "ar", "▁i", "n", "▁a", "▁fo", "res", "t."]
     assert spans == [(0, 1), (1, 4), (4, 6), (6, 8), (8, 9), (9, 11), (11, 14), (14, 17), (17, 19)]
     assert [model.token(index) for index in ids] == [" A", " be", "ar", " i", "n", " a", " fo", "res", "t."]
-    assert model.token(model.encode("n")[0][0]) == " n" or model.token(290) == " "
+    assert (model.tokenizer.convert_ids_to_tokens(290), model.token(290)) == ("▁", " ")
 
 
 def missing(profile: Profile) -> str:
@@ -253,10 +253,11 @@ def test_a_repository_is_found_in_the_hubs_cache_without_a_network(brought, tmp_
     monkeypatch.delenv("KN_MODELS")
     paths = {"tower": str(brought / "eva_vit_g.pth"), "projection": str(brought / PROJECTION)}
     elsewhere = changed(dtype="float32", device="cpu", files=paths | {"decoder": "meta-llama/Llama-2-7b-chat-hf"})
-    assert load_model(elsewhere).caption(pictures(1), 4) == load_model(elsewhere).caption(pictures(1), 4)
+    found = load_model(elsewhere).caption(pictures(), 4)
     assert files.find(released.sources(elsewhere.parts))["model.files.decoder"] == hub / "snapshots" / "abc"
     monkeypatch.setenv("KN_MODELS", str(brought))
     assert identity(elsewhere) == identity(changed())  # where the files are does not matter
+    assert load_model(changed(dtype="float32", device="cpu")).caption(pictures(), 4) == found
 
 
 def write_projection(path: Path, checkpoint: object) -> Path:
@@ -375,7 +376,6 @@ def test_parts_that_do_not_go_together_are_refused():
         changed(dtype="int8")
     with pytest.raises(WeightsError, match="come from packages; there is nothing to bring"):
         released.sources(load_profile("embedded").parts)
-    assert not issubclass(WeightsError, ProfileError)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -27,10 +27,8 @@ VISION = Blip2VisionConfig(
 )
 
 SENTENCES = [
-    "A bear in a forest.",
-    "A giraffe, a bus and a pizza.",
-    "[INST] <Img>",
-    "</Img> Describe this image. [/INST]",
+    *("A bear in a forest.", "A giraffe, a bus and a pizza."),
+    *("[INST] <Img>", "</Img> Describe this image. [/INST]"),
 ]
 
 
