@@ -115,7 +115,7 @@ def _print(frame: pd.DataFrame) -> None:
 
 
 def _weights(_: argparse.Namespace) -> None:
-    for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
+    for path in (weights.efficientnet_lite0(), weights.dinov2_small(), weights.smollm2_135m(), weights.openmoji()):
         print(path)
 
 

@@ -47,7 +47,7 @@ class Model(_Captioner):
     """The parts of a caption model that is put together here, as MiniGPT-4 is."""
 
     family: Literal["minigpt4"] = "minigpt4"
-    tower: Literal["efficientnet-lite0"]
+    tower: Literal["efficientnet-lite0", "dinov2-small"]
     decoder: Literal["smollm2-135m"]
     projection: str  # name of a file in kn_core/projections, without its suffix
     cells_per_token: Count = 1

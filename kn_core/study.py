@@ -31,7 +31,7 @@ from kn_core.sample import Sample
 from kn_core.store import Store, code, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
-MODEL_CODE = ("models", "hooks", "weights", "sample")
+MODEL_CODE = ("models", "hooks", "weights", "exported", "sample")
 PAIR_CODE = (*MODEL_CODE, "filtering", "concepts", "scenes", "coco", "pictures", "inpaint", "study")
 SCORE_CODE = (*MODEL_CODE, "neurons", "identification", "rivals", "controls", "study")
 PERTURB_CODE = (*MODEL_CODE, "interventions", "perturb", "protocol", "metrics", "study")

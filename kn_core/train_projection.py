@@ -236,6 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bank", type=Path, default=Path("_build/bank"), help="where the features are kept")
     parser.add_argument("--start", type=Path, help="safetensors of a layer to go on from; else ridge regression")
     parser.add_argument("--scenes", type=int, default=90, help="scenes a kind; read when the bank is made")
+    parser.add_argument("--views", type=int, default=5, help="views of a photograph; read when the bank is made")
+    parser.add_argument("--pasted", type=int, default=3000, help="pasted pictures; read when the bank is made")
+    parser.add_argument(
+        "--tower-dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="what the tower multiplies in while the bank is made; it stays in float32 elsewhere",
+    )
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--until", type=int, help="end at this step of the schedule")
     parser.add_argument("--seed", type=int, default=0, help="of the batches; the data follow from their own")
@@ -251,7 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     profile = load_profile(options.profile)
     model = load_model(profile, projection=None)
     folder = CocoFolder(options.coco) if options.coco else None
-    bank = make_bank(model, all_examples(folder, options.scenes), options.bank)
+    examples = all_examples(folder, options.scenes, options.views, options.pasted)
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):
+        bank = make_bank(model, examples, options.bank)
     validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
     validate += model_card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
@@ -263,10 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     layer = options.out / f"{profile.parts.projection}.safetensors"
     save_projection(model, layer)
-    examples = {source: int((bank.sources == source).sum()) for source in SHARES}
-    phase = {"dtype": options.dtype, "examples": examples, **asdict(recipe)}
+    counts = {source: int((bank.sources == source).sum()) for source in SHARES}
+    phase = {"dtype": options.dtype, "tower_dtype": options.tower_dtype, "examples": counts, **asdict(recipe)}
     made, log = _earlier(options.start)
-    made = {**made, "phases": [*made.get("phases", []), phase], "examples": examples}
+    made = {**made, "phases": [*made.get("phases", []), phase], "examples": counts}
     layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))
     model_card.make(layer, profile, made, folder)
 

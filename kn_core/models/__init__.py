@@ -13,12 +13,14 @@ from kn_core.models.base import CaptionModel
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import EfficientNetLite0
+from kn_core.models.vit import Dinov2Small
 from kn_core.profile import Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
+TOWERS = {"efficientnet-lite0": EfficientNetLite0, "dinov2-small": Dinov2Small}
 
-__all__ = ["PROJECTIONS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
+__all__ = ["PROJECTIONS", "TOWERS", "CaptionModel", "MiniGPT4", "PromptedDecoder", "identity", "load_model"]
 
 
 def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> MiniGPT4:
@@ -28,7 +30,7 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     """
     parts = profile.parts
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
-    tower = EfficientNetLite0.pretrained()
+    tower = TOWERS[parts.tower].pretrained()
     decoder, tokenizer = load_decoder(weights.smollm2_135m())
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
     if projection is None:
