@@ -148,7 +148,7 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _weights(_: argparse.Namespace) -> None:
-    for path in (weights.efficientnet_lite0(), weights.smollm2_135m(), weights.openmoji()):
+    for path in (weights.efficientnet_lite0(), weights.dinov2_small(), weights.smollm2_135m(), weights.openmoji()):
         print(path)
 
 

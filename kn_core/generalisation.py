@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,11 +137,12 @@ def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFra
         gap = contrast(main, "two-stage", "random", perplexity_limit=limit).set_index("metric")
         for metric in (*MEASURED, "fluent"):
             row: dict[str, object] = {"model": model, "metric": metric}
-            for side, place in (
+            sides: tuple[tuple[str, Any], ...] = (
                 ("", by.loc["two-stage", metric]),
                 ("random", by.loc["random", metric]),
                 ("difference", gap.loc[metric]),
-            ):
+            )
+            for side, place in sides:
                 row |= {"_".join(filter(None, (side, end))): place[end] for end in ("value", "low", "high")}
             rows.append(
                 row
@@ -197,7 +200,7 @@ def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFram
             inputs = fingerprint(
                 study.inputs(concept), shown(study, concept), code("generalisation", "neurons", "localisation")
             )
-            frame = study.store.table(f"places-{concept}", inputs, lambda s=study, c=concept: _places(s, c))
+            frame = study.store.table(f"places-{concept}", inputs, partial(_places, study, concept))
             frames.append(frame.assign(model=model))
     return pd.concat(frames, ignore_index=True)
 

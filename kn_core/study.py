@@ -31,7 +31,7 @@ from kn_core.sample import Sample
 from kn_core.store import Store, code, fingerprint, writing
 from kn_core.training_data import held_out_ids
 
-MODEL_CODE = ("models", "hooks", "gradients", "weights", "sample")
+MODEL_CODE = ("models", "hooks", "gradients", "weights", "exported", "sample")
 PAINT_CODE = ("inpaint", "diffusion", "diffusion_pipeline")
 PICTURE_CODE = ("scenes", "coco", "coco_layout", "pictures")
 PAIR_CODE = (*MODEL_CODE, *PAINT_CODE, *PICTURE_CODE, "filtering", "concepts", "study")

