@@ -74,7 +74,7 @@ def test_captures_and_rivals(models):
 
 def a_picture(model: MiniGPT4) -> Picture:
     shown, without = model.prompts([SAMPLE.image, SAMPLE.without])
-    return Picture("a", "bear", CAPTION, find_target(model, CAPTION, "bear"), True, False, shown, without)
+    return Picture("a", "bear", CAPTION, find_target(model, CAPTION, "bear"), True, False, True, shown, without)
 
 
 def test_interventions(models):

@@ -240,7 +240,7 @@ def test_a_choice_is_shown_with_its_setting_and_what_else_there_is() -> None:
     soup = BeautifulSoup(choices(load_profile("embedded")).to_html(), "html.parser")
     notes = [note.text for note in soup.find_all("small")]
     assert notes[:2] == ["data.source", "or coco"]
-    assert notes[notes.index("model.tower") + 1] == "or eva-vit-g"
+    assert notes[notes.index("model.tower") + 1] == "or dinov2-small, eva-vit-g"
     assert "the paper's ninety" in soup.text
 
 

@@ -143,8 +143,9 @@ def test_an_edit_knows_the_position_of_what_it_sees(taught_model):
         taught_model.caption(IMAGES[:1], max_new_tokens=3)
         assert passes == [(0, length), (length, 1), (length + 1, 1)]
         passes.clear()
-        taught_model.respond(IMAGES[:1], ["A bear."], max_new_tokens=3)  # prompt, forced caption, then decoding anew
-        assert passes == [(0, length), (length, 3), (length, 1), (length + 1, 1)]
+        taught_model.respond(IMAGES[:1], ["A bear."], max_new_tokens=3)
+        # Prompt, forced caption, and from where the caption leaves it.
+        assert passes == [(0, length), (length, 3), (length + 1, 1)]
         passes.clear()
         taught_model.logits(IMAGES[:1], ["A bear."])
         assert passes == [(0, length + 3)]

@@ -108,7 +108,7 @@ def test_a_power_of_two_changes_no_digit():
 def a_picture(model: MiniGPT4, held_out: bool = True) -> Picture:
     shown, without = model.prompts([SAMPLE.image, SAMPLE.without])
     target = find_target(model, CAPTION, "bear")
-    return Picture("a", "bear", CAPTION, target, held_out, False, shown, without)
+    return Picture("a", "bear", CAPTION, target, held_out, False, held_out, shown, without)
 
 
 @pytest.mark.parametrize("dtype", HALVES)

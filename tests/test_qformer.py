@@ -271,7 +271,7 @@ def test_training_moves_the_queries_and_saves_them_in_half_precision(make_qforme
 
 def test_the_card_says_what_stands_between_and_where_it_started(tmp_path):
     path = tmp_path / "some_q-former.md"
-    path.with_suffix(".safetensors").write_bytes(b"weights")
+    save_file({"bias": torch.zeros(576)}, path.with_suffix(".safetensors"))
     path.with_suffix(".csv").write_text("step,loss,seconds\n0,nan,1\n600,1.5,1500\n")
     phase = {"steps": 600, "until": None, "seed": 0, "rate": 5e-4, "warm_up": 0.05, "dtype": "bfloat16"}
     kinds = {"bear": {"named": 9, "named_without": 1, "scenes": 10}}

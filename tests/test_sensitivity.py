@@ -30,6 +30,7 @@ def profile(toy_profile) -> Profile:
     changes = {
         "perturbation": {
             "seeds": 2,
+            "rival_seeds": 2,
             "draws": 2,
             "rivals": ["stage-1", "stage-2"],
             "controls": ["random", "uniform"],
