@@ -7,24 +7,17 @@ from functools import partial
 
 import numpy as np
 import torch
+from subject import subject
 
-from kn_core import scenes
 from kn_core.faithfulness import ablate, residual_streams
 from kn_core.hooks import intervene
 from kn_core.models import load_model
-from kn_core.neurons import find_target
 from kn_core.profile import load_profile
 
 REPETITIONS, NEURONS = 3, 64
 
 model = load_model(load_profile("embedded"))
-for sample in scenes.samples("bear", 20, 2):
-    caption = model.caption([sample.image])[0]
-    target = find_target(model, caption, "bear")
-    if target is not None:
-        break
-else:
-    raise SystemExit("the model names no bear in 20 scenes of one: nothing to time")
+sample, caption, target = subject(model)
 prompt = model.prompts([sample.image])[0]
 rng = np.random.default_rng(0)
 layers, units = rng.integers(model.n_layers, size=NEURONS), rng.integers(model.ffn_width, size=NEURONS)
@@ -42,7 +35,7 @@ def logits(n: int) -> np.ndarray:
     said = model.teacher_forced(prompt[None], [caption])[:, : model.prompt_length + target.position]
     with torch.no_grad():
         *_, last = residual_streams(model, said.repeat(n, 1, 1))
-        return (model.decoder.model.norm(last[:, -1]) @ model.unembed[target.token]).numpy()
+        return (model.backbone.norm(last[:, -1]) @ model.unembed[target.token]).numpy()
 
 
 def whole_runs() -> np.ndarray:

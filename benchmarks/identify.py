@@ -5,22 +5,16 @@ import statistics
 import time
 
 import torch
+from subject import subject
 
-from kn_core import scenes
 from kn_core.models import load_model
-from kn_core.neurons import capture, find_target
+from kn_core.neurons import capture
 from kn_core.profile import load_profile
 
 REPETITIONS = 9
 
 model = load_model(load_profile("embedded"))
-for sample in scenes.samples("bear", 20, 2):
-    caption = model.caption([sample.image])[0]
-    target = find_target(model, caption, "bear")
-    if target is not None:
-        break
-else:
-    raise SystemExit("the model names no bear in 20 scenes of one: nothing to time")
+sample, caption, target = subject(model)
 assert sample.without is not None
 ours, bare = [], []
 for _ in range(REPETITIONS + 1):

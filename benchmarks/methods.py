@@ -10,25 +10,20 @@ import time
 from collections.abc import Callable
 
 import torch
+from subject import subject
 
-from kn_core import identification, rivals, scenes
+from kn_core import identification, rivals
 from kn_core.coco import tokens_inside
 from kn_core.hooks import record
 from kn_core.models import load_model
-from kn_core.neurons import capture, find_target
+from kn_core.neurons import capture
 from kn_core.profile import load_profile
 
 REPETITIONS = 7
 
 profile = load_profile("embedded")
 model = load_model(profile)
-for sample in scenes.samples("bear", 20, 2):
-    caption = model.caption([sample.image])[0]
-    target = find_target(model, caption, "bear")
-    if target is not None:
-        break
-else:
-    raise SystemExit("the model names no bear in 20 scenes of one: nothing to time")
+sample, caption, target = subject(model)
 assert sample.without is not None
 pair = capture(model, sample.image, sample.without, caption, target)
 
