@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from kn_core.models.base import CaptionModel, Site
+if TYPE_CHECKING:  # models that try themselves out when they are loaded use these hooks
+    from kn_core.models.base import CaptionModel, Site
 
 Edit = Callable[[Tensor, int], Tensor]
 """(activations (B, T, D), absolute position of the first of the T tokens) -> changed activations, same shape."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import Future
 
 import pytest
@@ -60,6 +62,11 @@ def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
     assert said[6:] == [f"{stage}, bus" for stage in list(run.STAGES)[2:]]
+
+
+def test_a_new_process_can_begin_with_it():
+    """As a worker does, which imports no other module first."""
+    subprocess.run([sys.executable, "-c", "import kn_core.run"], check=True, capture_output=True, text=True)
 
 
 def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
