@@ -19,7 +19,7 @@ from kn_core.profile import Diffusion
 from kn_core.store import fingerprint
 
 END = 65_536  # bytes of a file's beginning and end that tell it from another of its size
-INSTALL = "pip install 'kn-core[paper]'"
+INSTALL = "pip install -e '.[paper]'"
 DOWNLOAD = "hf download {} --include '*.json' --include '*.txt' --include '*/*.safetensors'"
 COPY = "sd2-community/stable-diffusion-2-inpainting"  # of the default, which its makers withdrew from the hub
 

@@ -352,7 +352,7 @@ def test_without_diffusers_it_says_what_to_install(settings, monkeypatch):
         raise diffusion.PackageNotFoundError(name)
 
     monkeypatch.setattr(diffusion, "version", absent)
-    with pytest.raises(DiffusionError, match=r"diffusers, which is not installed: pip install 'kn-core\[paper\]'"):
+    with pytest.raises(DiffusionError, match=r"diffusers, which is not installed: pip install -e '\.\[paper\]'"):
         paint(picture(), settings)
     monkeypatch.setattr(diffusion_pipeline, "find_spec", lambda name: None)
     assert why_not(settings).startswith("diffusers is not installed")
