@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -131,24 +132,14 @@ def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFra
     rows = []
     for model, study in studies.items():
         main, limit = _main(study, concepts)
-        by = summarise(main, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+        means = summarise(main, ["method"], perplexity_limit=limit)
         gap = contrast(main, "two-stage", "random", perplexity_limit=limit).set_index("metric")
-        for metric in (*MEASURED, "fluent"):
-            row: dict[str, object] = {"model": model, "metric": metric}
-            for side, place in (
-                ("", by.loc["two-stage", metric]),
-                ("random", by.loc["random", metric]),
-                ("difference", gap.loc[metric]),
-            ):
-                row |= {"_".join(filter(None, (side, end))): place[end] for end in ("value", "low", "high")}
-            rows.append(
-                row
-                | {
-                    "n_images": by.loc[("two-stage", metric), "n_images"],
-                    "n_concepts": by.loc[("two-stage", metric), "n_concepts"],
-                }
-            )
-    return pd.DataFrame(rows)
+        own, random = (means[means["method"] == name].set_index("metric") for name in ("two-stage", "random"))
+        ends = ["value", "low", "high"]
+        sides = [own[[*ends, "n_images", "n_concepts"]], random[ends].add_prefix("random_")]
+        row = pd.concat([*sides, gap[ends].add_prefix("difference_")], axis=1)
+        rows.append(row.loc[[*MEASURED, "fluent"]].reset_index(names="metric").assign(model=model))
+    return pd.concat(rows, ignore_index=True)
 
 
 def between(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
@@ -197,7 +188,7 @@ def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFram
             inputs = fingerprint(
                 study.inputs(concept), shown(study, concept), code("generalisation", "neurons", "localisation")
             )
-            frame = study.store.table(f"places-{concept}", inputs, lambda s=study, c=concept: _places(s, c))
+            frame = study.store.table(f"places-{concept}", inputs, partial(_places, study, concept))
             frames.append(frame.assign(model=model))
     return pd.concat(frames, ignore_index=True)
 

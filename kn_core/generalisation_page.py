@@ -16,6 +16,7 @@ from kn_core.stats import cluster_interval
 from kn_core.tables import interval
 
 NOT_RUN = "not run"
+ENDS = ("value", "low", "high")
 MAPS = {  # name of a map -> what it is to a reader
     "own": "neurons, over the tokens' maps",
     "random": "random neurons of the same layers, over the same maps",
@@ -97,10 +98,10 @@ def for_readers(frame: pd.DataFrame) -> pd.DataFrame:
 
 def effects_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
     """`effects` with every value and its interval as text."""
-    names = {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
+    names: dict[str, str] = {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
     shown_ = pd.DataFrame({"model": frame["model"], "reading": frame["metric"].map(names)})
     for side, heading in (("", "both stages"), ("random_", "random"), ("difference_", "difference")):
-        columns = [f"{side}{end}" for end in ("value", "low", "high")]
+        columns = [f"{side}{end}" for end in ENDS]
         shown_[heading] = [interval(*row) for row in frame[columns].itertuples(index=False)]
     return shown_
 
@@ -109,7 +110,7 @@ def places_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
     """`places`, a row a model and map: means over concepts with intervals, and the object's share of the picture."""
     rows = []
     for (model, name), group in frame.groupby(["model", "map"], sort=False):
-        row: dict[str, object] = {"model": model, "map": MAPS[name]}
+        row: dict[str, object] = {"model": model, "map": MAPS[str(name)]}
         for column, heading in (
             ("iou", "IoU"),
             ("pointing", "pointing"),
@@ -145,17 +146,14 @@ def in_words(
     found: pd.DataFrame, effect: pd.DataFrame, change: pd.DataFrame, alike: pd.DataFrame, where: pd.DataFrame
 ) -> dict[str, str]:
     """What came out, for sentences."""
-    words = {}
+    words: dict[str, str] = {}
     for model, short in ((LINEAR, "linear"), (QUERIES, "queries")):
-        own = effect[effect["model"] == model].set_index("metric")
+        own = {str(row["metric"]): row for row in effect[effect["model"] == model].to_dict("records")}
         for metric in MEASURED:
-            row = own.loc[metric]
-            words[f"{metric}-{short}"] = interval(*row[["value", "low", "high"]])
-            words[f"{metric}-over-{short}"] = interval(*row[["difference_value", "difference_low", "difference_high"]])
-        words[f"clear-{short}"] = _clear(
-            own.loc["suppression", "difference_low"], own.loc["suppression", "difference_high"]
-        )
-        words[f"images-{short}"] = str(int(own.loc["suppression", "n_images"]))
+            words[f"{metric}-{short}"] = interval(*(own[metric][end] for end in ENDS))
+            words[f"{metric}-over-{short}"] = interval(*(own[metric][f"difference_{end}"] for end in ENDS))
+        words[f"clear-{short}"] = _clear(*(own["suppression"][f"difference_{end}"] for end in ENDS[1:]))
+        words[f"images-{short}"] = str(own["suppression"]["n_images"])
         words[f"neurons-{short}"] = f"{found[found['model'] == model]['neurons'].median():,.0f}"
         words[f"kept-{short}"] = str(int(found[found["model"] == model]["kept"].sum()))
         words[f"inside-{short}"] = interval(*_mean(_rows(where, model, "own"), "inside"))
