@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 
 from kn_core import models
 from kn_core.coco import cells
+from kn_core.distillation import region_means
 from kn_core.evidence import headline, late_share, perplexity_limit
 from kn_core.heatmaps import shown
 from kn_core.localisation import localise
@@ -178,8 +178,8 @@ def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFram
 
     Columns model, concept, image_id, map, iou, pointing, inside, area. The pictures are those of `heatmaps.shown`.
     Maps by the gradient score: 'own' of the two-stage neurons and 'random' of random ones, laid where the tokens look.
-    With a Q-Former also 'cross', laid where the queries look in the first layer alone, and 'exchanged', laid where
-    another query looks. 'single' and 'any' need no neuron: the map of the query that looks at the object most, which
+    With a Q-Former also 'plain', laid by rollout that counts all blocks alike, and 'exchanged', laid where another
+    query looks. 'single' and 'any' need no neuron: the map of the query that looks at the object most, which
     no weighing of queries by scores of one sign can surpass, and that of all queries alike.
     """
     frames = []
@@ -202,11 +202,11 @@ def _places(study: Study, concept: str) -> pd.DataFrame:
         maps, score, share = study.token_maps(concept, image_id), pair.gradcam, cells(sample.mask, study.model.grid)
         found = {"own": heatmap(score, kept, grid, maps), "random": heatmap(score, random, grid, maps)}
         if isinstance(study.model, QFormerMiniGPT4):
-            first = first_look(study.model, sample.image)
+            plain = rollout(study.model.projection.attentions(study.model.features([sample.image])))[0]
             order = np.random.default_rng(0).permutation(len(maps))
             best = int((maps.numpy() @ share.ravel()).argmax())
             found |= {
-                "cross": heatmap(score, kept, grid, first),
+                "plain": heatmap(score, kept, grid, plain),
                 "exchanged": heatmap(score, kept, grid, maps[order]),
                 "single": maps[best].numpy().reshape(grid),
                 "any": maps.mean(0).numpy().reshape(grid),
@@ -216,9 +216,26 @@ def _places(study: Study, concept: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def first_look(model: QFormerMiniGPT4, image: np.ndarray) -> torch.Tensor:
-    """The queries' attention to the cells in the first layer, before anything is exchanged: (P, cells)."""
-    found = model.projection.attentions(model.features([image]))
-    look = next(weights for weights in found.cross if weights is not None)
-    identity = torch.eye(look.shape[1], device=look.device).expand(len(look), -1, -1)
-    return rollout([identity], [look])[0].cpu()
+def blocks(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """What each attention block of the Q-Former adds to a query, over that and what the query held, on shown pictures.
+
+    Columns block (in order: 'self 1', 'cross 1', ...), share; and region: the part of the queries' maps that lies on
+    the regions that they were anchored to, the same in every row.
+    """
+
+    def compute() -> pd.DataFrame:
+        model = study.model
+        assert isinstance(model, QFormerMiniGPT4)
+        images = [study.sample(name, image_id).image for name in concepts for image_id in shown(study, name)]
+        found = model.projection.attentions(model.features(images))
+        maps = rollout(found, weighted=True)
+        regions = region_means(maps.shape[1], model.grid) > 0
+        region = float((maps * regions).sum(-1).mean())
+        rows = []
+        for layer, (own, cross) in enumerate(zip(found.own_share, found.cross_share, strict=True), start=1):
+            rows.append((f"self {layer}", float(own[:, : maps.shape[1]].mean())))
+            rows += [] if cross is None else [(f"cross {layer}", float(cross.mean()))]
+        return pd.DataFrame(rows, columns=["block", "share"]).assign(region=region)
+
+    inputs = fingerprint([study.inputs(name) for name in concepts], code("generalisation", "distillation"))
+    return study.store.table(f"blocks-{fingerprint(concepts)}", inputs, compute)
