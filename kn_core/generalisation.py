@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from kn_core import models
 from kn_core.coco import cells
+from kn_core.distillation import region_means
 from kn_core.evidence import headline, late_share, perplexity_limit
 from kn_core.heatmaps import shown
 from kn_core.localisation import localise
@@ -133,25 +132,14 @@ def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFra
     rows = []
     for model, study in studies.items():
         main, limit = _main(study, concepts)
-        by = summarise(main, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+        means = summarise(main, ["method"], perplexity_limit=limit)
         gap = contrast(main, "two-stage", "random", perplexity_limit=limit).set_index("metric")
-        for metric in (*MEASURED, "fluent"):
-            row: dict[str, object] = {"model": model, "metric": metric}
-            sides: tuple[tuple[str, Any], ...] = (
-                ("", by.loc["two-stage", metric]),
-                ("random", by.loc["random", metric]),
-                ("difference", gap.loc[metric]),
-            )
-            for side, place in sides:
-                row |= {"_".join(filter(None, (side, end))): place[end] for end in ("value", "low", "high")}
-            rows.append(
-                row
-                | {
-                    "n_images": by.loc[("two-stage", metric), "n_images"],
-                    "n_concepts": by.loc[("two-stage", metric), "n_concepts"],
-                }
-            )
-    return pd.DataFrame(rows)
+        own, random = (means[means["method"] == name].set_index("metric") for name in ("two-stage", "random"))
+        ends = ["value", "low", "high"]
+        sides = [own[[*ends, "n_images", "n_concepts"]], random[ends].add_prefix("random_")]
+        row = pd.concat([*sides, gap[ends].add_prefix("difference_")], axis=1)
+        rows.append(row.loc[[*MEASURED, "fluent"]].reset_index(names="metric").assign(model=model))
+    return pd.concat(rows, ignore_index=True)
 
 
 def between(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
@@ -190,8 +178,8 @@ def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFram
 
     Columns model, concept, image_id, map, iou, pointing, inside, area. The pictures are those of `heatmaps.shown`.
     Maps by the gradient score: 'own' of the two-stage neurons and 'random' of random ones, laid where the tokens look.
-    With a Q-Former also 'cross', laid where the queries look in the first layer alone, and 'exchanged', laid where
-    another query looks. 'single' and 'any' need no neuron: the map of the query that looks at the object most, which
+    With a Q-Former also 'plain', laid by rollout that counts all blocks alike, and 'exchanged', laid where another
+    query looks. 'single' and 'any' need no neuron: the map of the query that looks at the object most, which
     no weighing of queries by scores of one sign can surpass, and that of all queries alike.
     """
     frames = []
@@ -214,11 +202,11 @@ def _places(study: Study, concept: str) -> pd.DataFrame:
         maps, score, share = study.token_maps(concept, image_id), pair.gradcam, cells(sample.mask, study.model.grid)
         found = {"own": heatmap(score, kept, grid, maps), "random": heatmap(score, random, grid, maps)}
         if isinstance(study.model, QFormerMiniGPT4):
-            first = first_look(study.model, sample.image)
+            plain = rollout(study.model.projection.attentions(study.model.features([sample.image])))[0]
             order = np.random.default_rng(0).permutation(len(maps))
             best = int((maps.numpy() @ share.ravel()).argmax())
             found |= {
-                "cross": heatmap(score, kept, grid, first),
+                "plain": heatmap(score, kept, grid, plain),
                 "exchanged": heatmap(score, kept, grid, maps[order]),
                 "single": maps[best].numpy().reshape(grid),
                 "any": maps.mean(0).numpy().reshape(grid),
@@ -228,9 +216,26 @@ def _places(study: Study, concept: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def first_look(model: QFormerMiniGPT4, image: np.ndarray) -> torch.Tensor:
-    """The queries' attention to the cells in the first layer, before anything is exchanged: (P, cells)."""
-    found = model.projection.attentions(model.features([image]))
-    look = next(weights for weights in found.cross if weights is not None)
-    identity = torch.eye(look.shape[1], device=look.device).expand(len(look), -1, -1)
-    return rollout([identity], [look])[0].cpu()
+def blocks(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """What each attention block of the Q-Former adds to a query, over that and what the query held, on shown pictures.
+
+    Columns block (in order: 'self 1', 'cross 1', ...), share; and region: the part of the queries' maps that lies on
+    the regions that they were anchored to, the same in every row.
+    """
+
+    def compute() -> pd.DataFrame:
+        model = study.model
+        assert isinstance(model, QFormerMiniGPT4)
+        images = [study.sample(name, image_id).image for name in concepts for image_id in shown(study, name)]
+        found = model.projection.attentions(model.features(images))
+        maps = rollout(found, weighted=True)
+        regions = region_means(maps.shape[1], model.grid) > 0
+        region = float((maps * regions).sum(-1).mean())
+        rows = []
+        for layer, (own, cross) in enumerate(zip(found.own_share, found.cross_share, strict=True), start=1):
+            rows.append((f"self {layer}", float(own[:, : maps.shape[1]].mean())))
+            rows += [] if cross is None else [(f"cross {layer}", float(cross.mean()))]
+        return pd.DataFrame(rows, columns=["block", "share"]).assign(region=region)
+
+    inputs = fingerprint([study.inputs(name) for name in concepts], code("generalisation", "distillation"))
+    return study.store.table(f"blocks-{fingerprint(concepts)}", inputs, compute)

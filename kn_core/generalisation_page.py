@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,11 @@ from kn_core.stats import cluster_interval
 from kn_core.tables import interval
 
 NOT_RUN = "not run"
+ENDS = ("value", "low", "high")
 MAPS = {  # name of a map -> what it is to a reader
     "own": "neurons, over the tokens' maps",
     "random": "random neurons of the same layers, over the same maps",
-    "cross": "neurons, over the first look alone",
+    "plain": "neurons, over plain rollout",
     "exchanged": "neurons, over the map of another query",
     "single": "the one query that looks at the object most",
     "any": "all queries alike",
@@ -66,11 +66,13 @@ def page(found: Comparison, concept: str | None = None) -> Page:
         "between": generalisation.between(found.studies, concepts),
         "shared": generalisation.shared(found.studies, concepts),
         "places": generalisation.places(found.studies, concepts),
+        "blocks": generalisation.blocks(found.studies[QUERIES], concepts),
     }
     readable = {
         "identified": for_readers(frames["identified"]),
         "effects": effects_for_readers(frames["effects"]),
         "places": places_for_readers(frames["places"]),
+        "blocks": frames["blocks"][["block", "share"]],
     }
     names = " and ".join(f"`{study.profile.name}` ({model})" for model, study in found.studies.items())
     notice = f"Compared on {', '.join(concepts)}: {names}."
@@ -98,10 +100,10 @@ def for_readers(frame: pd.DataFrame) -> pd.DataFrame:
 
 def effects_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
     """`effects` with every value and its interval as text."""
-    names = {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
+    names: dict[str, str] = {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
     shown_ = pd.DataFrame({"model": frame["model"], "reading": frame["metric"].map(names)})
     for side, heading in (("", "both stages"), ("random_", "random"), ("difference_", "difference")):
-        columns = [f"{side}{end}" for end in ("value", "low", "high")]
+        columns = [f"{side}{end}" for end in ENDS]
         shown_[heading] = [interval(*row) for row in frame[columns].itertuples(index=False)]
     return shown_
 
@@ -137,25 +139,29 @@ WORDS = (
     *(f"{name}-{short}" for short in ("linear", "queries") for name in ("inside", "inside-over")),
     *(f"{metric}{name}" for metric in MEASURED for name in ("-linear", "-queries", "-over-linear", "-over-queries")),
     *(f"{metric}{name}" for metric in MEASURED for name in ("-change", "-carried")),
-    *("works", "answer", "shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
-    *(f"{name}-{other}" for other in ("any", "exchanged", "cross") for name in ("own-over", "clear-of")),
+    *("first-block", "first-share", "other-share", "exchange", "region", "works", "answer"),
+    *("shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
+    *(f"{name}-{other}" for other in ("any", "exchanged", "plain") for name in ("own-over", "clear-of")),
 )
 
 
 def in_words(
-    found: pd.DataFrame, effect: pd.DataFrame, change: pd.DataFrame, alike: pd.DataFrame, where: pd.DataFrame
+    found: pd.DataFrame,
+    effect: pd.DataFrame,
+    change: pd.DataFrame,
+    alike: pd.DataFrame,
+    where: pd.DataFrame,
+    added: pd.DataFrame,
 ) -> dict[str, str]:
     """What came out, for sentences."""
-    words = {}
+    words: dict[str, str] = {}
     for model, short in ((LINEAR, "linear"), (QUERIES, "queries")):
-        own = effect[effect["model"] == model].set_index("metric")
+        own = {str(row["metric"]): row for row in effect[effect["model"] == model].to_dict("records")}
         for metric in MEASURED:
-            row = own.loc[metric]
-            words[f"{metric}-{short}"] = interval(*row[["value", "low", "high"]])
-            words[f"{metric}-over-{short}"] = interval(*row[["difference_value", "difference_low", "difference_high"]])
-        suppressed: Any = own.loc["suppression"]
-        words[f"clear-{short}"] = _clear(suppressed["difference_low"], suppressed["difference_high"])
-        words[f"images-{short}"] = str(int(suppressed["n_images"]))
+            words[f"{metric}-{short}"] = interval(*(own[metric][end] for end in ENDS))
+            words[f"{metric}-over-{short}"] = interval(*(own[metric][f"difference_{end}"] for end in ENDS))
+        words[f"clear-{short}"] = _clear(*(own["suppression"][f"difference_{end}"] for end in ENDS[1:]))
+        words[f"images-{short}"] = str(own["suppression"]["n_images"])
         words[f"neurons-{short}"] = f"{found[found['model'] == model]['neurons'].median():,.0f}"
         words[f"kept-{short}"] = str(int(found[found["model"] == model]["kept"].sum()))
         words[f"inside-{short}"] = interval(*_mean(_rows(where, model, "own"), "inside"))
@@ -166,6 +172,11 @@ def in_words(
         row = by_metric.loc[metric, ["value", "low", "high"]]
         words[f"{metric}-change"], words[f"{metric}-carried"] = interval(*row), _change(*row[["low", "high"]])
     words["works"] = _verdict(words["clear-linear"], words["clear-queries"])
+    most = added.loc[added["share"].idxmax()]
+    others = added["share"].drop(most.name).max()
+    words |= {"first-block": str(most["block"]), "first-share": f"{most['share']:.0%}", "other-share": f"{others:.0%}"}
+    words["exchange"] = "so it is little more than one soft look" if others < 0.1 else "so several blocks have a part"
+    words["region"] = f"{added['region'].iloc[0]:.0%}"
     words["answer"] = _answer(words["clear-queries"], words["looks-queries"])
     words["shared"] = f"{alike['shared'].mean():.0f} of {alike['of'].mean():.0f}"
     words["shared-expected"] = f"{alike['expected'].mean():.1f}"
@@ -175,7 +186,7 @@ def in_words(
     words["single"] = interval(*_mean(_rows(where, QUERIES, "single"), "inside"))
     words["any"] = interval(*_mean(_rows(where, QUERIES, "any"), "inside"))
     words["area"] = f"{where['area'].mean():.2f}"
-    for name in ("any", "exchanged", "cross"):
+    for name in ("any", "exchanged", "plain"):
         over = gain(where, QUERIES, "own", name)
         words[f"own-over-{name}"], words[f"clear-of-{name}"] = interval(*over), _clear(*over[1:])
     return words

@@ -101,11 +101,17 @@ def test_maps_of_a_qformer_have_their_bounds_beside_them(studies):
     pd.testing.assert_frame_equal(generalisation.places(studies, concepts), found)
 
 
-def test_the_first_look_is_the_first_layers_attention(studies):
-    model, image = studies[QUERIES].model, next(toy_samples("bear", 1, seed=5)).image
-    look = generalisation.first_look(model, image)
-    own = model.projection.attentions(model.features([image])).cross[0][0]
-    assert torch.allclose(look, own, atol=1e-6)
+def test_what_each_block_adds_is_a_share_and_regions_hold_a_part_of_the_maps(studies):
+    concepts = generalisation.both(studies)
+    found = generalisation.blocks(studies[QUERIES], concepts)
+    assert found["block"].tolist() == ["self 1", "cross 1", "self 2"]
+    assert found["share"].between(0, 1).all()
+    maps = [
+        np.diag(studies[QUERIES].token_maps(concept, image_id)).mean()  # sixteen queries on sixteen cells
+        for concept in concepts
+        for image_id in generalisation.shown(studies[QUERIES], concept)
+    ]
+    assert found["region"].unique() == pytest.approx(np.mean(maps), rel=1e-4)
 
 
 def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
@@ -171,13 +177,14 @@ def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, ...]:
     )
     inside = {(LINEAR, "own"): 0.6, (LINEAR, "random"): 0.2, (QUERIES, "own"): 0.4, (QUERIES, "random"): 0.3}
     inside |= {
-        (QUERIES, name): value for name, value in (("cross", 0.5), ("exchanged", 0.2), ("single", 0.5), ("any", 0.4))
+        (QUERIES, name): value for name, value in (("plain", 0.5), ("exchanged", 0.2), ("single", 0.5), ("any", 0.4))
     }
     where = pd.DataFrame(
         [(m, c, f"{c}-0", name, 1.0, 1.0, value, 0.2) for (m, name), value in inside.items() for c in ("bear", "bus")],
         columns=["model", "concept", "image_id", "map", "iou", "pointing", "inside", "area"],
     )
-    return found, pd.DataFrame(rows), change, alike, where
+    added = pd.DataFrame({"block": ["self 1", "cross 1"], "share": [0.02, 0.5], "region": 0.8})
+    return found, pd.DataFrame(rows), change, alike, where, added
 
 
 @pytest.mark.parametrize(
@@ -200,13 +207,15 @@ def test_sentences_follow_the_numbers(advantage, width, works, clear, carried):
     assert words["shared"] == "40 of 80"
     assert words["map-cost"] == "0.20 less"
     assert words["own-over-exchanged"] == "0.20 [0.20,\u00a00.20]"
-    assert (words["clear-of-any"], words["clear-of-cross"]) == ("not clear of zero", "clear of zero on the wrong side")
+    assert (words["clear-of-any"], words["clear-of-plain"]) == ("not clear of zero", "clear of zero on the wrong side")
     assert words["neurons-queries"] == "80"
+    assert (words["first-block"], words["first-share"], words["other-share"]) == ("cross 1", "50%", "2%")
+    assert words["exchange"] == "so it is little more than one soft look"
 
 
 def test_figures_state_what_is_drawn():
     with style.theme():
-        _, effect, _, _, where = made_up(0.1, 0.05)
+        _, effect, _, _, where, _ = made_up(0.1, 0.05)
         figure = drawn.effects(effect)
         assert "30 with the linear layer and 10 with the Q-Former" in figure._suptitle.get_text().replace("\n", " ")
         plt.close(figure)

@@ -18,7 +18,7 @@ from kn_core.distillation import anchor, distil, region_means, regions
 from kn_core.hooks import intervene, record
 from kn_core.models import MiniGPT4, QFormerMiniGPT4
 from kn_core.models.qformer import N_QUERIES, QFormerProjection, load_qformer
-from kn_core.models.rollout import record_attention, rollout
+from kn_core.models.rollout import Attentions, record_attention, rollout
 from kn_core.neurons import NeuronSet, capture, find_target, heatmap
 from kn_core.profile import Model, load_profile
 from kn_core.train_projection import Recipe, distilled, save_projection, train
@@ -65,17 +65,17 @@ def test_rollout_by_hand_of_one_layer():
     own = torch.tensor([[[0.5, 0.5], [0.0, 1.0]]])  # query 0 looks at both queries, query 1 at itself
     cross = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]])
     # Nothing has been seen before the layer's own look at the picture: the self-attention has nothing to mix.
-    assert rollout([own], [cross])[0].tolist() == [[1, 0, 0], [0, 0.5, 0.5]]
+    assert rollout(Attentions([own], [cross]))[0].tolist() == [[1, 0, 0], [0, 0.5, 0.5]]
 
 
 def test_rollout_by_hand_of_what_one_query_takes_from_another():
     look = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     first, second = torch.eye(2)[None], torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
     # After layer 0, half of each query is its own cell. In layer 1 query 0 takes half of what query 1 is.
-    assert torch.equal(rollout([first, second], [look, None])[0], torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
+    assert torch.equal(rollout(Attentions([first, second], [look, None]))[0], torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
     # A second look, at the other cell, weighs as much as all before: 1/2 against 1/4 that is left of the first.
     other = look.flip(2)
-    again = rollout([first, first], [look, other])[0]
+    again = rollout(Attentions([first, first], [look, other]))[0]
     assert torch.allclose(again, torch.tensor([[1 / 3, 2 / 3], [2 / 3, 1 / 3]]))
 
 
@@ -83,15 +83,25 @@ def test_an_instruction_hands_on_what_queries_have_seen():
     look = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     own = torch.zeros(1, 3, 3)  # two queries, one token of an instruction
     own[0, 0, 2], own[0, 1, 1], own[0, 2, 1] = 1, 1, 1  # query 0 reads the token, the token reads query 1
-    found = rollout([torch.eye(3)[None], own, own], [look, None, None])
+    found = rollout(Attentions([torch.eye(3)[None], own, own], [look, None, None]))
     # Layer 1: token = query 1 / 2; query 0 halves. Layer 2: query 0 = (query 0 + token) / 2, in shares of 1/2:
     # own cell 1/2 * 1/2 * 1/2, the other cell, by way of the token, 1/2 * 1/2 * 1/2.
     assert torch.allclose(found[0], torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
 
 
+def test_weighted_rollout_by_hand_counts_a_look_by_what_it_adds():
+    look, other = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    still, shares = [torch.zeros(1, 2)] * 2, [torch.tensor([[0.5, 0.5]]), torch.tensor([[0.0, 0.75]])]
+    found = Attentions([torch.full((1, 2, 2), 0.5)] * 2, [look, other], still, shares)
+    # Query 0 gets nothing from the second look; query 1 three quarters, against a quarter of the half of its first.
+    assert torch.allclose(rollout(found, weighted=True)[0], torch.tensor([[1.0, 0.0], [6 / 7, 1 / 7]]))
+    halves = Attentions(found.own, found.cross, [torch.full((1, 2), 0.5)] * 2, [torch.full((1, 2), 0.5)] * 2)
+    assert torch.equal(rollout(halves, weighted=True), rollout(found))
+
+
 def test_rollout_needs_a_look_at_the_picture():
     with pytest.raises(ValueError, match="a layer with cross-attention. Got none"):
-        rollout([torch.eye(2)[None]], [None])
+        rollout(Attentions([torch.eye(2)[None]], [None]))
 
 
 def test_recorded_attention_is_the_qformers_own_and_hooks_are_gone(make_qformer):
@@ -116,7 +126,13 @@ def test_recorded_attention_is_the_qformers_own_and_hooks_are_gone(make_qformer)
     split = [each.view(2, -1, 2, 16).transpose(1, 2) for each in (query, key)]
     expected = (split[0] @ split[1].transpose(2, 3) / 4).softmax(-1).mean(1)
     assert torch.allclose(found.cross[0], expected, atol=1e-5)
-    assert not any(module._forward_hooks for module in projection.modules())
+    added, held = block.crossattention.output.dense(block.crossattention.attention(state, None, cells)[0]), state
+    share = added.norm(dim=-1) / (added.norm(dim=-1) + held.norm(dim=-1))
+    assert torch.allclose(found.cross_share[0], share, atol=1e-5)
+    assert [weights is None for weights in found.cross_share] == [False, True, False]
+    assert [tuple(weights.shape) for weights in found.own_share] == [(2, 8)] * 3
+    hooks = [(module._forward_hooks, module._forward_pre_hooks) for module in projection.modules()]
+    assert not any(map(any, hooks))
 
 
 def test_rollout_without_weights_says_what_to_do(make_qformer):

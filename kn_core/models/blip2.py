@@ -72,12 +72,12 @@ class Blip2(PromptedDecoder):
         return found  # (B, P, H)
 
     def token_maps(self, images: Sequence[np.ndarray]) -> Tensor:
-        """By rollout. The tower's class token lies on no patch: what queries take from it is left out."""
+        """By weighted rollout. The tower's class token lies on no patch: what queries take from it is left out."""
         maps = []
         for start in range(0, len(images), self.batch_size):
             with record_attention(self.model.qformer.encoder.layer) as found:
                 self.image_embeds(images[start : start + self.batch_size])
-            on_patches = rollout(found.own, found.cross)[:, :, 1:]
+            on_patches = rollout(found, weighted=True)[:, :, 1:]
             maps.append((on_patches / on_patches.sum(-1, keepdim=True)).cpu())
         return torch.cat(maps)
 

@@ -82,9 +82,11 @@ class QFormerProjection(nn.Module):
         return found
 
     def maps(self, features: Tensor) -> Tensor:
-        """Where each query looks, by rollout: (B, P, cells), rows sum to 1."""
-        found = self.attentions(features)
-        return rollout(found.own, found.cross)
+        """Where each query looks, (B, P, cells), rows sum to 1: by rollout, weighted by what each look adds.
+
+        Plain rollout counts every block alike, and in a Q-Former most add next to nothing (section 7 of the book).
+        """
+        return rollout(self.attentions(features), weighted=True)
 
 
 class QFormerMiniGPT4(MiniGPT4):

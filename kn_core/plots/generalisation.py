@@ -15,7 +15,7 @@ SIDES = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$
 MAPS = {
     "own": "two-stage neurons",
     "exchanged": "... queries exchanged",
-    "cross": "... first look alone",
+    "plain": "... plain rollout",
     "random": "random neurons",
     "any": "all queries alike",
     "single": "the best single query",
