@@ -12,13 +12,14 @@ PROFILE ?= embedded
 COCO    ?=
 CONCEPT ?=
 EFFORT  ?=
+JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# pages side by side; a model that fills an accelerator has it alone
 BIN      = .venv/bin
 DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT))
 
 .PHONY: book concept check test lint clean
 
 book: .venv/installed
-	@$(DOIT) -n 2 $(if $(CONCEPT),concept="$(CONCEPT)")
+	@$(DOIT) -n $(JOBS) $(if $(CONCEPT),concept="$(CONCEPT)")
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }

