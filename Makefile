@@ -12,14 +12,17 @@ PROFILE ?= embedded
 COCO    ?=
 CONCEPT ?=
 EFFORT  ?=
+JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fills an accelerator has it alone
 BIN      = .venv/bin
 DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT))
+
+export JOBS
 
 .PHONY: book concept check test lint clean
 
 book: .venv/installed
 	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)") compute
-	@$(DOIT) -n 2 $(if $(CONCEPT),concept="$(CONCEPT)")
+	@$(DOIT) -n $(JOBS) $(if $(CONCEPT),concept="$(CONCEPT)")
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }

@@ -59,6 +59,8 @@ os.environ["EFFORT"] = EFFORT
 COCO = get_var("coco") or os.environ.get("COCO")
 if COCO:
     os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
+if MODELS := os.environ.get("KN_MODELS"):
+    os.environ["KN_MODELS"] = str(Path(get_initial_workdir() or ".", MODELS).expanduser().resolve())
 
 try:
     SETTINGS = load_profile(PROFILE)
@@ -68,6 +70,8 @@ CONCEPTS = SETTINGS.concepts
 if CONCEPT and CONCEPT not in CONCEPTS:
     sys.exit(f"doit: the profile {PROFILE!r} has no concept {CONCEPT!r}. {book.nearest(CONCEPT, CONCEPTS)}")
 CONCEPTS = (CONCEPT,) if CONCEPT else CONCEPTS
+
+JOBS = os.environ.get("JOBS") or "2"
 
 ROOT = Path(__file__).parent
 BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PROFILE)
@@ -100,17 +104,9 @@ DOIT_CONFIG = {
 
 def task_compute() -> dict[str, Any]:
     """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
-    command = [
-        sys.executable,
-        "-m",
-        "kn_core",
-        "run",
-        "--profile",
-        PROFILE,
-        *(["--concept", CONCEPT] if CONCEPT else []),
-    ]
+    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE, "--workers", JOBS]
     return {
-        "actions": [command],
+        "actions": [[*command, "--concept", CONCEPT] if CONCEPT else command],
         "file_dep": INPUTS,
         "uptodate": [RESULTS.is_dir(), config_changed(VERSION | {"concept": CONCEPT})],
         "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",

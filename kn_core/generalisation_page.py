@@ -172,8 +172,8 @@ def in_words(
         row = by_metric.loc[metric, ["value", "low", "high"]]
         words[f"{metric}-change"], words[f"{metric}-carried"] = interval(*row), _change(*row[["low", "high"]])
     words["works"] = _verdict(words["clear-linear"], words["clear-queries"])
-    most = added.loc[added["share"].idxmax()]
-    others = added["share"].drop(most.name).max()
+    place = int(added["share"].to_numpy().argmax())
+    most, others = added.iloc[place], added["share"].drop(added.index[place]).max()
     words |= {"first-block": str(most["block"]), "first-share": f"{most['share']:.0%}", "other-share": f"{others:.0%}"}
     words["exchange"] = "so it is little more than one soft look" if others < 0.1 else "so several blocks have a part"
     words["region"] = f"{added['region'].iloc[0]:.0%}"

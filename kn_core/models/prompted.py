@@ -141,7 +141,7 @@ class PromptedDecoder(CaptionModel):
         The cache holds the prompts and the drafts; `likeliest` (B, 1 + C) are the tokens that the model would have
         written at each step of its draft. As long as they are the draft's own, the draft is the greedy caption.
         """
-        likeliest = torch.where(torch.isin(likeliest, self.ends), self.end, likeliest)
+        likeliest = torch.where(torch.isin(likeliest, self.ends.to(likeliest.device)), self.end, likeliest)
         padded = self._pad(drafts).to(likeliest.device)  # (B, C)
         wanted = nn.functional.pad(padded, (0, 1), value=self.end)  # (B, 1 + C)
         agreed = (likeliest == wanted).cumprod(1)  # 1 as long as the greedy caption is the draft
@@ -160,7 +160,7 @@ class PromptedDecoder(CaptionModel):
         """Go on with captions of which these tokens are written, the last not yet read. Ended rows are padded."""
         running = torch.ones_like(written[-1], dtype=torch.bool)
         while True:
-            running = running & ~torch.isin(written[-1], self.ends)
+            running = running & ~torch.isin(written[-1], self.ends.to(written[-1].device))
             if len(written) == max_new_tokens or not running.any():
                 return self._read(torch.stack(written, dim=1))
             last = self.extend(self.embed_tokens(written[-1][:, None]), cache)  # (B, 1, H)

@@ -53,8 +53,11 @@ def record_attention(layers: nn.ModuleList) -> Iterator[Attentions]:
 
     with ExitStack() as stack:
         for i, layer in enumerate(layers):
-            blocks = [("attention", found.own, found.own_share), ("crossattention", found.cross, found.cross_share)]
-            for name, weights, share in blocks:
+            blocks: dict[str, tuple[Any, Any]] = {
+                "attention": (found.own, found.own_share),
+                "crossattention": (found.cross, found.cross_share),
+            }
+            for name, (weights, share) in blocks.items():
                 if hasattr(layer, name):
                     block: Any = getattr(layer, name)
                     seen = block.attention.register_forward_hook(partial(look, place=weights, i=i))
