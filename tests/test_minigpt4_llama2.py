@@ -13,7 +13,14 @@ import tiny_release
 import torch
 from huggingface_hub import constants
 from tiny_release import BLOCKS, HIDDEN, VISION, WIDTH
-from transformers import AutoTokenizer, Blip2Config, Blip2ForConditionalGeneration, Blip2VisionModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2VisionModel,
+    LlamaForCausalLM,
+)
 
 from kn_core import provenance, report
 from kn_core.models import MiniGPT4, device, eva, files, identity, load_model, released
@@ -217,7 +224,7 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
         *("eva_vit_g.pth", "hf download Salesforce/blip2-opt-2.7b", "BSD-3-Clause", "MIT (EVA)"),
         *("pretrained_minigpt4_llama2_7b.pth", "Vision-CAIR/MiniGPT-4"),
         *("hf download meta-llama/Llama-2-7b-chat-hf", "Llama 2 Community License"),
-        *("looked at: KN_MODELS, which is not set", "and the hub's cache", "set KN_MODELS to it"),
+        *("looked at: KN_MODELS, which is not set", "looked at: the hub's cache and KN_MODELS", "set KN_MODELS to it"),
     ):
         assert part in told
     monkeypatch.setenv("KN_MODELS", str(tmp_path))
@@ -410,5 +417,10 @@ def test_where_a_model_is_put(brought, monkeypatch):
     assert device("auto") == "cpu"
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda", 0))
     assert device("auto") == "cuda"
-    decoder, _ = load_decoder(brought / LLAMA, torch.bfloat16)
-    assert decoder.device.type == "cpu"
+    decoder, _ = load_decoder(brought / LLAMA, torch.bfloat16, "spread")  # here over the CPU alone
+    assert {(parameter.device.type, parameter.dtype) for parameter in decoder.parameters()} == {("cpu", torch.bfloat16)}
+    with torch.device("meta"):  # as accelerate leaves layers that it fetches for each use
+        offloaded = LlamaForCausalLM(decoder.config)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: offloaded)
+    with pytest.raises(WeightsError, match="does not fit into the accelerators .* in torch.float32"):
+        load_decoder(brought / LLAMA, device="spread")

@@ -80,7 +80,7 @@ def _is_repository(name: str) -> bool:
 
 def _looked_at(source: Source, places: Sequence[Path]) -> str:
     seen = [str(place) for place in places] or ["KN_MODELS, which is not set"]
-    return " and ".join([*seen, "the hub's cache"] if _is_repository(source.name) else seen)
+    return " and ".join(["the hub's cache", *seen] if _is_repository(source.name) else seen)
 
 
 def shards(folder: Path, module: str = "") -> list[Path]:
