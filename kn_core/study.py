@@ -215,12 +215,11 @@ class Study:
     def _base(self) -> str:
         """Digest of what every artefact depends on: the model's parts and the pictures."""
         profile = self.profile
+        model = models.identity(profile)  # first: what a reader has to bring is named before anything else
         pictures = [] if profile.data.source == "scenes" else [self.coco.digest, sorted(held_out_ids())]
         how = profile.inpainting
         painter = [diffusion_pipeline.identity(how.diffusion)] if how.method == "diffusion" else []
-        return fingerprint(
-            profile.fingerprint("model", "data", "inpainting"), models.identity(profile), pictures, *painter
-        )
+        return fingerprint(profile.fingerprint("model", "data", "inpainting"), model, pictures, *painter)
 
     def _pair_inputs(self, concept: str) -> str:
         return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(*PAIR_CODE))

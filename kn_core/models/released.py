@@ -64,6 +64,11 @@ def sources(parts: Model) -> list[files.Source]:
     ]
 
 
+def names(parts: Model) -> list[str]:
+    """What the profile calls these weights, in the order of `sources`."""
+    return [source.name for source in sources(parts)]
+
+
 def decoder_files(folder: Path) -> list[Path]:
     """What a decoder is loaded from; they need not exist."""
     return [folder / "config.json", folder / "tokenizer.json", *files.shards(folder)]
