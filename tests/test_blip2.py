@@ -23,7 +23,7 @@ from transformers import (
 
 from kn_core.faithfulness import ablate
 from kn_core.hooks import intervene, record
-from kn_core.models import blip2
+from kn_core.models import blip2, hf
 from kn_core.models.blip2 import Blip2
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.neurons import NeuronSet, capture, find_target, heatmap
@@ -303,3 +303,8 @@ def test_the_profile_asks_for_what_the_loader_gives():
     assert isinstance(profile.model, Checkpoint)
     assert profile.model.before == ""
     assert set(blip2.LOADERS) == {"blip-2", "instructblip"}
+
+
+def test_a_checkpoint_is_read_by_the_adapter_of_its_family(folders):
+    for folder in folders.values():
+        assert isinstance(hf.load_checkpoint(settings(checkpoint=str(folder))), Blip2)

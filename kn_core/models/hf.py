@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.hooks import record
-from kn_core.models import checkpoints
+from kn_core.models import blip2, checkpoints
 from kn_core.models.base import FeedForward, Site
 from kn_core.models.checkpoints import CheckpointError, Preprocessing
 from kn_core.models.prompted import PromptedDecoder
@@ -207,6 +207,7 @@ ADAPTERS: dict[str, Loader] = {
     "internvl": partial(_load, shuffle=lambda config: round(1 / config.downsample_ratio), towers=("internvl_vision",)),
     "idefics3": partial(_load, shuffle=lambda config: config.scale_factor, towers=("idefics3_vision",), views=True),
     "smolvlm": partial(_load, shuffle=lambda config: config.scale_factor, towers=("smolvlm_vision",), views=True),
+    **blip2.LOADERS,
 }
 """config.json's model_type -> what loads such a checkpoint."""
 
