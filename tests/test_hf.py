@@ -614,7 +614,8 @@ def test_a_checkpoint_in_the_hubs_cache_is_found_by_its_name(make, save, tmp_pat
 def test_a_family_without_an_adapter(make, save, tmp_path, kind, why):
     folder = copy(save("llava"), tmp_path)
     change(folder / "config.json", model_type=kind)
-    with pytest.raises(CheckpointError, match=rf"No adapter for the model_type '{kind}' .*{why}.* idefics3, instructblip, internvl"):
+    told = rf"No adapter for the model_type '{kind}' .*{why}.* idefics3, instructblip, internvl"
+    with pytest.raises(CheckpointError, match=told):
         make("llava", folder)
 
 
