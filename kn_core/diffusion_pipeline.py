@@ -6,7 +6,6 @@ import inspect
 import json
 import re
 from functools import lru_cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from kn_core.device import device
+from kn_core.models import files
 from kn_core.profile import Diffusion
-from kn_core.store import fingerprint
 
-END = 65_536  # bytes of a file's beginning and end that tell it from another of its size
 INSTALL = "pip install -e '.[paper]'"
 DOWNLOAD = "hf download {} --include '*.json' --include '*.txt' --include '*/*.safetensors'"
-COPY = "sd2-community/stable-diffusion-2-inpainting"  # of the default, which its makers withdrew from the hub
+COPY = "sd2-community/stable-diffusion-2-inpainting"  # of the default, which is said to be withdrawn
 
 
 class DiffusionError(RuntimeError):
@@ -55,13 +54,9 @@ def folder_of(pipeline: str) -> Path:
 
 
 def identity(settings: Diffusion) -> str:
-    """A digest of a pipeline's files, so that another one under the same name is another. Raises DiffusionError.
-
-    Of large files it reads the two ends, since a file of weights that were trained on differs everywhere.
-    """
-    folder = folder_of(settings.pipeline)
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".txt", ".safetensors")]
-    return fingerprint([(path.relative_to(folder).as_posix(), path.stat().st_size, _ends(path)) for path in files])
+    """A digest of a pipeline's files, so that another one under the same name is another. Raises DiffusionError."""
+    found = folder_of(settings.pipeline).rglob("*")
+    return files.digest([path for path in found if path.suffix in (".json", ".txt", ".safetensors")])
 
 
 def why_not(settings: Diffusion) -> str:
@@ -82,15 +77,11 @@ def why_not(settings: Diffusion) -> str:
 
 def placed(settings: Diffusion) -> tuple[str, torch.dtype]:
     """Where the pipeline runs, and in which precision."""
-    device = settings.device
-    if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = found.type if found else "cpu"
-    name = settings.dtype
+    place, name = device(settings.device), settings.dtype
     if name == "auto":
-        name = "float32" if device == "cpu" else "float16"
+        name = "float32" if place == "cpu" else "float16"
     dtype: torch.dtype = getattr(torch, name)
-    return device, dtype
+    return place, dtype
 
 
 def load(settings: Diffusion) -> Any:
@@ -133,14 +124,6 @@ def not_installed() -> DiffusionError:
     return DiffusionError(f"inpainting by diffusion needs diffusers, which is not installed: {INSTALL}.")
 
 
-def _ends(path: Path) -> str:
-    with path.open("rb") as file:
-        ends = [file.read(END)]
-        file.seek(max(END, path.stat().st_size - END))
-        ends.append(file.read(END))
-    return sha256(b"".join(ends)).hexdigest()
-
-
 def _missing(part: Path) -> list[str]:
     if not part.is_dir() or not any(part.iterdir()):
         return [f"{part.name}/"]
@@ -153,7 +136,7 @@ def _advice(pipeline: str) -> str:
     """Which files, where from, under which licence, and how to allow it."""
     default = Diffusion().pipeline
     on_hub = pipeline if re.fullmatch(r"[\w.-]+/[\w.-]+", pipeline) and not Path(pipeline).exists() else default
-    withdrawn = f" (its makers withdrew it in November 2025; {COPY} is a copy)" if on_hub == default else ""
+    withdrawn = f" (its makers are said to have withdrawn it; {COPY} is a copy)" if on_hub == default else ""
     return (
         "It takes model_index.json and the folders scheduler, text_encoder, tokenizer, unet and vae, with weights as "
         "safetensors; of Stable Diffusion 2 these are 5 GB, under the CreativeML Open RAIL++-M licence, which forbids "

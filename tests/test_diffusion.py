@@ -365,7 +365,7 @@ def test_by_the_way_it_runs_on_an_accelerator_or_where_the_profile_says_so(setti
     assert diffusion_pipeline.placed(settings) == ("cpu", torch.float32)
     assert diffusion_pipeline.placed(change(settings, device="cuda:1")) == ("cuda:1", torch.float16)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
     assert why_not(settings) == "" and diffusion_pipeline.placed(settings) == ("cuda", torch.float16)
     assert diffusion_pipeline.placed(change(settings, dtype="bfloat16")) == ("cuda", torch.bfloat16)
 

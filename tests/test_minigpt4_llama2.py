@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from kn_core import provenance, report
-from kn_core.models import MiniGPT4, device, eva, files, identity, load_model, released
+from kn_core.device import device
+from kn_core.models import MiniGPT4, eva, files, identity, load_model, released
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
 from kn_core.profile import Profile, load_profile

@@ -10,6 +10,7 @@ from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core import weights
+from kn_core.device import device
 from kn_core.models import checkpoints, files, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
@@ -83,14 +84,6 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
     for part in (tower, layer):  # a decoder may be spread: they stand where it reads what they write
         part.to(embeddings.weight.device, dtype)
     return family(tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size)
-
-
-def device(name: str) -> str:
-    """'auto' as the accelerator that there is, or the CPU; any other name as it is."""
-    if name != "auto":
-        return name
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found.type if found else "cpu"
 
 
 def identity(profile: Profile) -> object:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from kn_core.device import device
+from kn_core.models import files
 from kn_core.models.towers import resize
 from kn_core.profile import Checkpoint, ProfileError
-
-SAMPLED = 64 * 1024  # bytes at the head, the middle and the tail of a file of weights, of which its identity is made
 
 
 class CheckpointError(ProfileError):
@@ -54,39 +53,17 @@ def find(name: str) -> Path:
         "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
     }
     missing = [meant for meant, names in wanted.items() if not any((folder / name).is_file() for name in names)]
-    if missing := [*missing, *(path.name for path in _weights(folder) if not path.is_file())]:
+    if missing := [*missing, *(path.name for path in files.shards(folder) if not path.is_file())]:
         raise FileNotFoundError(
             f"The checkpoint '{name}' is incomplete: no {', '.join(missing)} in {folder}. Put them there ({fetch})."
         )
     return folder
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The files of weights that a checkpoint should have: all of its index, or the one."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [folder / "model.safetensors"]
-    return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-
-
 def identity(name: str) -> str:
-    """A digest that tells a checkpoint's weights from others in a fraction of a second.
-
-    Of every JSON file all bytes count (settings, tokenizer, index); of a file of weights its name, its size and three
-    samples of 64 KiB. Training, merging or quantising changes weights everywhere, so the samples see it; a change of
-    single numbers elsewhere in the file they do not see.
-    """
-    folder, found = find(name), sha256()
-    for path in sorted(folder.glob("*.json")):
-        found.update(path.name.encode() + path.read_bytes())
-    for path in _weights(folder):
-        size = path.stat().st_size
-        found.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            for start in (0, size // 2, max(0, size - SAMPLED)):
-                file.seek(start)
-                found.update(file.read(SAMPLED))
-    return found.hexdigest()
+    """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
+    folder = find(name)
+    return files.digest([*folder.glob("*.json"), *files.shards(folder)])
 
 
 @dataclass(frozen=True)
@@ -138,10 +115,8 @@ class Preprocessing:
 
 def load(folder: Path, settings: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The network, of the precision and on the device that the profile asks for, and its tokenizer."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    place = device(settings.device)
+    if place == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("model.device: 'cuda' needs an accelerator, and torch sees none. Set 'cpu' or 'auto'.")
     read: Any = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=getattr(torch, settings.dtype), local_files_only=True, output_loading_info=True
@@ -152,7 +127,7 @@ def load(folder: Path, settings: Checkpoint) -> tuple[PreTrainedModel, PreTraine
             f"{folder} lacks {len(missing)} weights of its {model.config.model_type}, {', '.join(missing[:3])} among "
             "them: they would be random numbers."
         )
-    return model.to(device), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model.to(place), AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def prompt_ids(
