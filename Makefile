@@ -1,4 +1,5 @@
 # make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe  EFFORT=full
+#                 on a Dask cluster                            DASK=tcp://host:8786, its scheduler file, or local
 # make concept    run one concept's page and render it           CONCEPT=giraffe
 # make check      whether the verdicts of the last run are those on record in paper/verdicts.yml
 # make test       run the tests
@@ -13,8 +14,9 @@ COCO    ?=
 CONCEPT ?=
 EFFORT  ?=
 JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fills an accelerator has it alone
+DASK    ?=
 BIN      = .venv/bin
-DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT))
+DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
 export JOBS
 

@@ -8,6 +8,7 @@
     doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
     doit effort=full                            the long version: more draws, seeds and sweeps (EFFORT does the same)
     doit compute                                only what the pages show, ahead of them
+    doit dask=tcp://host:8786 compute           the same on a Dask cluster, or `local` (DASK does the same)
     doit -n 2                                   independent pages side by side
 
 A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
@@ -43,9 +44,10 @@ APPENDIX = {
     "models-and-data": [],
     "thresholds": ["section:stage-2"],
     "departures": [],
+    "paper-setting": ["section:perturbation"],
 }
 
-VARIABLES = ("profile", "concept", "coco", "effort")
+VARIABLES = ("profile", "concept", "coco", "effort", "dask")
 for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
     if equals and name.isidentifier() and name not in VARIABLES:
@@ -56,6 +58,7 @@ EFFORT = get_var("effort") or os.environ.get("EFFORT") or ""
 if EFFORT not in ("", "full"):
     sys.exit(f"doit: effort must be full, or not given. Got {EFFORT!r}.")
 os.environ["EFFORT"] = EFFORT
+DASK = get_var("dask") or os.environ.get("DASK") or ""
 COCO = get_var("coco") or os.environ.get("COCO")
 if COCO:
     os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
@@ -104,7 +107,9 @@ DOIT_CONFIG = {
 
 def task_compute() -> dict[str, Any]:
     """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
-    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE, "--workers", JOBS]
+    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE]
+    command += [] if SETTINGS.dask else ["--workers", JOBS]
+    command += ["--dask", DASK] if DASK else []
     return {
         "actions": [[*command, "--concept", CONCEPT] if CONCEPT else command],
         "file_dep": INPUTS,

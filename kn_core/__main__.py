@@ -132,8 +132,18 @@ def _run(options: argparse.Namespace) -> None:
     profile = load_profile(options.profile)
     if options.concept and options.concept not in profile.concepts:
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}': {', '.join(profile.concepts)}.")
+    where = options.dask or (profile.dask.cluster if profile.dask else "")
+    workers = options.workers or (profile.dask.workers if profile.dask else 2)
     weights.fetch_all()  # once, before several processes want them
-    for line in run.run(profile, None, options.workers, options.concept):
+    if where:
+        try:
+            from kn_core import cluster
+        except ModuleNotFoundError as error:
+            raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
+        lines = cluster.run(profile, None, where, workers, options.concept, options.stage)
+    else:
+        lines = run.run(profile, None, workers, options.concept, options.stage)
+    for line in lines:
         print(line, flush=True)
 
 
@@ -214,7 +224,11 @@ def parser() -> Parser:
     command.set_defaults(run=_run)
     command.add_argument("--profile", default="embedded", help="(embedded)")
     command.add_argument("--concept", help="this one alone, and what it needs of others")
-    command.add_argument("--workers", type=_at_least(1), metavar="N", default=2, help="processes (2)")
+    command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
+    command.add_argument("--stage", choices=list(run.STAGES), help="the last stage that is wanted (all)")
+    command.add_argument(
+        "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
+    )
 
     command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
     command.set_defaults(run=_data)

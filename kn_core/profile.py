@@ -230,6 +230,13 @@ class Sensitivity(_Settings):
         return self
 
 
+class Dask(_Settings):
+    """Who computes concepts side by side (`cluster`). It decides no number, so no fingerprint knows of it."""
+
+    cluster: Annotated[str, Field(min_length=1)] = "local"  # or a scheduler's address, or the file that it wrote it to
+    workers: Count = 2  # processes of a local cluster, each with the model in memory
+
+
 class Profile(_Settings):
     name: str
     concepts: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -245,6 +252,7 @@ class Profile(_Settings):
     perturbation: Perturbation = Perturbation()
     faithfulness: Faithfulness = Faithfulness()
     sensitivity: Sensitivity = Sensitivity()
+    dask: Dask | None = None
     full: dict[str, dict[str, Any]] = {}  # group -> settings that the long version, EFFORT=full, changes
 
     @model_validator(mode="after")
@@ -290,8 +298,8 @@ class Profile(_Settings):
         return Profile.model_validate(settings) if self.full else self
 
     def fingerprint(self, *parts: str) -> str:
-        """Digest of the whole profile, or of the named parts of it."""
-        settings = self.model_dump(mode="json", include=set(parts) if parts else None)
+        """Digest of all that decides numbers, or of the named parts of it."""
+        settings = self.model_dump(mode="json", include=set(parts) if parts else None, exclude={"dask"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """A whole study ahead of its pages: every concept's artefacts, several concepts at a time in processes of their own.
 
     python -m kn_core run --profile embedded --workers 2
+    python -m kn_core run --profile embedded --stage scores
 
 Pages compute for themselves whatever is not there; this only makes it sooner. Two processes with one thread each get
 more captions out of two cores than one process with two. A stage begins when the one before it is done for every
@@ -36,26 +37,36 @@ STAGES: dict[str, Stage] = {
 FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
 
 
-def run(profile: Profile, folder: Path | None, workers: int, only: str | None = None) -> Iterator[str]:
+def run(
+    profile: Profile, folder: Path | None, workers: int, only: str | None = None, until: str | None = None
+) -> Iterator[str]:
     """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
 
+    `until` is the last stage that is wanted, of `STAGES`; None: all of them.
     What lies there already costs a look. A worker that dies ends the run with `BrokenProcessPool`; what was made stays,
     and the same command goes on from there.
     """
-    threads = max(1, torch.get_num_threads() // workers)
+    study, threads = Study(profile, folder), max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (profile, folder, threads)) as pool:
-        for stage in STAGES:
+        for stage in stages(until):
             began = time.perf_counter()
-            jobs = {pool.submit(_do, stage, concept): concept for concept in _concepts(profile, folder, stage, only)}
+            jobs = {pool.submit(_do, stage, concept): concept for concept in concepts(study, stage, only)}
             for job in as_completed(jobs):
                 yield f"{stage}, {jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
 
 
-def _concepts(profile: Profile, folder: Path | None, stage: str, only: str | None) -> Sequence[str]:
+def stages(until: str | None) -> list[str]:
+    """The names of the stages, in order, up to and with `until`."""
+    names = list(STAGES)
+    return names if until is None else names[: names.index(until) + 1]
+
+
+def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:
+    """The concepts for which a stage is to be done; what comes before it must be there."""
     if stage == "pairs":
-        return profile.concepts
-    studied = Study(profile, folder).studied()
+        return study.profile.concepts
+    studied = study.studied()
     return studied if only is None or stage in FOR_ALL else [concept for concept in studied if concept == only]
 
 

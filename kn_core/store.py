@@ -97,14 +97,38 @@ class Store:
         """Whether the frame `<name>.parquet` is there, made from these inputs."""
         return self._made_from(self.folder / f"{name}.parquet") == inputs
 
+    def held(self) -> dict[str, str]:
+        """The artefacts that are there, by file name: what each was made from."""
+        return {self._name(path): made for path in self._files() if (made := self._made_from(path)) is not None}
+
+    def read(self, file: str) -> bytes | None:
+        """An artefact as it lies in the store, to be `put` into another one; None where there is none."""
+        path = self.folder / file
+        return path.read_bytes() if path.exists() else None
+
+    def put(self, file: str, content: bytes) -> None:
+        """Keep an artefact that another store `read`. Raises ValueError for bytes that no store has written."""
+        path = self.folder / file
+        with self._lock(path), writing(path) as temporary:
+            temporary.write_bytes(content)
+            if "inputs" not in _metadata(temporary, path.suffix):
+                raise ValueError(
+                    f"{file} must be an artefact that a store has written. Got {len(content)} other bytes."
+                )
+
     def describe(self) -> pd.DataFrame:
         """What lies in the store: columns artefact, seconds that it took, bytes."""
-        paths = sorted([*self.folder.rglob("*.parquet"), *self.folder.rglob("*.safetensors")])
-        rows = [(path.relative_to(self.folder).as_posix(), _metadata(path), path.stat().st_size) for path in paths]
+        rows = [(self._name(path), _metadata(path), path.stat().st_size) for path in self._files()]
         return pd.DataFrame(
             [(name, float(described.get("seconds", "nan")), size) for name, described, size in rows],
             columns=["artefact", "seconds", "bytes"],
         )
+
+    def _files(self) -> list[Path]:
+        return sorted([*self.folder.rglob("*.parquet"), *self.folder.rglob("*.safetensors")])
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def _made_from(self, path: Path) -> str | None:
         return _metadata(path).get("inputs") if path.exists() else None
@@ -112,7 +136,7 @@ class Store:
     @contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
         """One run at a time; what a killed one left half-written is removed."""
-        name = path.relative_to(self.folder).as_posix()
+        name = self._name(path)
         file = self.folder / ".locks" / f"{name.replace('/', '-')}.lock"
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(file)
@@ -129,10 +153,13 @@ class Store:
             lock.release()
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """What `Store` wrote beside an artefact's data; nothing for a file that it did not write, or a broken one."""
+def _metadata(path: Path, suffix: str = "") -> dict[str, str]:
+    """What `Store` wrote beside an artefact's data; nothing for a file that it did not write, or a broken one.
+
+    `suffix` says what a temporary file will be.
+    """
     try:
-        if path.suffix == ".parquet":
+        if (suffix or path.suffix) == ".parquet":
             found: dict[str, str] = json.loads((pq.read_schema(path).metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
             return found
         with safe_open(path, framework="numpy") as file:

@@ -54,6 +54,7 @@ class Study:
         self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / profile.name
         self.store = Store(self.folder / "parts")
         self._samples: dict[str, dict[str, Sample]] = {}
+        self._means: dict[str, np.ndarray] = {}  # what `mean_activation` averages
         if model is not None:
             self.model = model
 
@@ -95,6 +96,8 @@ class Study:
             for sample in self.samples(concept):
                 if sample.image_id in wanted:
                     self._samples[concept][sample.image_id] = sample
+                if len(self._samples[concept]) >= len(wanted):
+                    break  # pictures behind the last pair are many, and slow to open
         try:
             return self._samples[concept][image_id]
         except KeyError:
@@ -313,16 +316,19 @@ class Study:
         pictures = self.pictures(concept)
         for other in self.studied():
             if other != concept:
-                pictures += self.pictures(other, "held_out")[: settings.others_per_concept]
+                pictures += self.pictures(other, "held_out", settings.others_per_concept)
         planned = list(protocol.trials(settings, self.profile.identification.budget, found, draws))
         needs_mean = any(trial.setting.intervention == "mean" for trial in planned)
         mean = self.mean_activation(without=concept) if needs_mean else None
         tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
         return perturb.run(self.model, pictures, planned, mean, tokens, site)
 
-    def pictures(self, concept: str, role: str | None = None) -> list[perturb.Picture]:
-        """The kept pairs of a concept, all or those of one role, as embedded prompts with and without the object."""
-        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role").to_dict("records")
+    def pictures(self, concept: str, role: str | None = None, first: int | None = None) -> list[perturb.Picture]:
+        """The kept pairs of a concept, as embedded prompts with and without the object.
+
+        All or those of one role; of these all or the `first`.
+        """
+        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role").to_dict("records")[:first]
         if not rows:
             return []
         samples = [self.sample(concept, row["image_id"]) for row in rows]
@@ -354,5 +360,8 @@ class Study:
                 f"'mean' needs pictures of concepts other than '{without}', and none has two kept pairs. "
                 "Take 'mean' out of the profile's perturbation.sweep_interventions."
             )
-        means = [self.scores(concept)["activation"].mean(axis=0) for concept in others]
+        for concept in others:
+            if concept not in self._means:
+                self._means[concept] = self.scores(concept)["activation"].mean(axis=0)
+        means = [self._means[concept] for concept in others]
         return torch.from_numpy(np.mean(means, axis=0))

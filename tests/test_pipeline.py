@@ -85,3 +85,12 @@ def test_the_folder_of_photographs_reaches_the_notebooks_as_an_absolute_path(pro
         str(project / "photographs")
         in (project / "_build" / "embedded" / "source" / "data-filtering.ipynb").read_text()
     )
+
+
+def test_what_the_pages_show_is_computed_where_dask_says(project, tmp_path):
+    nowhere = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "200ms", "KN_RESULTS": str(tmp_path / "results")}
+    run = doit(project, "compute", "dask=tcp://127.0.0.1:9", **nowhere)
+    assert run.returncode != 0
+    assert "kn_core: " in run.stderr
+    assert "tcp://127.0.0.1:9" in run.stderr
+    assert not list((tmp_path / "results").rglob("*.parquet"))

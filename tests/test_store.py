@@ -202,3 +202,27 @@ def test_fingerprints_tell_inputs_apart_and_code_follows_the_source(tmp_path, mo
         before = code("models", "hooks")
     code.cache_clear()
     assert digest(tmp_path / "hooks.py") == digest(tmp_path / "models" / "tower.py")
+
+
+@pytest.mark.parametrize("kind", ["table", "arrays"])
+def test_an_artefact_that_another_store_made_is_kept_as_it_is(tmp_path, kind):
+    there, here, made = Store(tmp_path / "there"), Store(tmp_path / "here"), Counted()
+    compute = {"table": made.frame, "arrays": made.arrays}[kind]
+    getattr(there, kind)("pairs-dining table", "v1", compute)
+    (file,) = there.held()
+    content = there.read(file)
+    assert there.held() == {file: "v1"}
+    assert here.read(file) is None
+    here.put(file, content)
+    assert here.read(file) == content
+    getattr(here, kind)("pairs-dining table", "v1", compute)
+    assert made.calls == 1
+    assert here.describe()["seconds"].tolist() == there.describe()["seconds"].tolist()  # what it took there
+
+
+@pytest.mark.parametrize("file", ["pairs-bear.parquet", "scores-bear.safetensors"])
+def test_other_bytes_are_no_artefact(store, caplog, file):
+    with pytest.raises(ValueError, match=f"{file} must be an artefact that a store has written. Got 7 other bytes."):
+        store.put(file, b"nothing")
+    assert store.held() == {}
+    assert parts(store.folder) == []

@@ -269,3 +269,22 @@ def test_results_lie_where_kn_results_says(monkeypatch, toy_profile, tmp_path):
     assert Study(toy_profile).folder.as_posix() == "results/toy"
     monkeypatch.setenv("KN_RESULTS", str(tmp_path))
     assert Study(toy_profile).folder == tmp_path / "toy"
+
+
+def test_pictures_behind_the_last_pair_are_not_opened_again(start, toy_profile, monkeypatch):
+    opened = []
+
+    def opening(concept, n, seed):
+        for sample in toy_samples(concept, n, seed):
+            opened.append(sample.image_id)
+            yield sample
+
+    monkeypatch.setattr(scenes, "samples", opening)
+    study = start(changed(toy_profile, data={"pool": 40}))
+    kept = study.pairs("bear").query("kept")["image_id"]
+    assert len(opened) == 8  # a batch, in which enough pairs pass
+    opened.clear()
+    assert study.sample("bear", kept.iloc[0]).image_id == kept.iloc[0]
+    assert opened[-1] == kept.iloc[-1]
+    assert len(study.pictures("bear", "held_out")) == 2
+    assert [picture.image_id for picture in study.pictures("bear", "held_out", 1)] == [kept.iloc[3]]
