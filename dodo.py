@@ -44,6 +44,7 @@ APPENDIX = {
     "models-and-data": [],
     "thresholds": ["section:stage-2"],
     "departures": [],
+    "towers": ["section:perturbation"],
     "paper-setting": ["section:perturbation"],
 }
 

@@ -86,7 +86,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], list[Node]]:
     return constants, [Node(node.name, node.op_type, tuple(node.input)) for node in graph.node]
 
 
-def save_dinov2(path: Path, folder: Path, **sizes: int) -> None:
+def save_dinov2(path: Path, folder: Path, **sizes: Any) -> None:
     """The DINOv2 of an ONNX file as a model folder that transformers loads; `sizes` are those of its config.
 
     Loads it once. Raises ExportError where a parameter is missing, left over or of another shape.
