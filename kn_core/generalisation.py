@@ -6,14 +6,12 @@ it costs that the queries of a Q-Former have no place in the picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from kn_core import models
 from kn_core.coco import cells
 from kn_core.distillation import region_means
 from kn_core.evidence import headline, late_share, perplexity_limit
@@ -23,8 +21,7 @@ from kn_core.metrics import contrast, differences, summarise
 from kn_core.models.qformer import QFormerMiniGPT4
 from kn_core.models.rollout import rollout
 from kn_core.neurons import heatmap
-from kn_core.overlap import overlap
-from kn_core.profile import ProfileError, load_profile
+from kn_core.siblings import Siblings, Studies, siblings
 from kn_core.stats import cluster_interval
 from kn_core.store import code, fingerprint
 from kn_core.study import Study
@@ -33,42 +30,12 @@ LINEAR, QUERIES = "linear layer", "Q-Former"
 MEASURED = ("suppression", "retention")
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The studies that there are, by what stands between tower and decoder; why one is missing, and what makes it."""
-
-    studies: Mapping[str, Study]
-    missing: str = ""
-    command: str = ""
-
-
-def compared(profile: str) -> Comparison:
+def compared(profile: str) -> Siblings:
     """The profile and its sibling with a Q-Former, `<profile>-qformer`; either may be named. Loads no model."""
-    base = profile.removesuffix("-qformer")
-    studies, missing, command = {}, [], []
-    for kind, name in ((LINEAR, base), (QUERIES, f"{base}-qformer")):
-        try:
-            study = Study(load_profile(name))
-            models.identity(study.profile)
-        except ProfileError:
-            missing.append(f"there is no profile {name}")
-            command.append("make book PROFILE=embedded")
-        except FileNotFoundError:
-            missing.append(f"the {kind} of the profile {name} is not trained")
-            command.append(f"python -m kn_core.train_projection --profile {name} --coco DIR")
-        else:
-            studies[kind] = study
-    return Comparison(studies, "; ".join(missing), command[-1] if command else "")
+    return siblings(profile, "qformer", lambda found: QUERIES if found.parts.connector == "q-former" else LINEAR)
 
 
-def both(studies: Mapping[str, Study]) -> list[str]:
-    """The concepts that every model has neurons for."""
-    found = [set(study.studied()) for study in studies.values()]
-    first = next(iter(studies.values()))
-    return [concept for concept in first.studied() if all(concept in names for names in found)]
-
-
-def identified(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+def identified(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """What both stages find, a row a model and concept.
 
     Columns model, concept, captioned (pictures), named (of them, those whose caption names the concept), kept (pairs),
@@ -93,37 +60,7 @@ def identified(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def shared(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
-    """Neurons that both models have for a concept: the decoder is the same, so they are the same neurons.
-
-    Columns concept, shared, of (the smaller set), expected (by chance, each with its own number a layer), p, and
-    others: the mean overlap with the other model's sets of *other* concepts, which shared habits alone would give.
-    """
-    first, second = studies.values()
-    budget = min(study.profile.identification.budget for study in studies.values())
-    sets = {}
-    for place, study in enumerate((first, second)):
-        for concept in concepts:
-            best = study.neuron_set(concept).top(budget)
-            sets[place, concept] = set(zip(best.layers.tolist(), best.units.tolist(), strict=True))
-    pairs = overlap(sets, first.scores(concepts[0])["delta"].shape[1:])
-    pairs = pairs[[one[0] != other[0] for one, other in zip(pairs["one"], pairs["other"], strict=True)]]
-    rows = []
-    for concept in concepts:
-        own = pairs[(pairs["one"] == (0, concept)) & (pairs["other"] == (1, concept))].iloc[0]
-        off = pairs[
-            [
-                one[1] != other[1] and concept in (one[1], other[1])
-                for one, other in zip(pairs["one"], pairs["other"], strict=True)
-            ]
-        ]
-        smaller = min(len(sets[0, concept]), len(sets[1, concept]))
-        others = float(off["shared"].mean()) if len(off) else np.nan
-        rows.append((concept, own["shared"], smaller, own["expected_layers"], own["p"], others))
-    return pd.DataFrame(rows, columns=["concept", "shared", "of", "expected", "p", "others"])
-
-
-def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+def effects(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """Suppression and retention under the main setting, held-out pictures, a row a model and metric.
 
     Columns model, metric, then value, low, high of the two-stage neurons, of the random ones (`random`, `random_low`,
@@ -142,7 +79,7 @@ def effects(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFra
     return pd.concat(rows, ignore_index=True)
 
 
-def between(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+def between(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """The Q-Former's advantage over the control minus the linear layer's: metric, value, low, high, n_concepts.
 
     The models keep other pictures, so concepts are what is paired; intervals resample concepts.
@@ -173,7 +110,7 @@ def _main(study: Study, concepts: Sequence[str]) -> tuple[pd.DataFrame, float]:
     return headline(trials, study.profile), perplexity_limit(trials)
 
 
-def places(studies: Mapping[str, Study], concepts: Sequence[str]) -> pd.DataFrame:
+def places(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """How maps lie on the object, a row a model, picture and map.
 
     Columns model, concept, image_id, map, iou, pointing, inside, area. The pictures are those of `heatmaps.shown`.

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
-from kn_core import generalisation, report, tables
-from kn_core.generalisation import LINEAR, MEASURED, QUERIES, Comparison
+from kn_core import generalisation
+from kn_core.generalisation import LINEAR, MEASURED, QUERIES
+from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
 from kn_core.stats import cluster_interval
 from kn_core.tables import interval
 
-NOT_RUN = "not run"
+PREFIX = "beyond_projectors"  # of the files that the page writes
 ENDS = ("value", "low", "high")
 MAPS = {  # name of a map -> what it is to a reader
     "own": "neurons, over the tokens' maps",
@@ -27,44 +23,16 @@ MAPS = {  # name of a map -> what it is to a reader
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Page:
-    """What the page shows; where a study is missing nothing but a notice that says which, and how to run it."""
-
-    notice: str
-    words: Mapping[str, str]
-    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    readable: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    comparison: Comparison = field(default_factory=lambda: Comparison({}))
-    suffix: str = ""  # of the files that the page writes
-
-    def table(self, name: str, caption: str) -> Styler | str:
-        """One of the comparison's tables, whose frame is also saved beside the first study."""
-        if name not in self.readable:
-            return f"{caption}: {NOT_RUN}."
-        study = next(iter(self.comparison.studies.values()))
-        report.save_table(study, self.frames[name], f"beyond_projectors_{name}{self.suffix}")
-        return tables.table(self.readable[name], caption)
-
-    def save_figure(self, figure: Figure, name: str) -> None:
-        if self.frames:
-            report.save_figure(next(iter(self.comparison.studies.values())), figure, f"{name}{self.suffix}")
-
-
-def page(found: Comparison, concept: str | None = None) -> Page:
+def page(found: Siblings, concept: str | None = None) -> Page:
     """Everything that the page shows of two studies, computed or loaded."""
-    concepts = [] if found.missing else generalisation.both(found.studies)
-    if not found.missing and concept is not None:
-        concepts = [name for name in concepts if name == concept]
+    concepts = [name for name in both(found.studies) if concept in (None, name)] if not found.missing else []
     if not concepts:
-        why = found.missing or f"no {concept or 'concept'} has pairs with both models"
-        command = f" Run `{found.command}`." if found.command else ""
-        return Page(f"**Not run:** {why}.{command}", dict.fromkeys(WORDS, NOT_RUN))
+        return not_run(PREFIX, found, WORDS, concept)
     frames = {
         "identified": generalisation.identified(found.studies, concepts),
         "effects": generalisation.effects(found.studies, concepts),
         "between": generalisation.between(found.studies, concepts),
-        "shared": generalisation.shared(found.studies, concepts),
+        "shared": shared_neurons(found.studies, concepts),
         "places": generalisation.places(found.studies, concepts),
         "blocks": generalisation.blocks(found.studies[QUERIES], concepts),
     }
@@ -74,9 +42,8 @@ def page(found: Comparison, concept: str | None = None) -> Page:
         "places": places_for_readers(frames["places"]),
         "blocks": frames["blocks"][["block", "share"]],
     }
-    names = " and ".join(f"`{study.profile.name}` ({model})" for model, study in found.studies.items())
-    notice = f"Compared on {', '.join(concepts)}: {names}."
-    return Page(notice, in_words(*frames.values()), frames, readable, found, f"-{concept}" if concept else "")
+    words, ending = in_words(*frames.values()), f"-{concept}" if concept else ""
+    return Page(PREFIX, compared_on(found, concepts), words, frames, readable, found.studies, ending)
 
 
 def for_readers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -179,8 +146,8 @@ def in_words(
     words["region"] = f"{added['region'].iloc[0]:.0%}"
     words["answer"] = _answer(words["clear-queries"], words["looks-queries"])
     words["shared"] = f"{alike['shared'].mean():.0f} of {alike['of'].mean():.0f}"
-    words["shared-expected"] = f"{alike['expected'].mean():.1f}"
-    words["shared-others"] = f"{alike['others'].mean():.0f}"
+    words["shared-expected"] = f"{alike['expected_layers'].mean():.1f}"
+    words["shared-others"] = f"{alike['shared_others'].mean():.0f}"
     cost = _rows(where, LINEAR, "own")["inside"].mean() - _rows(where, QUERIES, "own")["inside"].mean()
     words["map-cost"] = f"{abs(cost):.2f} {'less' if cost > 0 else 'more'}"
     words["single"] = interval(*_mean(_rows(where, QUERIES, "single"), "inside"))

@@ -6,58 +6,27 @@ studies is the tower, its grid, and how well the layer was trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom
 
-from kn_core import claims, evidence, models
+from kn_core import claims, evidence
 from kn_core.evidence import headline, perplexity_limit
 from kn_core.metrics import differences, per_image
 from kn_core.models import TOWERS
-from kn_core.overlap import Neuron, overlap
-from kn_core.profile import ProfileError, load_profile
-from kn_core.stats import cluster_interval, holm
+from kn_core.siblings import Siblings, Studies, siblings
+from kn_core.stats import cluster_interval
 from kn_core.study import Study
 
 DIFFERENCE = "difference"
 THIRDS = ("first", "middle", "last")
 MEASURED = ("suppression", "retention")
-Studies = Mapping[str, Study]  # by the tower's name, two of them
 
 
-@dataclass(frozen=True, eq=False)
-class Towers:
-    """Both studies; or none, why, and the command that makes what is missing."""
-
-    studies: Studies
-    missing: str = ""
-    command: str = ""
-
-
-def compared(profile: str) -> Towers:
-    """The studies of a profile and of its sibling with the ViT, `<profile>-vit`; either may be named."""
-    base = profile.removesuffix("-vit")
-    try:
-        profiles = [load_profile(name) for name in (base, f"{base}-vit")]
-        towers = [TOWERS[found.parts.tower].name for found in profiles]
-    except ProfileError:
-        return Towers({}, f"there is no pair of profiles {base} and {base}-vit", "make book PROFILE=embedded")
-    for found in profiles:
-        try:
-            models.identity(found)
-        except FileNotFoundError:
-            make = f"python -m kn_core.train_projection --profile {found.name} --coco DIR"
-            return Towers({}, f"the projection of the profile {found.name} is not trained", make)
-    return Towers({tower: Study(found) for tower, found in zip(towers, profiles, strict=True)})
-
-
-def both(studies: Studies) -> list[str]:
-    """The concepts that are studied with both towers."""
-    first, second = studies.values()
-    return [concept for concept in first.studied() if concept in second.studied()]
+def compared(profile: str) -> Siblings:
+    """The profile and its sibling with the ViT, `<profile>-vit`; either may be named. Loads no model."""
+    return siblings(profile, "vit", lambda found: TOWERS[found.parts.tower].name)
 
 
 def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
@@ -121,51 +90,6 @@ def _row(quantity: str, tower: str, values: pd.Series) -> dict[str, object]:
     low, high = cluster_interval(clusters) if clusters else (np.nan, np.nan)
     counts = {"n_images": sum(map(len, clusters)) if values.index.nlevels > 1 else 0, "n_concepts": len(clusters)}
     return {"quantity": quantity, "tower": tower, "value": value, "low": low, "high": high} | counts
-
-
-def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
-    """A concept's best two-stage neurons with one tower against those with the other: the decoder's, so comparable.
-
-    Columns concept, shared, jaccard, jaccard_chance (its mean when both sets are drawn uniformly: hypergeometric),
-    expected_layers (how many they would share when drawn with their own number in each layer), p (of as many or more,
-    uniformly), p_holm, and jaccard_others, the mean against the other tower's sets of *other* concepts: what neurons
-    that every concept has would give by themselves.
-    """
-    budget = min(study.profile.identification.budget for study in studies.values())
-    sets = {(tower, concept): _best(study, concept, budget) for tower, study in studies.items() for concept in concepts}
-    first, second = studies
-    shape = studies[first].scores(concepts[0])["delta"].shape[1:]
-    pairs = {(row["one"], row["other"]): row for row in overlap(sets, shape).to_dict("records")}
-    rows = []
-    for concept in concepts:
-        own = pairs[(first, concept), (second, concept)]
-        others = [
-            row["jaccard"]
-            for (one, other), row in pairs.items()
-            if one[0] != other[0] and one[1] != other[1] and concept in (one[1], other[1])
-        ]
-        sizes = [len(sets[tower, concept]) for tower in studies]
-        row = {"concept": concept, "shared": own["shared"], "jaccard": own["jaccard"]}
-        row["jaccard_chance"] = jaccard_by_chance(sizes[0], sizes[1], int(np.prod(shape)))
-        row |= {"expected_layers": own["expected_layers"], "p": own["p"]}
-        rows.append(row | {"jaccard_others": float(np.mean(others)) if others else np.nan})
-    frame = pd.DataFrame(rows)
-    frame.insert(6, "p_holm", holm(frame["p"]))
-    return frame
-
-
-def _best(study: Study, concept: str, budget: int) -> set[Neuron]:
-    neurons = study.neurons(concept)
-    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
-    return set(zip(best["layer"].tolist(), best["unit"].tolist(), strict=True))
-
-
-def jaccard_by_chance(one: int, other: int, total: int) -> float:
-    """Mean Jaccard index of two sets of these sizes drawn uniformly from `total`; NaN where both are empty."""
-    if one + other == 0:
-        return np.nan
-    shared = np.arange(min(one, other) + 1)
-    return float(hypergeom.pmf(shared, total, one, other) @ (shared / (one + other - shared)))
 
 
 def verdicts(studies: Studies) -> pd.DataFrame:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import pandas as pd
-from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
-from kn_core import report, tables, two_towers
+from kn_core import two_towers
 from kn_core.outcomes import compared_with_zero
+from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
 from kn_core.stats import cluster_interval
 from kn_core.tables import interval
-from kn_core.two_towers import DIFFERENCE, MEASURED, Towers
+from kn_core.two_towers import DIFFERENCE, MEASURED
 
-NOT_RUN = "not run"
+PREFIX = "towers"  # of the files that the page writes
 QUANTITIES = {
     "naming": "captions that name the concept",
     "suppression": "Sₛₑ, two-stage",
@@ -40,38 +38,14 @@ WORDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Page:
-    """What the page shows; where a study is missing nothing but a notice that says which, and how to make it."""
-
-    notice: str
-    words: Mapping[str, str]
-    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    readable: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    towers: Towers = field(default_factory=lambda: Towers({}))
-
-    def table(self, name: str, caption: str) -> Styler | str:
-        """One of the tables, whose frame is also saved beside the first study."""
-        if name not in self.readable:
-            return f"{caption}: {NOT_RUN}."
-        report.save_table(next(iter(self.towers.studies.values())), self.frames[name], f"towers_{name}")
-        return tables.table(self.readable[name], caption)
-
-    def save_figure(self, figure: Figure) -> None:
-        if self.frames:
-            report.save_figure(next(iter(self.towers.studies.values())), figure, "towers")
-
-
-def page(found: Towers) -> Page:
+def page(found: Siblings) -> Page:
     """Everything that the page shows of two studies, computed or loaded."""
-    concepts = [] if found.missing else two_towers.both(found.studies)
+    concepts = [] if found.missing else both(found.studies)
     if not concepts:
-        why = found.missing or "no concept has pairs with both towers"
-        command = f" Run `{found.command}`." if found.command else ""
-        return Page(f"**Not run:** {why}.{command}", dict.fromkeys(WORDS, NOT_RUN))
+        return not_run(PREFIX, found, WORDS)
     frames = {
         "compared": two_towers.compare(found.studies, concepts),
-        "shared": two_towers.shared_neurons(found.studies, concepts),
+        "shared": shared_neurons(found.studies, concepts),
         "verdicts": two_towers.verdicts(found.studies),
     }
     towers = list(found.studies)
@@ -80,10 +54,9 @@ def page(found: Towers) -> Page:
         "shared": shared_for_readers(frames["shared"]),
         "verdicts": verdicts_for_readers(frames["verdicts"], towers),
     }
-    names = " and ".join(f"`{study.profile.name}` ({tower})" for tower, study in found.studies.items())
-    notice = f"Compared on {', '.join(concepts)}: {names}."
     words = in_words(frames["compared"], frames["shared"], frames["verdicts"], towers)
-    return Page(notice, words | {"concepts": str(len(concepts))}, frames, readable, found)
+    words["concepts"] = str(len(concepts))
+    return Page(PREFIX, compared_on(found, concepts), words, frames, readable, found.studies)
 
 
 def compared_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame:

@@ -13,16 +13,17 @@ import torch
 from test_study import inhabit
 from toy_world import COLOURS, ToyTower, toy_samples
 
-from kn_core import generalisation, generalisation_page
+from kn_core import generalisation, generalisation_page, models
 from kn_core.coco import cells
 from kn_core.distillation import distil
-from kn_core.generalisation import LINEAR, QUERIES, Comparison
-from kn_core.generalisation_page import NOT_RUN, WORDS, in_words, page
+from kn_core.generalisation import LINEAR, QUERIES
+from kn_core.generalisation_page import WORDS, in_words, page
 from kn_core.localisation import mass_on_object
 from kn_core.models import QFormerMiniGPT4
 from kn_core.models.qformer import QFormerProjection
 from kn_core.plots import generalisation as drawn
 from kn_core.plots import style
+from kn_core.siblings import NOT_RUN, Siblings, both, shared_neurons
 from kn_core.study import Study
 from kn_core.training_data import Example, make_bank
 
@@ -59,7 +60,7 @@ def studies(taught_model, toy_profile, tmp_path_factory):
 
 
 def test_both_models_have_neurons_for_the_concepts_of_the_toy_world(studies):
-    concepts = generalisation.both(studies)
+    concepts = both(studies)
     assert set(concepts) <= set(COLOURS)
     assert len(concepts) >= 2
     found = generalisation.identified(studies, concepts)
@@ -73,8 +74,8 @@ def test_both_models_have_neurons_for_the_concepts_of_the_toy_world(studies):
 
 
 def test_shared_neurons_are_counted_concept_by_concept(studies):
-    concepts = generalisation.both(studies)
-    found = generalisation.shared(studies, concepts)
+    concepts = both(studies)
+    found = shared_neurons(studies, concepts)
     budget = studies[LINEAR].profile.identification.budget
     for row in found.to_dict("records"):
         sets = []
@@ -86,7 +87,7 @@ def test_shared_neurons_are_counted_concept_by_concept(studies):
 
 
 def test_maps_of_a_qformer_have_their_bounds_beside_them(studies):
-    concepts = generalisation.both(studies)[:1]
+    concepts = both(studies)[:1]
     found = generalisation.places(studies, concepts)
     by = found.groupby("model")["map"].agg(set)
     assert by[LINEAR] == {"own", "random"}
@@ -102,7 +103,7 @@ def test_maps_of_a_qformer_have_their_bounds_beside_them(studies):
 
 
 def test_what_each_block_adds_is_a_share_and_regions_hold_a_part_of_the_maps(studies):
-    concepts = generalisation.both(studies)
+    concepts = both(studies)
     found = generalisation.blocks(studies[QUERIES], concepts)
     assert found["block"].tolist() == ["self 1", "cross 1", "self 2"]
     assert found["share"].between(0, 1).all()
@@ -115,7 +116,7 @@ def test_what_each_block_adds_is_a_share_and_regions_hold_a_part_of_the_maps(stu
 
 
 def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
-    shown = page(Comparison(studies))
+    shown = page(Siblings(studies))
     asked = set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text()))
     assert asked <= set(WORDS) == set(shown.words)
     assert NOT_RUN not in shown.words.values()
@@ -127,7 +128,7 @@ def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
         figure = drawn.effects(shown.frames["effects"])
         assert len(figure.axes) == 2
         shown.save_figure(figure, "toy")
-        assert (studies[LINEAR].folder / "figures" / "toy.svg").exists()
+        assert (studies[LINEAR].folder / "figures" / "beyond_projectors_toy.svg").exists()
         plt.close(figure)
         figure = drawn.places(shown.frames["places"])
         assert [len(ax.get_yticks()) for ax in figure.axes] == [2, 6]
@@ -135,12 +136,12 @@ def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
 
 
 def test_a_missing_study_leaves_a_page_that_says_how_to_run_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(generalisation.models, "PROJECTIONS", tmp_path)
+    monkeypatch.setattr(models, "PROJECTIONS", tmp_path)
     found = generalisation.compared("embedded-qformer")
     assert found.studies == {}
-    assert found.missing.startswith("the linear layer of the profile embedded is not trained; the Q-Former of")
+    assert found.missing == "the projection of the profile embedded is not trained"
     shown = page(found)
-    command = "python -m kn_core.train_projection --profile embedded-qformer --coco DIR"
+    command = "python -m kn_core.train_projection --profile embedded --coco DIR"
     assert shown.notice.endswith(f"Run `{command}`.")
     assert set(shown.words.values()) == {NOT_RUN}
     assert set(shown.words) == set(WORDS)
@@ -149,7 +150,7 @@ def test_a_missing_study_leaves_a_page_that_says_how_to_run_it(monkeypatch, tmp_
         assert [text.get_text() for text in figure.axes[0].texts] == ["not run"]
         shown.save_figure(figure, "nothing")
         plt.close(figure)
-    assert "there is no profile embedded-coco-qformer" in generalisation.compared("embedded-coco").missing
+    assert "no pair of profiles embedded-coco and embedded-coco-qf" in generalisation.compared("embedded-coco").missing
 
 
 def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, ...]:
@@ -173,7 +174,7 @@ def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, ...]:
         columns=["metric", "value", "low", "high", "n_concepts"],
     )
     alike = pd.DataFrame(
-        [("bear", 40, 80, 0.5, 0.0, 20.0)], columns=["concept", "shared", "of", "expected", "p", "others"]
+        [("bear", 40, 80, 0.5, 0.0, 20.0)], columns=["concept", "shared", "of", "expected_layers", "p", "shared_others"]
     )
     inside = {(LINEAR, "own"): 0.6, (LINEAR, "random"): 0.2, (QUERIES, "own"): 0.4, (QUERIES, "random"): 0.3}
     inside |= {

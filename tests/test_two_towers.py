@@ -14,12 +14,13 @@ import pytest
 from perturbed import headline_rows, profile
 from test_study import inhabit
 
-from kn_core import models, two_towers, two_towers_page
+from kn_core import models, two_towers_page
 from kn_core.plots import style
 from kn_core.plots import two_towers as drawn
+from kn_core.siblings import NOT_RUN, Siblings, both, jaccard_by_chance, shared_neurons
 from kn_core.study import Study
-from kn_core.two_towers import DIFFERENCE, Towers, compare, compared, jaccard_by_chance, shared_neurons, verdicts
-from kn_core.two_towers_page import NOT_RUN, QUANTITIES, WORDS, in_words, page
+from kn_core.two_towers import DIFFERENCE, compare, compared, verdicts
+from kn_core.two_towers_page import QUANTITIES, WORDS, in_words, page
 
 PAGE = Path(__file__).parents[1] / "book" / "appendix" / "towers.md"
 CONCEPTS = ["bear", "bus"]
@@ -138,7 +139,7 @@ def twins(taught_model, toy_profile, tmp_path_factory):
 
 
 def test_a_tower_does_not_differ_from_itself(twins):
-    concepts = two_towers.both(twins)
+    concepts = both(twins)
     assert len(concepts) >= 2
     frame = compare(twins, concepts)
     assert (frame[frame["tower"] == DIFFERENCE][["value", "low", "high"]] == 0).all(axis=None)
@@ -154,7 +155,7 @@ def test_a_tower_does_not_differ_from_itself(twins):
 
 
 def test_the_page_of_two_studies_shows_all_and_keeps_it(twins):
-    shown = page(Towers(twins))
+    shown = page(Siblings(twins))
     assert shown.words.keys() == set(WORDS)
     assert shown.words["depends"] == "none of them"
     assert shown.words["jaccard"].startswith("1.00")
@@ -166,19 +167,19 @@ def test_the_page_of_two_studies_shows_all_and_keeps_it(twins):
     with style.theme():
         figure = drawn.towers(shown.frames["compared"])
     assert figure.get_suptitle() == f"0 of {len(QUANTITIES)} quantities differ between the towers"
-    shown.save_figure(figure)
-    assert (twins["one"].folder / "figures" / "towers.svg").is_file()
+    shown.save_figure(figure, "toy")
+    assert (twins["one"].folder / "figures" / "towers_toy.svg").is_file()
     plt.close(figure)
 
 
 def test_without_a_study_the_page_says_what_is_missing_and_how_to_make_it():
-    shown = page(Towers({}, "the projection of the profile x is not trained", "make it"))
+    shown = page(Siblings({}, "the projection of the profile x is not trained", "make it"))
     assert shown.notice == "**Not run:** the projection of the profile x is not trained. Run `make it`."
     assert shown.words == dict.fromkeys(WORDS, NOT_RUN)
     assert shown.table("compared", "A table") == "A table: not run."
     figure = drawn.towers(shown.frames.get("compared"))
     assert [text.get_text() for text in figure.axes[0].texts] == [NOT_RUN]
-    shown.save_figure(figure)  # keeps nothing: there is no study to keep it beside
+    shown.save_figure(figure, "nothing")  # keeps nothing: there is no study to keep it beside
     plt.close(figure)
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kn_core.plots.style import INK, METHODS, WIDTH, title
+from kn_core.siblings import NOT_RUN
 from kn_core.two_towers import DIFFERENCE
-from kn_core.two_towers_page import NOT_RUN, QUANTITIES
+from kn_core.two_towers_page import QUANTITIES
 
 COLOURS = (METHODS["two-stage"], METHODS["stage-1"])  # the towers, in the order of the frame
 
