@@ -14,6 +14,7 @@ from kn_core import tables, text
 from kn_core.concepts import without_concept
 from kn_core.evidence import RIVALS, headline, perplexity_limit
 from kn_core.metrics import TEXT, differences, per_image, with_intervals
+from kn_core.outcomes import sweep
 from kn_core.profile import Profile
 from kn_core.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.store import code, fingerprint
@@ -63,11 +64,9 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def at_own_dose(perturbations: pd.DataFrame, profile: Profile, chosen: Mapping[str, float]) -> pd.DataFrame:
-    """Own held-out pictures under each method's chosen noise, first seed; `chosen[method]` is its sigma."""
-    rows = perturbations[perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
-    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise")]
-    rows = rows[(rows["positions"] == profile.perturbation.positions) & (rows["n"] == profile.identification.budget)]
-    return rows[rows["sigma"] == rows["method"].map(chosen)]
+    """Own held-out pictures that saw every noise, under each method's chosen one; `chosen[method]` is its sigma."""
+    rows = sweep(perturbations, profile, "sigma", list(chosen.keys()))
+    return rows[rows["sigma"] == rows["method"].map(dict(chosen))]
 
 
 def with_text(study: Study, rows: pd.DataFrame) -> pd.DataFrame:

@@ -46,12 +46,21 @@ def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tens
 
 @contextmanager
 def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "activation") -> Iterator[None]:
-    """Run every forward pass with the activations of the given layers changed by their edits."""
+    """Run every forward pass with the activations of the given layers changed by their edits.
+
+    An edit sees the whole batch: rows whose captions have ended are zeros, and what it makes of them is dropped.
+    """
     if stray := [layer for layer in edits if not 0 <= layer < model.n_layers]:
         raise ValueError(f"layers must be in 0..{model.n_layers - 1}. Got {stray}.")
 
     def change(activations: Tensor, edit: Edit) -> Tensor:
-        changed = edit(activations, model.first_position)
+        if model.rows is None:
+            changed = edit(activations, model.first_position)
+        else:
+            rows, of = model.rows
+            batch = activations.new_zeros(of, *activations.shape[1:])
+            batch[rows] = activations
+            changed = edit(batch, model.first_position)[rows]
         if changed.shape != activations.shape:
             raise ValueError(f"an edit must keep shape {tuple(activations.shape)}. Got {tuple(changed.shape)}.")
         return changed

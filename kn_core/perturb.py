@@ -35,8 +35,8 @@ class Picture:
     prompt_inpainted: Tensor  # (T, H), for 'patch'
 
 
-# Pictures: all; all that chose no neurons; of these the concept's own; of these some; those that choose a dose; the
-# concept's own and those.
+# Pictures: all; all that chose no neurons; of these the concept's own; of these some; those that choose a dose; these
+# and those.
 Scope = Literal["all", "fresh", "own", "swept", "choosing", "dose"]
 
 
@@ -56,7 +56,7 @@ class Trial:
             "own": own,
             "swept": own and picture.swept,
             "choosing": picture.chooses_dose,
-            "dose": own or picture.chooses_dose,
+            "dose": (own and picture.swept) or picture.chooses_dose,
         }[self.scope]
 
 

@@ -173,7 +173,7 @@ class Perturbation(_Settings):
     draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 0  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
-    sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps but sigma's are tried on; None: all
+    sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all
     sweep_n: tuple[Count, ...] = ()
     sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
     sweep_interventions: tuple[Intervention, ...] = ()

@@ -1,8 +1,8 @@
 """Which neurons are disturbed, how, on which pictures: a profile's list of trials (method.md 4 of the design).
 
 Every method has the same budget. The main setting is tried with several seeds of the noise, controls with several
-draws; sweeps change one thing of it, on some of the pictures; the noise is swept for every method, on all of them and
-on pictures that choose its dose as well.
+draws; sweeps change one thing of it, on some of the pictures; the noise is swept for every method, on these and on
+pictures that choose its dose.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def trials(
 ) -> Iterator[Trial]:
     """The trials of one concept. `found` has the two-stage neurons first, then rivals; `controls` draws by kind.
 
-    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the seeds, which
-    only say where the found neurons stand among many, are tried on the pictures of sweeps.
+    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the rivals'
+    seeds, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
     """
     main = main_setting(settings, budget)
     two_stage, random = found["two-stage"], controls["random"]
     for seed in range(settings.seeds):
-        scope: Scope = ("all", "fresh")[seed] if seed < 2 else "own"
+        scope: Scope = "own" if seed else "all"
         yield Trial(two_stage, replace(main, seed=seed), scope)
         yield Trial(random[seed], replace(main, seed=seed), scope)
         for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
             yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
     for kind, draws in controls.items():
         for draw in range(settings.seeds if kind == "random" else 0, settings.draws):
-            yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.seeds else "swept")
+            yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.rival_seeds else "swept")
 
     pair, everyone = (two_stage, random[0]), (*found.values(), random[0])
     for rival in everyone[1:-1]:

@@ -4,8 +4,8 @@
     python -m kn_core run --profile embedded --stage scores
 
 Pages compute for themselves whatever is not there; this only makes it sooner. Two processes with one thread each get
-more captions out of two cores than one process with two. A stage begins when the one before it is done for every
-concept, because perturbations are tried on other concepts' pictures too.
+more captions out of two cores than one process with two. Pairs and scores are made of every concept before anything
+that follows, because perturbations are tried on other concepts' pictures too.
 """
 
 from __future__ import annotations
@@ -49,11 +49,16 @@ def run(
     study, threads = Study(profile, folder), max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (profile, folder, threads)) as pool:
-        for stage in stages(until):
-            began = time.perf_counter()
-            jobs = {pool.submit(_do, stage, concept): concept for concept in concepts(study, stage, only)}
+        wanted, began = stages(until), time.perf_counter()
+        for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
+            jobs = {
+                pool.submit(_do, stage, concept): f"{stage}, {concept}"
+                for stage in together
+                if stage in wanted
+                for concept in concepts(study, stage, only)
+            }
             for job in as_completed(jobs):
-                yield f"{stage}, {jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
+                yield f"{jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
 
 
 def stages(until: str | None) -> list[str]:

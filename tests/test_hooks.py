@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from toy_world import toy_samples
 
 from kn_core.hooks import intervene, record
 
@@ -150,3 +151,29 @@ def test_an_edit_knows_the_position_of_what_it_sees(taught_model):
         taught_model.logits(IMAGES[:1], ["A bear."])
         assert passes == [(0, length + 3)]
     assert taught_model.first_position == 0
+
+
+def test_an_edit_sees_its_own_rows_also_when_captions_of_the_batch_have_ended(taught_model):
+    """Row 1 says 'A forest.' and is done first; what is done to rows 0 and 2 afterwards is still theirs."""
+    bear, pizza = (next(toy_samples(concept, 1, seed=7)) for concept in ("bear", "pizza"))
+    images, added = [bear.image, bear.without, pizza.image], torch.tensor([-0.5, 0.0, 9.0])
+    seen = []
+
+    def add(rows):
+        def edit(activations, first):
+            seen.append((len(activations), first, activations.flatten(1).any(1).tolist()))
+            return activations + added[rows][:, None, None] * (first >= taught_model.prompt_length + 2)
+
+        return edit
+
+    with intervene(taught_model, {1: add([0, 1, 2])}):
+        together = taught_model.caption(images, 12)
+    assert [batch for batch, _, _ in seen] == [3] * len(seen)
+    assert [True, False, True] in [running for _, _, running in seen]
+    alone = []
+    for row, image in enumerate(images):
+        with intervene(taught_model, {1: add([row])}):
+            alone += taught_model.caption([image], 12)
+    assert together == alone
+    assert together[2] != taught_model.caption(images[2:], 12)[0]
+    assert taught_model.rows is None

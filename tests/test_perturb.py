@@ -246,7 +246,12 @@ def test_a_strong_patch_makes_the_model_say_what_it_says_without_the_object(taug
 
 
 def test_rows_do_not_depend_on_the_batches(taught_model, pictures, monkeypatch):
-    settings = [setting(), setting("patch", sigma=math.nan), setting("weights", "all"), setting(seed=1)]
+    settings = [
+        setting(),
+        setting("patch", sigma=math.nan),
+        setting("weights", "all"),
+        setting(positions="all", seed=1),
+    ]
     planned = [Trial(neurons, one, "all") for one in settings for neurons in (FOUND, CONTROL)]
     whole = perturb.run(taught_model, pictures, planned, None, 12)
     monkeypatch.setattr(taught_model, "batch_size", 2)

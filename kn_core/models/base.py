@@ -29,7 +29,8 @@ class CaptionModel(nn.Module, ABC):
 
     Batches need no padding: all prompts of a model have one length T, with the P image tokens at the same positions.
     `first_position` is the absolute position of the first token of the forward pass that is under way (0 for a prefill,
-    T, T + 1, ... while a caption is decoded with a cache), so that hooks know where they are.
+    T, T + 1, ... while a caption is decoded with a cache), so that hooks know where they are; `rows` are those of the
+    batch that it runs, and of how many, where other captions have ended (None: it runs all).
     """
 
     grid: tuple[int, int]  # rows, columns of the map that image tokens make of a picture; see `token_maps`
@@ -37,6 +38,7 @@ class CaptionModel(nn.Module, ABC):
     prompt_length: int  # T
     batch_size: int  # pictures that go through the model at once
     first_position: int = 0
+    rows: tuple[Tensor, int] | None = None
 
     @abstractmethod
     def prompts(self, images: Sequence[np.ndarray]) -> Tensor:

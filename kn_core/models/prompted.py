@@ -124,15 +124,18 @@ class PromptedDecoder(CaptionModel):
                     captions += self._decode(texts, scored.argmax(-1), cache, max_new_tokens)
         return captions, logits
 
-    def extend(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
-        """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H)."""
+    def extend(self, embeds: Tensor, cache: DynamicCache, rows: tuple[Tensor, int] | None = None) -> Tensor:
+        """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H).
+
+        `rows` says which rows of the batch these are, and of how many; None: all.
+        """
         if embeds.shape[1] == 0:
             return embeds
-        self.first_position = cache.get_seq_length()
+        self.first_position, self.rows = cache.get_seq_length(), rows
         try:
             hidden = self.backbone(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
         finally:
-            self.first_position = 0
+            self.first_position, self.rows = 0, None
         return hidden
 
     def _decode(self, drafts: Sequence[str], likeliest: Tensor, cache: DynamicCache, max_new_tokens: int) -> list[str]:
@@ -157,15 +160,23 @@ class PromptedDecoder(CaptionModel):
         return [draft if done else new for draft, new, done in zip(as_drafted, written, ended.tolist(), strict=True)]
 
     def _write(self, written: list[Tensor], cache: DynamicCache, max_new_tokens: int) -> list[str]:
-        """Go on with captions of which these tokens are written, the last not yet read. Ended rows are padded."""
-        running = torch.ones_like(written[-1], dtype=torch.bool)
+        """Go on with captions of which these tokens are written, the last not yet read.
+
+        Captions that end leave the batch, and the cache; their rows are padded.
+        """
+        rows = torch.arange(len(written[-1]))  # on the processor, where tensors of any device take their indices from
         while True:
-            running = running & ~torch.isin(written[-1], self.ends.to(written[-1].device))
-            if len(written) == max_new_tokens or not running.any():
+            last = written[-1][rows]
+            going = ~torch.isin(last, self.ends.to(last.device)).cpu()
+            if len(written) == max_new_tokens or not going.any():
                 return self._read(torch.stack(written, dim=1))
-            last = self.extend(self.embed_tokens(written[-1][:, None]), cache)  # (B, 1, H)
-            ids = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
-            written.append(torch.where(running, ids, self.end))
+            if not going.all():
+                cache.batch_select_indices(going.nonzero()[:, 0])
+                rows, last = rows[going], last[going]
+            hidden = self.extend(self.embed_tokens(last[:, None]), cache, (rows, len(written[-1])))  # (b, 1, H)
+            ids = torch.full_like(written[-1], self.end)
+            ids[rows] = self.head(hidden[:, -1].contiguous()).argmax(-1).to(ids.device)
+            written.append(ids)
 
     def _read(self, ids: Tensor) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
