@@ -26,7 +26,7 @@ from doit.task import Task
 from doit.tools import config_changed
 
 from kn_core import book
-from kn_core.profile import ProfileError, load_profile
+from kn_core.profile import ProfileError, load_profile, profile_names
 
 # What builds on what: a section reads what earlier ones computed, and computes it itself where they have not run.
 SECTIONS = {
@@ -70,14 +70,18 @@ try:
     SETTINGS = load_profile(PROFILE)
 except ProfileError as error:
     sys.exit(f"doit: {error}")
+ROOT = Path(__file__).parent
+PROJECTIONS = ROOT / "kn_core" / "projections"
 CONCEPTS = SETTINGS.concepts
 if CONCEPT and CONCEPT not in CONCEPTS:
     sys.exit(f"doit: the profile {PROFILE!r} has no concept {CONCEPT!r}. {book.nearest(CONCEPT, CONCEPTS)}")
 CONCEPTS = (CONCEPT,) if CONCEPT else CONCEPTS
+# Profiles that pages compare this one with, as far as they are there: the same but for the connector, or the tower.
+SIBLINGS = [] if CONCEPT else [name for name in (f"{PROFILE}-qformer", f"{PROFILE}-vit") if name in profile_names()]
+SIBLINGS = [name for name in SIBLINGS if (PROJECTIONS / f"{load_profile(name).parts.projection}.safetensors").is_file()]
 
 JOBS = os.environ.get("JOBS") or "2"
 
-ROOT = Path(__file__).parent
 BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PROFILE)
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
@@ -87,6 +91,7 @@ INPUTS = [
     *sorted(ROOT.glob("kn_core/**/*.safetensors")),
 ]
 VERSION: dict[str, Any] = {"settings": SETTINGS.fingerprint(), "coco": COCO, "effort": EFFORT}
+VERSION |= {name: load_profile(name).fingerprint() for name in SIBLINGS}
 PAGES = [
     "index",
     *SECTIONS,
@@ -108,11 +113,17 @@ DOIT_CONFIG = {
 
 def task_compute() -> dict[str, Any]:
     """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
-    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE]
-    command += [] if SETTINGS.dask else ["--workers", JOBS]
-    command += ["--dask", DASK] if DASK else []
+    where = [] if SETTINGS.dask else ["--workers", JOBS]
+    where += ["--dask", DASK] if DASK else []
+
+    def command(profile: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", "kn_core", "run", "--profile", profile, *where, *options]
+
     return {
-        "actions": [[*command, "--concept", CONCEPT] if CONCEPT else command],
+        "actions": [
+            command(PROFILE, *(["--concept", CONCEPT] if CONCEPT else [])),
+            *(command(name, "--stage", "perturbations") for name in SIBLINGS),
+        ],
         "file_dep": INPUTS,
         "uptodate": [RESULTS.is_dir(), config_changed(VERSION | {"concept": CONCEPT})],
         "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",

@@ -19,14 +19,14 @@ PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives
 PAPER_G = (1e-4, 2e-3)  # threshold_g
 
 
-def headline(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """The rows of the profile's main setting, on pictures that chose no neurons."""
+def headline(perturbations: pd.DataFrame, profile: Profile, held_out: bool = True) -> pd.DataFrame:
+    """The rows of the profile's main setting, on pictures that chose no neurons; or on some that did."""
     settings = profile.perturbation
     same = (perturbations["intervention"] == settings.intervention) & (perturbations["positions"] == settings.positions)
     same &= perturbations["n"] == profile.identification.budget
     if settings.intervention == "noise":
         same &= perturbations["sigma"] == settings.sigma
-    return perturbations[same & perturbations["heldout"]]
+    return perturbations[same & (perturbations["heldout"] == held_out)]
 
 
 def perplexity_limit(perturbations: pd.DataFrame) -> float:

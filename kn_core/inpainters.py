@@ -30,6 +30,7 @@ from kn_core.study import Study
 Way = tuple[str, int]
 """How an object is taken out: inpainter, and pixels by which its mask is grown."""
 
+PICTURES = 2  # a concept
 DILATION = 8  # pixels: farther than OpenCV reads around a hole, as in `spurious` and `locate`
 EXACT: Way = ("exact", 0)
 OPENCV: tuple[Way, ...] = (("telea", DILATION), ("navier-stokes", DILATION), ("telea", 0), ("navier-stokes", 0))
@@ -62,7 +63,7 @@ def not_run(study: Study) -> str:
 
 
 def judged(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """Every way on up to `heatmaps.PICTURES` pictures of each concept, held-out ones first: a row a picture and way.
+    """Every way on up to `PICTURES` pictures of each concept, held-out ones first: a row a picture and way.
 
     Columns concept, image_id, inpainter, dilation; psnr (dB, where the object was, against the reference; NaN for that
     itself), caption, lost (1 where it no longer names the concept, else 0), rho (Spearman's, over all neurons, of the
@@ -93,7 +94,7 @@ def example(study: Study, frame: pd.DataFrame) -> tuple[Sample, str, dict[Way, t
 def _kept(study: Study, concept: str, name: str, chosen: Sequence[Way]) -> pd.DataFrame:
     how = study.profile.inpainting.diffusion
     painter = [how.model_dump(), identity(how)] if DIFFUSION in chosen else []
-    inputs = fingerprint(study.inputs(concept), chosen, shown(study, concept), painter, code("inpainters"))
+    inputs = fingerprint(study.inputs(concept), chosen, _pictures(study, concept), painter, code("inpainters"))
 
     def compute() -> pd.DataFrame:
         return pd.DataFrame(_rows(study, concept, chosen), columns=COLUMNS)
@@ -102,8 +103,8 @@ def _kept(study: Study, concept: str, name: str, chosen: Sequence[Way]) -> pd.Da
 
 
 def _pictures(study: Study, concept: str) -> list[str]:
-    """Those of `heatmaps.shown` of which something is left around the grown hole."""
-    ids = shown(study, concept)
+    """The first of `heatmaps.shown`, of which something is left around the grown hole."""
+    ids = shown(study, concept)[:PICTURES]
     return [each for each in ids if not dilated(study.sample(concept, each).mask, DILATION).all()]
 
 

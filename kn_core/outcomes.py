@@ -121,6 +121,24 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
     return words
 
 
+def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
+    """The main setting on the pictures that chose the neurons, in a sentence."""
+    rows = headline(perturbations, profile, held_out=False)
+    if rows.empty:
+        return "It was not tried on pictures that chose the neurons"
+    found = summarise(rows[rows["method"] == "two-stage"], ["method"]).set_index("metric")
+    gap = contrast(rows, "two-stage", "random").set_index("metric")
+    ends, n = ["value", "low", "high"], found["n_images"].max()
+    suppression, retention, over = (
+        interval(*frame.loc[metric, ends].to_numpy(float))
+        for frame, metric in ((found, "suppression"), (found, "retention"), (gap, "suppression"))
+    )
+    return (
+        f"On {n} pictures that had chosen the neurons, Sₛₑ is {suppression}, above that of random neurons by {over}, "
+        f"and Sᵣₑ is {retention}"
+    )
+
+
 def harder_hit(table: pd.DataFrame) -> str:
     """What two-stage neurons take away more of, the concept or the rest of the caption, in words; from `table_2`."""
     value = table.set_index("metric")["two_stage"]

@@ -35,9 +35,9 @@ class Picture:
     prompt_inpainted: Tensor  # (T, H), for 'patch'
 
 
-# Pictures: all; all that chose no neurons; of these the concept's own; of these some; those that choose a dose; these
-# and those.
-Scope = Literal["all", "fresh", "own", "swept", "choosing", "dose"]
+# Pictures: those that chose no neurons ('fresh'); of these the concept's own; of these some; those that chose neurons
+# and choose a dose; 'fresh' and 'choosing'; 'swept' and 'choosing'.
+Scope = Literal["fresh", "own", "swept", "choosing", "all", "dose"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +51,11 @@ class Trial:
     def shows(self, picture: Picture) -> bool:
         own = picture.held_out and picture.concept == self.neurons.concept
         return {
-            "all": True,
             "fresh": picture.held_out,
             "own": own,
             "swept": own and picture.swept,
             "choosing": picture.chooses_dose,
+            "all": picture.held_out or picture.chooses_dose,
             "dose": (own and picture.swept) or picture.chooses_dose,
         }[self.scope]
 

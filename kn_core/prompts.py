@@ -24,7 +24,7 @@ def neurons(study: Study, concept: str) -> pd.DataFrame:
     image tokens). Both sets of a wording come from the same pictures and hold the profile's number of neurons; a
     wording under which no caption names the concept has no rows.
     """
-    wordings = study.profile.faithfulness.prompts
+    wordings = study.effort.faithfulness.prompts
     inputs = fingerprint(study.inputs(concept), wordings, PICTURES, code(*SCORE_CODE, "prompts"))
 
     def compute() -> pd.DataFrame:
@@ -51,13 +51,15 @@ def across_prompts(study: Study, concepts: list[str]) -> pd.DataFrame:
 def in_words(alike: pd.DataFrame) -> dict[str, str]:
     """`across_prompts` for sentences: means over concepts of the means over wordings, with 95 % intervals."""
     if alike.empty:
-        return dict.fromkeys(("shared-prompts", "jaccard-prompts", "expected-prompts", "wordings", "asked-of"), "–")
+        nothing = dict.fromkeys(("shared-prompts", "jaccard-prompts", "expected-prompts", "asked-of"), "–")
+        return nothing | {"wordings": "no other wording"}
+    wordings = alike["prompt"].nunique()
     jaccard = [values.to_numpy() for _, values in alike.groupby("concept")["jaccard"]]
     return {
         "shared-prompts": f"{alike['shared'].groupby(alike['concept']).mean().mean():.0f}",
         "jaccard-prompts": tables.interval(float(np.mean([v.mean() for v in jaccard])), *cluster_interval(jaccard)),
         "expected-prompts": f"{alike['expected'].mean():.2f}",
-        "wordings": str(alike["prompt"].nunique()),
+        "wordings": f"{wordings} other wording{'s' if wordings > 1 else ''}",
         "asked-of": f"{alike['n_images'].mean():.1f}",
     }
 

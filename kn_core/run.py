@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from kn_core import ablations, heatmaps, prompts, sensitivity
+from kn_core import ablations, heatmaps, inpainters, prompts, sensitivity, spurious
 from kn_core.profile import Profile
 from kn_core.study import Study, StudyError
 
@@ -33,6 +33,9 @@ STAGES: dict[str, Stage] = {
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (sensitivity.ablation(study, concept), sensitivity.grid(study, concept)),
     "prompts": lambda study, concept: prompts.neurons(study, concept),
+    "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
+    "other regions": lambda study, concept: spurious.other_region(study, concept),
+    "companions": lambda study, concept: spurious.companions(study, concept),
 }
 FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
 

@@ -92,19 +92,22 @@ def _row(quantity: str, tower: str, values: pd.Series) -> dict[str, object]:
     return {"quantity": quantity, "tower": tower, "value": value, "low": low, "high": high} | counts
 
 
-def verdicts(studies: Studies) -> pd.DataFrame:
-    """The claims that the main setting decides, with each tower's verdict on them, on all that it has studied.
+def verdicts(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
+    """The claims that the main setting decides, with each tower's verdict on them, on these concepts alone.
 
     Columns claim, page, statement, for each tower its verdict (under the tower's name) and estimate, `<tower>, ours`,
     with its interval `<tower>, low` and `<tower>, high`, and `differ`.
     """
     frame = pd.DataFrame()
     for tower, study in studies.items():
+        neurons, trials = (
+            pd.concat([of(concept) for concept in concepts], ignore_index=True)
+            for of in (study.neurons, study.perturbations)
+        )
         measured = [
-            *evidence.pair_counts(study.pairs()),
-            *evidence.in_range({concept: study.thresholds(concept) for concept in study.studied()}),
-            evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers),
-            *evidence.effects(study.perturbations(), study.profile),
+            *evidence.in_range({concept: study.thresholds(concept) for concept in concepts}),
+            evidence.late_share(neurons, study.profile.identification.budget, study.n_layers),
+            *evidence.effects(trials, study.profile),
         ]
         there = {measurement.name for measurement in measured}
         asked = [claim for claim in claims.load_claims() if claim.statistic in there]

@@ -46,7 +46,7 @@ def page(found: Siblings) -> Page:
     frames = {
         "compared": two_towers.compare(found.studies, concepts),
         "shared": shared_neurons(found.studies, concepts),
-        "verdicts": two_towers.verdicts(found.studies),
+        "verdicts": two_towers.verdicts(found.studies, concepts),
     }
     towers = list(found.studies)
     readable = {

@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from perturbed import perturbations, profile
+from perturbed import headline_rows, perturbations, profile
 
 from kn_core import examples, outcomes, tables
 from kn_core.departures import Departure, choices, departures
@@ -72,6 +72,18 @@ def test_table_2_holds_both_sides_and_their_difference_picture_by_picture() -> N
     assert table.loc["retention", ["two_stage", "random"]].tolist() == [1 / 2, 1.0]
     assert table.loc["selectivity", "n_images"] == 2
     assert table.index.tolist() == list(outcomes.READINGS)
+
+
+def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
+    held_out = pd.DataFrame(headline_rows())
+    assert outcomes.where_chosen(held_out, profile()) == "It was not tried on pictures that chose the neurons"
+    seen = pd.concat([held_out, held_out.assign(heldout=False, image_id=held_out["image_id"] + "-seen")])
+    rows = outcomes.table_2(held_out, profile()).set_index("metric")
+    said = outcomes.where_chosen(seen, profile())
+    assert said.startswith(
+        f"On 4 pictures that had chosen the neurons, Sₛₑ is {rows.loc['suppression', 'two_stage']:.2f} ["
+    )
+    assert f"random neurons by {rows.loc['suppression', 'difference']:.2f} [" in said
 
 
 def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:

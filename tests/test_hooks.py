@@ -145,8 +145,8 @@ def test_an_edit_knows_the_position_of_what_it_sees(taught_model):
         assert passes == [(0, length), (length, 1), (length + 1, 1)]
         passes.clear()
         taught_model.respond(IMAGES[:1], ["A bear."], max_new_tokens=3)
-        # Prompt, forced caption, and from where the caption leaves it.
-        assert passes == [(0, length), (length, 3), (length + 1, 1)]
+        # Prompt with forced caption, and from where the caption leaves it.
+        assert passes == [(0, length + 3), (length + 1, 1)]
         passes.clear()
         taught_model.logits(IMAGES[:1], ["A bear."])
         assert passes == [(0, length + 3)]

@@ -68,7 +68,7 @@ def test_every_way_is_held_against_the_exact_one_on_pictures_that_chose_no_neuro
     every = [EXACT, TELEA, STOKES, BARE, FLAT]
     ways = list(zip(bear["inpainter"], bear["dilation"], strict=True))
     assert bear["image_id"].tolist() == [each for each in ids for _ in every] + ids
-    assert ways == every * 3 + [OTHER] * 3
+    assert ways == every * inpainters.PICTURES + [OTHER] * inpainters.PICTURES
     exact = bear[bear["inpainter"] == "exact"]
     assert exact[["lost", "rho", "shared"]].eq(1).all(axis=None) and exact["psnr"].isna().all()
     pairs = study.pairs("bear").set_index("image_id")
@@ -127,7 +127,7 @@ def test_it_is_computed_once_and_a_pipeline_that_comes_changes_no_other_row(stud
     assert asked == ["exact", "diffusion"]
     pd.testing.assert_frame_equal(more.iloc[: len(found)], found, check_dtype=False)
     rest = more.iloc[len(found) :]
-    assert rest["inpainter"].tolist() == ["diffusion"] * 3
+    assert rest["inpainter"].tolist() == ["diffusion"] * inpainters.PICTURES
     telea = found[(found["inpainter"] == "telea") & (found["dilation"] == 1)]
     columns = ["image_id", "psnr", "caption", "lost"]
     assert rest[columns].to_numpy().tolist() == telea[columns].to_numpy().tolist()
@@ -148,7 +148,7 @@ def test_where_there_is_no_truth_the_profiles_own_inpainter_is_the_reference(toy
 
 def test_a_picture_that_a_hole_would_cover_is_left_out(study, monkeypatch):
     ids = inpainters._pictures(study, "bear")
-    assert len(ids) == 3
+    assert len(ids) == inpainters.PICTURES
     covered = study.sample("bear", ids[0]).mask
     whole = inpainters.dilated
     monkeypatch.setattr(inpainters, "dilated", lambda mask, n: mask | True if mask is covered else whole(mask, n))

@@ -117,7 +117,7 @@ def test_a_forced_caption_that_is_the_models_own_is_not_written_again(taught_mod
     seen = []
     monkeypatch.setattr(taught_model, "extend", lambda *a, real=taught_model.extend: (seen.append(a[0]), real(*a))[1])
     taught_model.respond(images, whole, 12)
-    assert len(seen) == 2  # prompts and forced captions
+    assert len(seen) == 1  # prompts with forced captions
 
 
 def test_forced_captions_without_a_word_are_no_special_case(tiny_model):

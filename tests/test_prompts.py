@@ -62,4 +62,4 @@ def test_both_wordings_are_held_against_each_other_on_pictures_named_under_both(
 def test_without_other_wordings_there_is_nothing_to_say(start):
     alike = prompts.across_prompts(start(), ["bear", "bus"])
     assert alike.empty
-    assert set(prompts.in_words(alike).values()) == {"–"}
+    assert set(prompts.in_words(alike).values()) == {"–", "no other wording"}

@@ -147,9 +147,9 @@ def test_a_tower_does_not_differ_from_itself(twins):
     pd.testing.assert_frame_equal(own, frame[frame["tower"] == "other"].drop(columns="tower").reset_index(drop=True))
     assert own.set_index("quantity").loc["naming", "value"] > 0.5
     assert (shared_neurons(twins, concepts)["jaccard"] == 1).all()
-    judged = verdicts(twins)
+    judged = verdicts(twins, concepts)
     assert not judged["differ"].any()
-    assert set(judged["page"]) == {"filtering", "thresholds", "layers", "perturbation"}
+    assert set(judged["page"]) == {"thresholds", "layers", "perturbation"}
     assert judged["one"].eq(judged["other"]).all()
     assert judged["one, ours"].equals(judged["other, ours"])
 

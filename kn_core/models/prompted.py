@@ -111,15 +111,13 @@ class PromptedDecoder(CaptionModel):
             batch = prompts[start : start + self.batch_size]
             with torch.no_grad():
                 cache = DynamicCache(config=self.backbone.config)
-                last = self.extend(batch, cache)[:, -1:]  # (B, 1, H), from which the first caption token is read
+                texts = [""] * len(batch) if forced is None else forced[start : start + self.batch_size]
+                hidden = self.extend(self.teacher_forced(batch, texts), cache)[:, self.prompt_length - 1 :]
+                # Contiguous, because a matrix product with a slice copies the whole unembedding first.
+                scored = self.head(hidden.contiguous())  # (B, 1 + C, V), the first caption token's first
                 if forced is None:
-                    # Contiguous, because a matrix product with a slice copies the whole unembedding first.
-                    first = self.head(last[:, -1].contiguous()).argmax(-1)  # (B,)
-                    captions += self._write([first], cache, max_new_tokens)
+                    captions += self._write([scored[:, 0].argmax(-1)], cache, max_new_tokens)
                 else:
-                    texts = forced[start : start + self.batch_size]
-                    hidden = torch.cat([last, self.extend(self._embed_captions(texts), cache)], dim=1)
-                    scored = self.head(hidden)  # (B, 1 + C, V)
                     logits += scored
                     captions += self._decode(texts, scored.argmax(-1), cache, max_new_tokens)
         return captions, logits
