@@ -87,8 +87,10 @@ def could_keep(sample: Sample, settings: Filtering) -> bool:
     return not _first_failure(Candidate(sample), BEFORE_CAPTIONS, settings)
 
 
-def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 8) -> pd.DataFrame:
-    """Look at pictures of one concept until enough pairs pass, in batches: one row a picture looked at.
+def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 16) -> pd.DataFrame:
+    """Look at pictures of one concept until enough pairs pass: one row a picture looked at.
+
+    In batches of as many as are still wanted, so that few are looked at for nothing.
 
     Columns: concept, image_id, area_fraction, caption, caption_inpainted, target_word, target_token, target_position,
     kept, reason (the first constraint that failed, '' if none), role ('select', 'held_out' or '').
@@ -96,10 +98,11 @@ def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile,
     wanted = profile.data.select + profile.data.held_out
     rows: list[dict[str, object]] = []
     remaining = iter(samples)
-    while batch := list(islice(remaining, batch_size)):
-        rows += _look_at(model, batch, profile)
-        if sum(bool(row["kept"]) for row in rows) >= wanted:
+    while missing := wanted - sum(bool(row["kept"]) for row in rows):
+        batch = list(islice(remaining, min(batch_size, missing)))
+        if not batch:
             break
+        rows += _look_at(model, batch, profile)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"kept": bool})
     return _with_roles(frame, profile.data)
 

@@ -13,7 +13,7 @@ from kn_core.stats import cluster_interval
 from kn_core.store import code, fingerprint
 from kn_core.study import SCORE_CODE, Study
 
-PICTURES = 4  # selection pictures a concept
+PICTURES = 3  # selection pictures a concept
 COLUMNS = ["asked", "n_images", "layer", "unit", "rank", "concept", "prompt"]
 
 
