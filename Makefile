@@ -28,7 +28,7 @@ book: .venv/installed
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
-	@$(DOIT) --single "concept:$(CONCEPT)"
+	@$(DOIT) "concept:$(CONCEPT)"
 	@$(DOIT) preview
 
 check: .venv/installed

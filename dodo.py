@@ -1,15 +1,14 @@
 """The book as a task graph; `doit list` reads like its table of contents.
 
     doit                                        run every page, then render _build/embedded/html
-    doit section:stage-1                        one section, and first the sections that it builds on
+    doit section:stage-1                        one section; it computes for itself what is not there yet
     doit section:perturbation concept=giraffe   the same for one concept alone, in _build/embedded-giraffe
-    doit --single section:stage-1               that page alone; it computes for itself what it needs
     doit preview                                render the pages that have been run so far
     doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
     doit effort=full                            the long version: more draws, seeds and sweeps (EFFORT does the same)
     doit compute                                only what the pages show, ahead of them
     doit dask=tcp://host:8786 compute           the same on a Dask cluster, or `local` (DASK does the same)
-    doit -n 2                                   independent pages side by side
+    doit -n 2                                   two pages side by side
 
 A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
 """
@@ -28,25 +27,18 @@ from doit.tools import config_changed
 from kn_core import book
 from kn_core.profile import ProfileError, load_profile, profile_names
 
-# What builds on what: a section reads what earlier ones computed, and computes it itself where they have not run.
-SECTIONS = {
-    "data-filtering": [],
-    "stage-1": ["section:data-filtering"],
-    "stage-2": ["section:stage-1"],
-    "layer-distribution": ["section:stage-2"],
-    "perturbation": ["section:stage-2"],
-    "ablation": ["section:perturbation"],
-    "faithfulness": ["section:stage-2"],
-    "beyond-projectors": ["section:perturbation"],
-    "limitations": ["section:perturbation"],
-}
-APPENDIX = {
-    "models-and-data": [],
-    "thresholds": ["section:stage-2"],
-    "departures": [],
-    "towers": ["section:perturbation"],
-    "paper-setting": ["section:perturbation"],
-}
+SECTIONS = (
+    "data-filtering",
+    "stage-1",
+    "stage-2",
+    "layer-distribution",
+    "perturbation",
+    "ablation",
+    "faithfulness",
+    "beyond-projectors",
+    "limitations",
+)
+APPENDIX = ("models-and-data", "thresholds", "departures", "towers", "paper-setting")
 
 VARIABLES = ("profile", "concept", "coco", "effort", "dask")
 for argument in sys.argv[1:]:
@@ -137,22 +129,21 @@ def task_index() -> dict[str, Any]:
 
 def task_section() -> Iterator[dict[str, Any]]:
     """The reproduction, section by section"""
-    for name, needs in SECTIONS.items():
-        yield {"name": name} | notebook(name, name, concept=CONCEPT) | {"task_dep": needs}
+    for name in SECTIONS:
+        yield {"name": name} | notebook(name, name, concept=CONCEPT)
 
 
 def task_concept() -> Iterator[dict[str, Any]]:
     """One page a concept: pictures, neurons, heatmaps, decoded tokens, captions under noise"""
     for concept in CONCEPTS:
         name = book.slug(concept)
-        task = notebook("concept", f"concepts/{name}", concept=concept)
-        yield {"name": name} | task | {"task_dep": ["section:perturbation"]}
+        yield {"name": name} | notebook("concept", f"concepts/{name}", concept=concept)
 
 
 def task_appendix() -> Iterator[dict[str, Any]]:
     """What the sections rest on"""
-    for name, needs in APPENDIX.items():
-        yield {"name": name} | notebook(f"appendix/{name}", f"appendix/{name}") | {"task_dep": needs}
+    for name in APPENDIX:
+        yield {"name": name} | notebook(f"appendix/{name}", f"appendix/{name}")
     manifest = notebook("appendix/manifest", "appendix/manifest", edition=BUILD.name)
     manifest["file_dep"] += map(executed, PAGES)  # it reports how long each of them took
     yield {"name": "manifest"} | manifest

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from scipy.stats import spearmanr
 from torch import Tensor
-from transformers.masking_utils import create_causal_mask
 
 from kn_core.hooks import record
 from kn_core.models.prompted import PromptedDecoder
@@ -87,7 +87,9 @@ def residual_streams(model: PromptedDecoder, hidden: Tensor, start: int = 0) -> 
     if window is not None and hidden.shape[1] > window:
         raise ValueError(f"prompt and caption must fit into the {kind}'s window of {window}. Got {hidden.shape[1]}.")
     ids = torch.arange(hidden.shape[1], device=hidden.device)[None]
-    mask = create_causal_mask(decoder.config, hidden, attention_mask=None, past_key_values=None, position_ids=ids)
+    mask = transformers.masking_utils.create_causal_mask(
+        decoder.config, hidden, attention_mask=None, past_key_values=None, position_ids=ids
+    )
     rotary = decoder.rotary_emb(hidden, position_ids=ids)
     yield hidden
     for layer in decoder.layers[start:]:

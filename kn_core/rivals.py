@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
-from transformers import DynamicCache
 
 from kn_core.gradients import gradients, plain, precise
 from kn_core.hooks import intervene, record
@@ -60,7 +60,7 @@ def integrated_gradients(
     layers = range(model.n_layers) if layers is None else layers
     said = model.teacher_forced(model.prompts([image]), [caption])[:, : model.prompt_length + target.position].detach()
     before, last = said[:, :-1], said[:, -1:]  # (1, T - 1, H), (1, 1, H)
-    prefix = DynamicCache(config=model.backbone.config)
+    prefix = transformers.DynamicCache(config=model.backbone.config)
     with torch.no_grad():
         model.extend(before, prefix)
         with record(model) as clean:

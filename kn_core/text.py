@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import transformers
 from bert_score.utils import bert_cos_score_idf, get_hash, model2layers
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core.concepts import without_concept
@@ -133,15 +133,15 @@ def _layers(model: str | Path | None, num_layers: int | None) -> int:
 
 
 @cache
-def _encoder(model: str, num_layers: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _encoder(model: str, num_layers: int) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The first `num_layers` layers of an encoder, and its tokenizer.
 
     Not by bert-score's own loader: it takes every path that holds the letters 't5' for a T5 model.
     """
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
-    encoder = AutoModel.from_pretrained(model).eval()
+    encoder = transformers.AutoModel.from_pretrained(model).eval()
     found = len(encoder.encoder.layer)
     if not 0 < num_layers <= found:
         raise ValueError(f"num_layers must lie in 1..{found} for {model}. Got {num_layers}.")
     encoder.encoder.layer = encoder.encoder.layer[:num_layers]
-    return encoder, AutoTokenizer.from_pretrained(model)
+    return encoder, transformers.AutoTokenizer.from_pretrained(model)

@@ -54,7 +54,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def brought(release: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny release where the reader's files are looked for, and a tower as small as it."""
     monkeypatch.setenv("KN_MODELS", str(release))
-    monkeypatch.setattr(eva, "EVA_VIT_G", VISION)
+    monkeypatch.setattr(eva, "eva_vit_g", lambda: VISION)
     return release
 
 

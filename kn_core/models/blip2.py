@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.models import checkpoints
 from kn_core.models.base import FeedForward
@@ -34,11 +34,11 @@ class Blip2(PromptedDecoder):
     def __init__(
         self,
         model: Any,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         preprocess: Preprocessing,
         after: str,
         batch_size: int = 16,
-        qformer_tokenizer: PreTrainedTokenizerBase | None = None,
+        qformer_tokenizer: transformers.PreTrainedTokenizerBase | None = None,
     ) -> None:
         config, decoder = model.config, model.language_model
         side = config.vision_config.image_size // config.vision_config.patch_size
@@ -121,7 +121,7 @@ class _Unflattened(nn.Module):
         return found.flatten(0, 1)
 
 
-def _decoder(decoder: Any) -> tuple[PreTrainedModel, list[FeedForward]]:
+def _decoder(decoder: Any) -> tuple[transformers.PreTrainedModel, list[FeedForward]]:
     """The decoder without its head, and the feed-forward blocks of its layers."""
     kind = decoder.config.model_type
     if kind == "opt":
@@ -151,7 +151,11 @@ def load(folder: Path, settings: Checkpoint) -> Blip2:
             f"The checkpoint in {folder} lacks qformer_tokenizer/tokenizer.json, by which its Q-Former reads the "
             "instruction. `hf download` fetches it with the rest."
         )
-    read = AutoTokenizer.from_pretrained(folder / "qformer_tokenizer", local_files_only=True) if instructed else None
+    read = (
+        transformers.AutoTokenizer.from_pretrained(folder / "qformer_tokenizer", local_files_only=True)
+        if instructed
+        else None
+    )
     preprocess = Preprocessing.of(folder, model.config.vision_config.image_size)
     return Blip2(model, tokenizer, preprocess, settings.after, settings.batch_size, read)
 

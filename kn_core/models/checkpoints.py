@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.device import device
 from kn_core.models import files
@@ -113,12 +113,14 @@ class Preprocessing:
         )
 
 
-def load(folder: Path, settings: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    folder: Path, settings: Checkpoint
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The network, of the precision and on the device that the profile asks for, and its tokenizer."""
     place = device(settings.device)
     if place == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("model.device: 'cuda' needs an accelerator, and torch sees none. Set 'cpu' or 'auto'.")
-    read: Any = AutoModelForImageTextToText.from_pretrained(
+    read: Any = transformers.AutoModelForImageTextToText.from_pretrained(
         folder, dtype=getattr(torch, settings.dtype), local_files_only=True, output_loading_info=True
     )
     model, loaded = read
@@ -127,11 +129,11 @@ def load(folder: Path, settings: Checkpoint) -> tuple[PreTrainedModel, PreTraine
             f"{folder} lacks {len(missing)} weights of its {model.config.model_type}, {', '.join(missing[:3])} among "
             "them: they would be random numbers."
         )
-    return model.to(place), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model.to(place), transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, image_token: int, before: str, after: str
+    tokenizer: transformers.PreTrainedTokenizerBase, image_token: int, before: str, after: str
 ) -> tuple[list[int], list[int]]:
     """Token ids of the prompt's texts before and after the image tokens, tokenised as one text around them.
 

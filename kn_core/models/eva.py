@@ -18,16 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, Blip2VisionConfig, Blip2VisionModel
 
 from kn_core.models.files import shards
 from kn_core.models.towers import resize
 from kn_core.weights import WeightsError
-
-# Its defaults are EVA ViT-g as BLIP-2 uses it: 39 blocks of width 1408, 16 heads, MLP 6144, patch 14 at 224 pixels.
-EVA_VIT_G = Blip2VisionConfig()
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -44,10 +41,15 @@ NAMES = {  # of the original file, a block's after its number
 }
 
 
+def eva_vit_g() -> transformers.Blip2VisionConfig:
+    """EVA ViT-g as BLIP-2 uses it, which is the default: 39 blocks of width 1408, 16 heads, MLP 6144, patch 14."""
+    return transformers.Blip2VisionConfig()
+
+
 class EvaViT(nn.Module):
     """224 px -> 16 x 16 patches of 1408, behind MiniGPT-4's LayerNorm; the class token is dropped."""
 
-    def __init__(self, vision: Blip2VisionModel) -> None:
+    def __init__(self, vision: transformers.Blip2VisionModel) -> None:
         super().__init__()
         config: Any = vision.config
         self.size, self.width = config.image_size, config.hidden_size
@@ -58,10 +60,10 @@ class EvaViT(nn.Module):
     @classmethod
     def load(cls, path: Path, dtype: torch.dtype = torch.float32) -> EvaViT:
         """From the original file or a checkpoint folder (`files_of`). Raises WeightsError for any other."""
-        config, state = _of_folder(path) if path.is_dir() else (EVA_VIT_G, _of_original(path))
+        config, state = _of_folder(path) if path.is_dir() else (eva_vit_g(), _of_original(path))
         _check_size(path, state)
         with torch.device("meta"):
-            tower = cls(Blip2VisionModel(config))
+            tower = cls(transformers.Blip2VisionModel(config))
         expected = {name: tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if found != expected:
@@ -119,12 +121,12 @@ def _of_original(path: Path) -> dict[str, Tensor]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise WeightsError(f"{path} cannot be read as weights ({error}). Is it the whole file?") from None
-    return renamed(state, EVA_VIT_G.num_hidden_layers)
+    return renamed(state, eva_vit_g().num_hidden_layers)
 
 
-def _of_folder(folder: Path) -> tuple[Blip2VisionConfig, dict[str, Tensor]]:
+def _of_folder(folder: Path) -> tuple[transformers.Blip2VisionConfig, dict[str, Tensor]]:
     """The vision model of a checkpoint folder, of a whole BLIP-2 or on its own: its config and tensors."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     used = r"((?:embeddings|encoder\.layers)\..+)"
     pattern = rf"(?:.*\.)?vision_model\.{used}" if hasattr(config, "vision_config") else used
     state: dict[str, Tensor] = {}
@@ -138,7 +140,7 @@ def _of_folder(folder: Path) -> tuple[Blip2VisionConfig, dict[str, Tensor]]:
 
 def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
     """One mistake has a message of its own: BLIP-2's COCO checkpoints hold another tower, tuned at 364 px."""
-    eva: Any = EVA_VIT_G
+    eva: Any = eva_vit_g()
     wanted, positions = (eva.image_size // eva.patch_size) ** 2 + 1, state.get("embeddings.position_embedding")
     if positions is not None and positions.shape[1] != wanted:
         raise WeightsError(

