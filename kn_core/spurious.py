@@ -31,7 +31,7 @@ from kn_core.store import code, fingerprint
 from kn_core.study import Study, StudyError
 
 PICTURES = 3  # held-out ones a concept, on which another region is inpainted
-SCENES = 3  # a concept, with a companion
+SCENES = 2  # a concept, with a companion
 INPAINTER = "telea"
 DILATION = 8  # pixels by which a hole reaches beyond the object: farther than the inpainter reads around a hole
 
