@@ -35,8 +35,8 @@ def test_a_small_study_by_hand(toy_profile):
     found = size(changed(toy_profile, perturbation=few), PAIRS, concepts=4, images=10)
     assert (found.select, found.held_out, found.dai, found.others) == (6, 4, 0, 3)
     assert (found.captions, found.inpainted) == (10 * 7 / 2, 10 * 3 / 2)
-    # Both sets, main setting: all ten pictures and three of other concepts; 'patch': the four held out.
-    assert (found.answers, found.patched) == (2 * 13 + 2 * 4, 2 * 4)
+    # Both sets, main setting: the four held out and three of other concepts; 'patch': the four.
+    assert (found.answers, found.patched) == (2 * 7 + 2 * 4, 2 * 4)
 
 
 def test_as_many_answers_as_a_study_gives(monkeypatch, tmp_path, taught_model, toy_profile):
