@@ -16,16 +16,19 @@ root = Path(__file__).parents[1]
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and the largest sum of resident memory over the command's process tree, in GB."""
+    """Seconds, and the most memory that the command's process tree held at a time, in GB.
+
+    By proportional set size: a page that processes share, such as one of torch's libraries, counts once.
+    """
     began, peak = time.perf_counter(), 0
     process = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         total = 0
         for member in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                total += member.memory_info().rss
+                total += member.memory_full_info().pss
         peak = max(peak, total)
-        time.sleep(0.2)
+        time.sleep(1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
     return time.perf_counter() - began, peak / 1e9

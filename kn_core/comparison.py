@@ -18,7 +18,7 @@ from kn_core.outcomes import sweep
 from kn_core.profile import Profile
 from kn_core.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.store import code, fingerprint
-from kn_core.study import Study
+from kn_core.study import Study, StudyError
 
 SUPPRESSION = {  # columns of Table II
     "suppression": "caption (Sₛₑ)",
@@ -45,9 +45,14 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
     Columns method, sigma, suppression, retention, score, chosen. `score` is the harmonic mean of suppression and
     retention, which is 0 for gibberish and for noise that does nothing. Chosen is a method's best; of equals, the
-    weakest noise. No held-out picture has a say.
+    weakest noise. No held-out picture has a say. Raises StudyError where the profile lets no picture choose.
     """
     settings = profile.perturbation
+    if not settings.choosing:
+        raise StudyError(
+            f"Methods are compared under a noise of their own, and '{profile.name}' has no pictures that choose it. "
+            "Set perturbation.choosing in the profile, 1 or more."
+        )
     rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
     rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
     rows = rows[rows["n"] == profile.identification.budget]

@@ -10,6 +10,7 @@ from perturbed import perturbations, profile, row
 from kn_core import comparison, outcomes, tables
 from kn_core.plots import comparison as plots
 from kn_core.plots import theme
+from kn_core.study import StudyError
 
 IMAGES = ("bear-1", "bear-2", "bus-1", "bus-2")
 
@@ -93,6 +94,13 @@ def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) ->
     chosen = comparison.at_own_dose(swept, settings, {"dai": 1.0, "two-stage": 3.0})
     assert chosen["image_id"].tolist() == list(IMAGES)
     assert chosen["heldout"].all()
+
+
+def test_a_profile_in_which_nothing_chooses_a_dose_is_told_what_to_set(swept: pd.DataFrame) -> None:
+    settings = profile()
+    none = settings.model_copy(update={"perturbation": settings.perturbation.model_copy(update={"choosing": 0})})
+    with pytest.raises(StudyError, match="'embedded' has no pictures that choose it. Set perturbation.choosing"):
+        comparison.doses(swept, none)
 
 
 def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
