@@ -46,7 +46,7 @@ def effects(study: Study, concept: str) -> pd.DataFrame:
         rng = np.random.default_rng(study.profile.data.seed)
         chosen = candidates_to_ablate(held, settings.per_method, settings.random, rng)
         layers, units = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
-        pictures = study.pictures(concept, "held_out")[: settings.pictures]
+        pictures = study.pictures(concept, "held_out", settings.pictures)
         found = [ablate(study.model, one.prompt, one.caption, one.target, layers, units) for one in pictures]
         return beside_scores(chosen, np.mean(found, axis=0), held).assign(concept=concept)
 

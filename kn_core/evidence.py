@@ -12,7 +12,7 @@ import pandas as pd
 from kn_core.claims import Measurement
 from kn_core.metrics import TEXT, chance_retention, contrast, summarise
 from kn_core.profile import Profile
-from kn_core.stats import cluster_interval
+from kn_core.stats import cluster_interval, each_alone
 
 RIVALS = ("schwettmann", "pan-released", "pan-gated", "dai")  # methods of others; single stages are the paper's own
 PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives its range
@@ -54,7 +54,7 @@ def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement
     """Share of each concept's best neurons in the upper two thirds of the layers; control: uniformly drawn ones."""
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
     late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
-    low, high = cluster_interval([np.array([share]) for share in late])
+    low, high = cluster_interval(each_alone(late))
     uniform = float(np.mean(np.arange(n_layers) >= n_layers / 3))
     return Measurement("late_share", float(late.mean()), low, high, len(late), uniform)
 
@@ -120,7 +120,7 @@ def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
     by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
     ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
     cleared = (ours["low"] > control["value"]).to_numpy(float)
-    low, high = cluster_interval([np.array([one]) for one in cleared])
+    low, high = cluster_interval(each_alone(cleared))
     exchanged = float((control["low"] > ours["value"]).mean())
     return Measurement("concepts_suppressed", float(cleared.mean()), low, high, len(cleared), exchanged)
 

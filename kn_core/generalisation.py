@@ -22,7 +22,7 @@ from kn_core.models.qformer import QFormerMiniGPT4
 from kn_core.models.rollout import rollout
 from kn_core.neurons import heatmap
 from kn_core.siblings import Siblings, Studies, siblings
-from kn_core.stats import cluster_interval
+from kn_core.stats import cluster_interval, each_alone
 from kn_core.store import code, fingerprint
 from kn_core.study import Study
 
@@ -97,7 +97,7 @@ def between(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
             (
                 metric,
                 float(change.mean()),
-                *cluster_interval([change[i : i + 1] for i in range(len(change))]),
+                *cluster_interval(each_alone(change)),
                 len(change),
             )
         )

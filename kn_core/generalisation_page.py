@@ -8,7 +8,7 @@ import pandas as pd
 from kn_core import generalisation
 from kn_core.generalisation import LINEAR, MEASURED, QUERIES
 from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
-from kn_core.stats import cluster_interval
+from kn_core.stats import cluster_interval, each_alone
 from kn_core.tables import interval
 
 PREFIX = "beyond_projectors"  # of the files that the page writes
@@ -172,7 +172,7 @@ def _mean(rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
 
 
 def _over_concepts(values: np.ndarray) -> tuple[float, float]:
-    return cluster_interval([values[i : i + 1] for i in range(len(values))])
+    return cluster_interval(each_alone(values))
 
 
 def _clear(low: float, high: float) -> str:

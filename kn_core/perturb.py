@@ -74,10 +74,9 @@ def run(
     concept's picture `target_present` and the probabilities speak of that picture's own concept.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
-    tried = list({picture.image_id: picture for _, picture in jobs}.values())
-    prompts, captions = torch.stack([p.prompt for p in tried]), [p.caption for p in tried]
+    prompts, captions = torch.stack([p.prompt for p in pictures]), [p.caption for p in pictures]
     clean = answers(model, prompts, captions, max_new_tokens, site=site)
-    before = {picture.image_id: answer.probabilities for picture, answer in zip(tried, clean, strict=True)}
+    before = {picture.image_id: answer.probabilities for picture, answer in zip(pictures, clean, strict=True)}
     said = _answers_under(model, jobs, mean, max_new_tokens, site)
     frame = pd.DataFrame([_row(*job, before[job[1].image_id], answer) for job, answer in zip(jobs, said, strict=True)])
     written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()

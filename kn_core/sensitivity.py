@@ -193,7 +193,7 @@ def _tried(study: Study, concept: str) -> pd.DataFrame:
         planned = [perturb.Trial(neurons, replace(main, n=len(neurons)), "own") for neurons in sets.values()]
         mean = study.mean_activation(without=concept) if main.intervention == "mean" else None
         tokens, site = settings.model.max_new_tokens, settings.identification.site
-        return perturb.run(study.model, study.pictures(concept, "held_out")[:most], planned, mean, tokens, site)
+        return perturb.run(study.model, study.pictures(concept, "held_out", most), planned, mean, tokens, site)
 
     name = f"sensitivity-{concept}" + ("-full" if settings != study.profile else "")
     inputs = fingerprint(study.inputs(concept), asdict(main), sorted(sets), ids, code(*PERTURB_CODE))

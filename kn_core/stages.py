@@ -11,7 +11,7 @@ import pandas as pd
 
 from kn_core.concepts import words
 from kn_core.evidence import PAPER_A
-from kn_core.stats import cluster_interval, holm, paired_permutation
+from kn_core.stats import cluster_interval, each_alone, holm, paired_permutation
 from kn_core.study import Study
 
 STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
@@ -122,8 +122,8 @@ def late_by_method(neurons: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     records = []
     for method, shares in by_concept.iterrows():
         gap = ours - shares
-        low, high = cluster_interval([np.array([share]) for share in shares])
-        p = np.nan if method == "two-stage" else paired_permutation([np.array([one]) for one in gap])
+        low, high = cluster_interval(each_alone(shares))
+        p = np.nan if method == "two-stage" else paired_permutation(each_alone(gap.to_numpy(float)))
         records.append((method, shares.mean(), low, high, gap.mean(), p))
     found = pd.DataFrame(records, columns=["method", "late", "low", "high", "difference", "p"])
     return found.assign(p_holm=holm(found["p"])).drop(columns="p")

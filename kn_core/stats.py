@@ -7,7 +7,7 @@ the mean over their images, so that a concept with many images weighs no more th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,11 @@ def cluster_interval(clusters: Sequence[np.ndarray], *, draws: int = 2000, seed:
             place[here] = rng.choice(values, size=(len(here), len(values))).mean(axis=1)
     low, high = np.quantile(means.mean(axis=0), [0.025, 0.975])
     return float(low), float(high)
+
+
+def each_alone(values: Iterable[float]) -> list[np.ndarray]:
+    """Clusters of one value each, for intervals and tests over concepts alone."""
+    return [np.array([value], float) for value in values]
 
 
 def paired_permutation(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -313,7 +313,7 @@ class Study:
         draws: dict[str, list[NeuronSet]] = {
             kind: [self.neuron_set(concept, kind, i) for i in range(settings.draws)] for kind in settings.controls
         }
-        pictures = self.pictures(concept)
+        pictures = self.pictures(concept, "select", settings.choosing) + self.pictures(concept, "held_out")
         for other in self.studied():
             if other != concept:
                 pictures += self.pictures(other, "held_out", settings.others_per_concept)
@@ -323,29 +323,27 @@ class Study:
         tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
         return perturb.run(self.model, pictures, planned, mean, tokens, site)
 
-    def pictures(self, concept: str, role: str | None = None, first: int | None = None) -> list[perturb.Picture]:
-        """The kept pairs of a concept, as embedded prompts with and without the object.
-
-        All or those of one role; of these all or the `first`.
-        """
-        rows = self.pairs(concept).query("role != ''" if role is None else "role == @role").to_dict("records")[:first]
+    def pictures(
+        self, concept: str, role: Literal["select", "held_out"], first: int | None = None
+    ) -> list[perturb.Picture]:
+        """A concept's pairs of one role, all or the `first`, as embedded prompts with and without the object."""
+        rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
         if not rows:
             return []
         samples = [self.sample(concept, row["image_id"]) for row in rows]
         shown = self.model.prompts([sample.image for sample in samples])
         without = self.model.prompts([self.inpainted(sample) for sample in samples])
-        by_role = {role: [row["image_id"] for row in rows if row["role"] == role] for role in ("select", "held_out")}
-        choosing = by_role["select"][: self.effort.perturbation.choosing]
-        swept = by_role["held_out"][: self.effort.perturbation.sweep_pictures]
+        settings = self.effort.perturbation
+        marked = [row["image_id"] for row in rows[: settings.choosing if role == "select" else settings.sweep_pictures]]
         return [
             perturb.Picture(
                 image_id=row["image_id"],
                 concept=concept,
                 caption=row["caption"],
                 target=self.target(concept, row["image_id"]),
-                held_out=row["role"] == "held_out",
-                chooses_dose=row["image_id"] in choosing,
-                swept=row["image_id"] in swept,
+                held_out=role == "held_out",
+                chooses_dose=role == "select" and row["image_id"] in marked,
+                swept=role == "held_out" and row["image_id"] in marked,
                 prompt=prompt,
                 prompt_inpainted=prompt_inpainted,
             )

@@ -9,7 +9,7 @@ import pandas as pd
 from kn_core import two_towers
 from kn_core.outcomes import compared_with_zero
 from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
-from kn_core.stats import cluster_interval
+from kn_core.stats import cluster_interval, each_alone
 from kn_core.tables import interval
 from kn_core.two_towers import DIFFERENCE, MEASURED
 
@@ -157,4 +157,4 @@ def _over_concepts(values: pd.Series) -> tuple[float, float, float]:
     found = values.dropna().to_numpy(float)
     if not len(found):
         return (float("nan"),) * 3
-    return float(found.mean()), *cluster_interval([found[i : i + 1] for i in range(len(found))])
+    return float(found.mean()), *cluster_interval(each_alone(found))

@@ -99,11 +99,17 @@ class Size:
     dai: int  # pairs that Dai et al.'s method scores
     answers: int  # under interventions: captions with the clean caption's probabilities
     patched: int  # of these with activations of the inpainted picture
-    others: int  # pictures of other concepts that are answered, too
+    choosing: int  # pictures that chose neurons and are answered, too
+    others: int  # pictures of other concepts likewise
 
     @property
     def pairs(self) -> int:
         return self.select + self.held_out
+
+    @property
+    def answered(self) -> int:
+        """Pictures that are answered, also without an intervention."""
+        return self.choosing + self.held_out + self.others
 
 
 def size(profile: Profile, pairs: pd.DataFrame, concepts: int, images: int) -> Size:
@@ -127,6 +133,7 @@ def size(profile: Profile, pairs: pd.DataFrame, concepts: int, images: int) -> S
         dai=min(select, profile.identification.dai_images) if "dai" in settings.rivals else 0,
         answers=sum(pictures for _, pictures in tried),
         patched=sum(pictures for intervention, pictures in tried if intervention == "patch"),
+        choosing=min(select, settings.choosing),
         others=others,
     )
 
@@ -202,8 +209,8 @@ def answer(model: Captioner) -> Passes:
 def stages(model: Captioner, size: Size) -> dict[str, Passes]:
     """All passes of one concept, by stage."""
     rows, decoder = model.batch, model.decoder
-    looks = 2 * (size.pairs + size.others) / rows
-    tried = [(looks, model.look(rows)), *_times(size.answers + size.pairs + size.others, answer(model))]
+    looks = 2 * size.answered / rows
+    tried = [(looks, model.look(rows)), *_times(size.answers + size.answered, answer(model))]
     return {
         "inpainting": [(size.inpainted, INPAINTER)] if model.diffusion else [],
         "filtering": _times(size.captions, caption(model)),

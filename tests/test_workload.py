@@ -83,9 +83,10 @@ def test_stages_are_passes_times_their_number(toy_profile):
     assert sum(times for times, _ in by["filtering"]) == pytest.approx(35 * 2.5)
     assert by["scores"][0][0] == found.select
     assert by["scores of Dai et al."][0][0] == 1
-    assert by["perturbation"][0][0] == 2 * (10 + 3) / 2  # both pictures of each, two at a time
+    answered = 1 + 4 + 3  # one chooses a dose, four are held out, three of other concepts
+    assert by["perturbation"][0][0] == 2 * answered / 2  # both pictures of each, two at a time
     assert by["perturbation"][-1][0] == found.patched / 2
-    assert by["perturbation"][1][0] == (found.answers + 13) / 2  # and each picture once, undisturbed
+    assert by["perturbation"][1][0] == (found.answers + answered) / 2  # and each picture once, undisturbed
 
 
 def test_shapes_of_the_profiles_that_there_are():
