@@ -188,6 +188,16 @@ def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, ...]:
     return found, pd.DataFrame(rows), change, alike, where, added
 
 
+def test_no_map_lies_beyond_the_edge_of_the_figure():
+    *_, where, _ = made_up(0.3, 0.1)
+    where.loc[where["map"] == "single", "inside"] = 0.9  # of the second model alone
+    with style.theme():
+        figure = drawn.places(where)
+        assert {ax.get_xlim()[0] for ax in figure.axes} == {0}
+        assert all(ax.get_xlim()[1] > 0.9 for ax in figure.axes)
+        plt.close(figure)
+
+
 @pytest.mark.parametrize(
     ("advantage", "width", "works", "clear", "carried"),
     [

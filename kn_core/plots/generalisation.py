@@ -69,9 +69,10 @@ def places(frame: pd.DataFrame | None) -> Figure:
             ax.plot(means[model, name], place, "o", color=colour, markersize=5)
         ax.axvline(frame[frame["model"] == model]["area"].mean(), color=INK, linestyle="--", linewidth=0.9, zorder=0)
         ax.set_yticks(range(len(names)), [MAPS[name] for name in names])
-        ax.set(ylim=(-0.6, len(names) - 0.4), xlim=(0, None))
+        ax.set_ylim(-0.6, len(names) - 0.4)
         ax.set_title(model, fontsize=10, fontweight="normal")
         ax.grid(visible=True, axis="x")
+    axes[-1, 0].set_xlim(left=0)  # once all are drawn: they share it, and it stays as wide as it is then
     axes[-1, 0].xaxis.set_major_formatter(PercentFormatter(1))
     axes[-1, 0].set_xlabel("of the map’s positive part on the object")
     found = ", ".join(f"{means[model, 'own']:.0%} with the {model}" for model in models)

@@ -33,7 +33,7 @@ def towers(compared: pd.DataFrame | None) -> Figure:
     ax.invert_yaxis()
     ax.grid(visible=True, axis="x")
     ax.set(xlabel="share, or difference of shares")
-    ax.legend(loc="lower left")  # shares of layers are never below zero
+    figure.legend(loc="outside lower center", ncols=2)
     apart = compared[compared["tower"] == DIFFERENCE].set_index("quantity").loc[names]
     moved = int(((apart["low"] > 0) | (apart["high"] < 0)).sum())
     title(figure, f"{moved} of {len(names)} quantities differ between the towers")
