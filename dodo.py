@@ -105,17 +105,13 @@ DOIT_CONFIG = {
 
 def task_compute() -> dict[str, Any]:
     """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
-    where = [] if SETTINGS.dask else ["--workers", JOBS]
-    where += ["--dask", DASK] if DASK else []
-
-    def command(profile: str, *options: str) -> list[str]:
-        return [sys.executable, "-m", "kn_core", "run", "--profile", profile, *where, *options]
-
+    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE]
+    command += ["--concept", CONCEPT] if CONCEPT else []
+    command += [part for name in SIBLINGS for part in ("--beside", name)]
+    command += [] if SETTINGS.dask else ["--workers", JOBS]
+    command += ["--dask", DASK] if DASK else []
     return {
-        "actions": [
-            command(PROFILE, *(["--concept", CONCEPT] if CONCEPT else [])),
-            *(command(name, "--stage", "perturbations") for name in SIBLINGS),
-        ],
+        "actions": [command],
         "file_dep": INPUTS,
         "uptodate": [RESULTS.is_dir(), config_changed(VERSION | {"concept": CONCEPT})],
         "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",

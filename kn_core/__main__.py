@@ -18,7 +18,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +30,7 @@ from kn_core.claims import CLAIMS, ClaimsError, load_claims
 from kn_core.inpaint import METHODS
 from kn_core.models import load_model
 from kn_core.pictures import PictureError
-from kn_core.profile import ProfileError, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study import Study, StudyError
 
 
@@ -132,6 +132,8 @@ def _run(options: argparse.Namespace) -> None:
     profile = load_profile(options.profile)
     if options.concept and options.concept not in profile.concepts:
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}': {', '.join(profile.concepts)}.")
+    wanted = [(profile, options.concept, options.stage)]
+    wanted += [(load_profile(name), None, run.BESIDE) for name in options.beside]
     where = options.dask or (profile.dask.cluster if profile.dask else "")
     workers = options.workers or (profile.dask.workers if profile.dask else 2)
     weights.fetch_all()  # once, before several processes want them
@@ -140,11 +142,17 @@ def _run(options: argparse.Namespace) -> None:
             from kn_core import cluster
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
-        lines = cluster.run(profile, None, where, workers, options.concept, options.stage)
+        for one, concept, stage in wanted:
+            _say(one, cluster.run(one, None, where, workers, concept, stage))
     else:
-        lines = run.run(profile, None, workers, options.concept, options.stage)
+        with run.pool(workers) as processes:
+            for one, concept, stage in wanted:
+                _say(one, run.run(one, None, processes, concept, stage))
+
+
+def _say(profile: Profile, lines: Iterable[str]) -> None:
     for line in lines:
-        print(line, flush=True)
+        print(f"{profile.name}: {line}", flush=True)
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -226,6 +234,9 @@ def parser() -> Parser:
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", choices=list(run.STAGES), help="the last stage that is wanted (all)")
+    command.add_argument(
+        "--beside", action="append", default=[], metavar="PROFILE", help=f"then this one, up to its {run.BESIDE}"
+    )
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )

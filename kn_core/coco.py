@@ -9,7 +9,7 @@ import io
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,13 @@ class CocoFolder:
         """(file or annotation, reason) of what was left out so far."""
         return list(self._skipped.items())
 
-    def samples(self, concept: str) -> Iterator[Sample]:
-        """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds."""
-        return self._samples(concept, self._showing(concept))
+    def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
+        """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds.
+
+        `only` are the ids of those that are wanted; None: all. Others are not opened.
+        """
+        showing = self._showing(concept)
+        return self._samples(concept, [image_id for image_id in showing if only is None or image_id in only])
 
     def outlines(self, concept: str) -> Iterator[Sample]:
         """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not.

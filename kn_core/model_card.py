@@ -187,9 +187,9 @@ def _phase(phase: Mapping[str, Any]) -> str:
     options = ("steps", "until", "seed", "rate", "warm_up", "dtype", "tower_dtype")
     given = [f"--{key.replace('_', '-')} {phase[key]}" for key in options if phase.get(key) is not None]
     shares = ",".join(f"{source}={count}" for source, count in phase["shares"].items())
-    mean = " --average" if phase.get("average") else ""
+    flags = "".join(f" --{name}" for name in ("whiten", "average") if phase.get(name))
     counts = ", ".join(f"{count} of {source}" for source, count in phase.get("examples", {}).items())
-    return f"* `{' '.join(given)} --shares {shares}{mean}`" + (f" (views: {counts})" if counts else "")
+    return f"* `{' '.join(given)} --shares {shares}{flags}`" + (f" (views: {counts})" if counts else "")
 
 
 def _last_rows(log: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from kn_core import ablations, claims, comparison, evidence, provenance, spurious, verdicts
 from kn_core.claims import Measurement
-from kn_core.profile import profile_names
+from kn_core.profile import load_profile, profile_names
 from kn_core.store import writing
 from kn_core.study import Study
 
@@ -54,8 +54,7 @@ def save_figure(study: Study, figure: Figure, name: str) -> Path:
 
 def claims_table(study: Study) -> pd.DataFrame:
     """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
-    measured = [found for source in dict.fromkeys(chain(*SOURCES.values())) for found in source(study)]
-    frame = claims.table(claims.load_claims(), measured, study.profile.shares_with_paper)
+    frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
     frame["effort"] = "short" if study.effort == study.profile else "full"
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)
@@ -65,19 +64,21 @@ def claims_table(study: Study) -> pd.DataFrame:
 def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of every profile side by side: columns claim, then one a profile.
 
-    That of `study` is `claimed`, its `claims_table`. Of another profile it is what its own run left beside this one's
-    results, else what is on record in `paper/verdicts.yml` ('... on record'), else 'not run'.
+    That of `study` is `claimed`, its `claims_table`. Of another profile it is what its own book left beside this one's
+    results; else what its main setting decides, where that was run beside, as for the profiles that a page compares
+    with this one; else what is on record in `paper/verdicts.yml` ('... on record'), else 'not run'.
     """
     recorded, columns = verdicts.load_verdicts(), {"claim": claimed["claim"].tolist()}
     for name in [study.profile.name, *(one for one in profile_names() if one != study.profile.name)]:
-        beside = study.folder.with_name(name) / "claims.csv"
+        folder, frame = study.folder.with_name(name), None
         if name == study.profile.name:
-            made, suffix = dict(zip(claimed["claim"], claimed["verdict"], strict=True)), ""
-        elif beside.is_file():
-            frame = pd.read_csv(beside)
-            made, suffix = dict(zip(frame["claim"], frame["verdict"], strict=True)), ""
-        else:
-            made, suffix = dict(recorded.get(name, {})), ", on record"
+            frame = claimed
+        elif (folder / "claims.csv").is_file():
+            frame = pd.read_csv(folder / "claims.csv")
+        elif (other := Study(load_profile(name), folder)).tried:
+            frame = _table(other, OF_MAIN_SETTING)
+        suffix = "" if frame is not None else ", on record"
+        made = recorded.get(name, {}) if frame is None else frame.set_index("claim")["verdict"].to_dict()
         columns[name] = [f"{made[claim]}{suffix}" if claim in made else "not run" for claim in columns["claim"]]
     return pd.DataFrame(columns)
 
@@ -91,6 +92,11 @@ def settled(study: Study, page: str) -> pd.DataFrame:
     wanted = {claim.statistic for claim in of_page}
     measured = [found for source in SOURCES.get(page, ()) for found in source(study) if found.name in wanted]
     return claims.table(of_page, measured, study.profile.shares_with_paper)
+
+
+def _table(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:
+    measured = [found for source in sources for found in source(study)]
+    return claims.table(claims.load_claims(), measured, study.profile.shares_with_paper)
 
 
 def _counts(study: Study) -> list[Measurement]:
@@ -124,6 +130,9 @@ SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what
     "faithfulness": (ablations.measured,),
     "appendix/thresholds": (_thresholds,),
 }
+
+
+OF_MAIN_SETTING = (_counts, _layers, _effects, _thresholds)  # what asks for no rivals, and for no model
 
 
 def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

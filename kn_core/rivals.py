@@ -15,10 +15,12 @@ import transformers
 from torch import Tensor
 
 from kn_core.gradients import gradients, plain, precise
-from kn_core.hooks import intervene, record
+from kn_core.hooks import Edit, intervene, record
 from kn_core.models.base import CaptionModel
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.neurons import Capture, Target
+
+LAYERS_AT_ONCE = 3  # of integrated gradients: more of them fill a graphics card's memory with copies of the prefix
 
 
 def schwettmann(pair: Capture) -> np.ndarray:
@@ -55,7 +57,7 @@ def integrated_gradients(
     w^l are the activations at the position that predicts the target, P is the target's probability; `steps` is m.
     Returns (L, D), or a row for each of `layers`. Only that last position changes when its activations are scaled, so
     the keys and values of the tokens before it are computed once, and a layer costs one token in m rows, forwards and
-    backwards.
+    backwards; several layers, each with rows of its own, go together.
     """
     layers = range(model.n_layers) if layers is None else layers
     said = model.teacher_forced(model.prompts([image]), [caption])[:, : model.prompt_length + target.position].detach()
@@ -67,18 +69,25 @@ def integrated_gradients(
             model.extend(last, deepcopy(prefix))
     shares = torch.arange(1, steps + 1)[:, None] / steps  # (m, 1)
     scores = []
-    for layer in layers:
-        own = plain(clean[layer][0, 0])  # (D,)
-        scaled = (shares * own).requires_grad_()  # (m, D), before it is rounded to the model's precision
+    for some in (layers[i : i + LAYERS_AT_ONCE] for i in range(0, len(layers), LAYERS_AT_ONCE)):
+        own = [plain(clean[layer][0, 0]) for layer in some]  # (D,) each
+        scaled = [(shares * values).requires_grad_() for values in own]  # (m, D), before it is rounded for the model
         cache = deepcopy(prefix)
-        cache.batch_repeat_interleave(steps)
-
-        def put(activations: Tensor, _: int, scaled: Tensor = scaled) -> Tensor:
-            return scaled[:, None].to(activations)
-
-        with torch.enable_grad(), intervene(model, {layer: put}):
-            hidden = model.extend(last.expand(steps, -1, -1), cache)[:, 0]  # (m, H)
+        cache.batch_repeat_interleave(steps * len(some))
+        edits = {layer: _put(i * steps, values) for i, (layer, values) in enumerate(zip(some, scaled, strict=True))}
+        with torch.enable_grad(), intervene(model, edits):
+            hidden = model.extend(last.expand(steps * len(some), -1, -1), cache)[:, 0]  # (layers * m, H)
             chance = model.head(hidden).float().softmax(-1)[:, target.token]
-            (gradient,) = gradients(chance.sum(), [scaled], hidden.dtype)
-        scores.append((own * gradient.mean(0)).numpy())
+            found = gradients(chance.sum(), scaled, hidden.dtype)
+        scores += [(values * gradient.mean(0)).numpy() for values, gradient in zip(own, found, strict=True)]
     return np.stack(scores)
+
+
+def _put(first: int, values: Tensor) -> Edit:
+    """Put `values` (m, D) in the place of the activations of the rows from `first` on, at the only position."""
+
+    def edit(activations: Tensor, _: int) -> Tensor:
+        after = activations[first + len(values) :]
+        return torch.cat([activations[:first], values[:, None].to(activations), after])
+
+    return edit

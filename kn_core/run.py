@@ -2,6 +2,7 @@
 
     python -m kn_core run --profile embedded --workers 2
     python -m kn_core run --profile embedded --stage scores
+    python -m kn_core run --profile embedded --beside embedded-vit
 
 Pages compute for themselves whatever is not there; this only makes it sooner. Two processes with one thread each get
 more captions out of two cores than one process with two. Pairs and scores are made of every concept before anything
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,11 +39,21 @@ STAGES: dict[str, Stage] = {
     "other regions": lambda study, concept: spurious.other_region(study, concept),
     "companions": lambda study, concept: spurious.companions(study, concept),
 }
+BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
 
 
+@contextmanager
+def pool(workers: int) -> Iterator[Executor]:
+    """Processes for one study after another, that share torch's threads between them."""
+    threads = max(1, torch.get_num_threads() // workers)
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as processes:
+        yield processes
+
+
 def run(
-    profile: Profile, folder: Path | None, workers: int, only: str | None = None, until: str | None = None
+    profile: Profile, folder: Path | None, processes: Executor, only: str | None = None, until: str | None = None
 ) -> Iterator[str]:
     """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
 
@@ -49,19 +61,16 @@ def run(
     What lies there already costs a look. A worker that dies ends the run with `BrokenProcessPool`; what was made stays,
     and the same command goes on from there.
     """
-    study, threads = Study(profile, folder), max(1, torch.get_num_threads() // workers)
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (profile, folder, threads)) as pool:
-        wanted, began = stages(until), time.perf_counter()
-        for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
-            jobs = {
-                pool.submit(_do, stage, concept): f"{stage}, {concept}"
-                for stage in together
-                if stage in wanted
-                for concept in concepts(study, stage, only)
-            }
-            for job in as_completed(jobs):
-                yield f"{jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
+    study, wanted, began = Study(profile, folder), stages(until), time.perf_counter()
+    for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
+        jobs = {
+            processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"
+            for stage in together
+            if stage in wanted
+            for concept in concepts(study, stage, only)
+        }
+        for job in as_completed(jobs):
+            yield f"{jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
 
 
 def stages(until: str | None) -> list[str]:
@@ -78,20 +87,20 @@ def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:
     return studied if only is None or stage in FOR_ALL else [concept for concept in studied if concept == only]
 
 
-_study: Study
+_studies: dict[tuple[str, Path | None], Study] = {}
 
 
-def _start(profile: Profile, folder: Path | None, threads: int) -> None:
-    """In a worker: one study, so one model, for all that it is given."""
-    global _study
-    torch.set_num_threads(threads)
-    _study = Study(profile, folder)
+def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str | None:
+    """What stands in the way, if anything: the page that wants the artefact says it again, where it is read.
 
-
-def _do(stage: str, concept: str) -> str | None:
-    """What stands in the way, if anything: the page that wants the artefact says it again, where it is read."""
+    A worker keeps one study, so one model, for all that it is given of it.
+    """
+    key = profile.name, folder
+    if key not in _studies:
+        _studies.clear()
+        _studies[key] = Study(profile, folder)
     try:
-        STAGES[stage](_study, concept)
+        STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
     return None

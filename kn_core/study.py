@@ -10,7 +10,7 @@ A concept's artefacts depend on that concept alone, but for perturbations, tried
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -75,31 +75,28 @@ class Study:
 
     # What the study looks at
 
-    def samples(self, concept: str) -> Iterator[Sample]:
+    def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
         """The pictures of a concept, at most `data.pool` of them; photographs that trained the projection come first.
 
-        So that, where photographs are few, effects are measured on those that the model has never seen.
+        So that, where photographs are few, effects are measured on those that the model has never seen. `only` are the
+        ids of those that are wanted; None: all.
         """
         self._check(concept)
         data = self.profile.data
         if data.source == "scenes":
-            yield from scenes.samples(concept, data.pool, data.seed)
+            yield from scenes.samples(concept, data.pool, data.seed, only=only)
             return
         unseen = held_out_ids()
-        found = sorted(self.coco.samples(concept), key=lambda sample: sample.image_id in unseen)
+        found = sorted(self.coco.samples(concept, only), key=lambda sample: sample.image_id in unseen)
         yield from found[: data.pool]
 
     def sample(self, concept: str, image_id: str) -> Sample:
         """One picture of a concept by its id."""
-        if image_id not in self._samples.setdefault(concept, {}):
-            wanted = set(self.pairs(concept).query("kept")["image_id"]) | {image_id}
-            for sample in self.samples(concept):
-                if sample.image_id in wanted:
-                    self._samples[concept][sample.image_id] = sample
-                if len(self._samples[concept]) >= len(wanted):
-                    break  # pictures behind the last pair are many, and slow to open
+        known = self._samples.setdefault(concept, {})
+        if image_id not in known:
+            known |= {sample.image_id: sample for sample in self.samples(concept, only={image_id})}
         try:
-            return self._samples[concept][image_id]
+            return known[image_id]
         except KeyError:
             raise StudyError(f"No picture '{image_id}' among those of '{concept}'.") from None
 
@@ -299,6 +296,19 @@ class Study:
         ):
             return long
         return self.profile
+
+    @property
+    def tried(self) -> bool:
+        """Whether the perturbations of every concept are on disk, made from what they would be made from now."""
+        try:
+            if not all(self.store.holds(f"pairs-{name}", self._pair_inputs(name)) for name in self.profile.concepts):
+                return False
+        except (FileNotFoundError, StudyError):  # no weights, no photographs: nothing can have been made from them
+            return False
+        profile, concepts = self.effort, self.studied()
+        return bool(concepts) and all(
+            self.store.holds(self._trials_name(name, profile), self._trial_inputs(name, profile)) for name in concepts
+        )
 
     def _trials_name(self, concept: str, profile: Profile) -> str:
         return f"perturbations-{concept}" + ("-full" if profile != self.profile else "")

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import transformers
-from bert_score.utils import bert_cos_score_idf, get_hash, model2layers
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics.bleu import BLEU
 from transformers.utils.logging import disable_progress_bar
 
 from kn_core.concepts import without_concept
 from kn_core.weights import MINILM_L6, minilm
+
+# The scorers are imported where they are used: that takes a second, and most pages score nothing.
 
 # bert-score has tuned no layer for this model. The two six-layer models that it knows, distilbert and distilroberta, do
 # best by their fifth: the last layer serves what an encoder was trained for, here the mean over a sentence.
@@ -48,6 +47,8 @@ def bleu(candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
     Texts shorter than four words are scored on the n-grams that they have (effective order); of the orders without a
     match, the first counts half a match, the next a quarter (sacrebleu's `exp` smoothing). No match at all is 0.
     """
+    from sacrebleu.metrics.bleu import BLEU
+
     scorer = BLEU(effective_order=True)
 
     def score(pairs: list[Pair]) -> list[float]:  # rounding leaves 100.00000000000004 where texts are the same
@@ -61,6 +62,8 @@ def rouge_l(candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
 
     A word is a run of a-z and 0-9 in lower case, and nothing is stemmed; texts in other letters score 0.
     """
+    from rouge_score.rouge_scorer import RougeScorer
+
     scorer = RougeScorer(["rougeL"])
 
     def score(pairs: list[Pair]) -> list[float]:
@@ -83,6 +86,8 @@ def bertscore(
     BERT's kind can be named where a hub is reachable, or a folder given. `num_layers` is the layer whose output is
     matched; ValueError where bert-score knows none for the model and none is given. Raises WeightsError.
     """
+    from bert_score.utils import bert_cos_score_idf
+
     layers = _layers(model, num_layers)
 
     def score(pairs: list[Pair]) -> list[float]:
@@ -102,6 +107,9 @@ def signature(model: str | Path | None = None, num_layers: int | None = None) ->
 
     bert-score 0.3.13 calls itself 0.3.12 in its hash. A model in a folder goes by the folder's name.
     """
+    from bert_score.utils import get_hash
+    from sacrebleu.metrics.bleu import BLEU
+
     scorer = BLEU(effective_order=True)
     scorer.sentence_score("a", ["a"])  # it has no signature before it has scored
     name = MINILM_L6.requirement if model is None else model.name if isinstance(model, Path) else model
@@ -126,6 +134,8 @@ def _scores(
 
 
 def _layers(model: str | Path | None, num_layers: int | None) -> int:
+    from bert_score.utils import model2layers
+
     layers = num_layers or (MINILM_LAYERS if model is None else model2layers.get(str(model)))
     if layers is None:
         raise ValueError(f"bert-score has no layer for {model}: give num_layers, the layer whose output is matched.")

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from kn_core import distillation, model_card, scenes
 from kn_core.coco import CocoFolder
@@ -103,8 +104,42 @@ class Recipe:
     rate: float = 1.5e-3  # peak of the one-cycle schedule
     warm_up: float = 0.1  # share of the steps in which the rate rises
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
+    whiten: bool = False  # train a linear layer in the coordinates of `Whitened`
     until: int | None = None  # end at this step of the schedule
     every: int = 200  # steps between checkpoints, log rows and validation captions
+
+
+class Whitened(torch.nn.Module):
+    """A linear layer's weight W (H, width) as W' S, S the inverse square root of its inputs' second moment.
+
+    W' x' = W x with x' = S x, whose second moment is the identity: Adam's steps have one size in every direction.
+    Directions of less than `SHRINKAGE` times the mean second moment are damped, so that noise is not blown up.
+    """
+
+    SHRINKAGE = 0.1
+    root: Tensor
+    inverse_root: Tensor
+
+    def __init__(self, inputs: Tensor) -> None:
+        """Of `inputs` (N, width)."""
+        super().__init__()
+        moment = (inputs.T @ inputs / len(inputs)).double()
+        values, vectors = torch.linalg.eigh(moment)
+        values = values.clamp(min=0) + self.SHRINKAGE * values.mean()
+        for name, power in (("root", 0.5), ("inverse_root", -0.5)):
+            self.register_buffer(name, (vectors * values**power @ vectors.T).float(), persistent=False)
+
+    def forward(self, whitened: Tensor) -> Tensor:
+        return whitened @ self.inverse_root
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight @ self.root
+
+
+def whiten(layer: torch.nn.Module, bank: Bank, rows: int = 1000) -> None:
+    """Train a linear layer in whitened coordinates from here on; what it computes stays the same."""
+    some = np.asarray(bank.features[:: max(1, len(bank.features) // rows)], np.float32)
+    parametrize.register_parametrization(layer, "weight", Whitened(torch.from_numpy(some).flatten(0, 1)))
 
 
 def train(
@@ -116,15 +151,23 @@ def train(
     checkpoint, the run goes on from it; raises ResumeError where recipe, bank, start or precision were others.
     """
     layer = model.projection.requires_grad_(True)
+    began, first, checkpoint = time.time(), 0, out / "checkpoint.pt"
+    run, saved = _identity(model, bank, recipe, start), None
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        _check_same(run, saved.get("run", {}), checkpoint)
+    elif start is not None:
+        layer.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
+    else:
+        weight, bias = ridge(model, bank)
+        layer.load_state_dict({"weight": weight, "bias": bias})
+    if recipe.whiten:
+        whiten(layer, bank)
     steps, every = recipe.steps, recipe.every
     optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
     nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
-    began, first, checkpoint = time.time(), 0, out / "checkpoint.pt"
-    run = _identity(model, bank, recipe, start)
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        _check_same(run, saved.get("run", {}), checkpoint)
+    if saved:
         layer.load_state_dict(saved["layer"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -132,11 +175,6 @@ def train(
         log = _Log(out / "log.csv", last=first)
         print(f"going on from step {first} of {steps}")
     else:
-        if start is not None:
-            layer.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
-        else:
-            weight, bias = ridge(model, bank)
-            layer.load_state_dict({"weight": weight, "bias": bias})
         log = _Log(out / "log.csv", last=-1)
         rate = float(schedule.get_last_lr()[0])
         log.write(0, math.nan, rate, time.time() - began, *_accuracy(model, validate))
@@ -168,6 +206,8 @@ def train(
             }
             with writing(checkpoint) as temporary:
                 torch.save(state, temporary)
+    if recipe.whiten:
+        parametrize.remove_parametrizations(layer, "weight")
 
 
 def _identity(model: MiniGPT4, bank: Bank, recipe: Recipe, start: Path | None) -> dict[str, Any]:
@@ -264,6 +304,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--average", action="store_true", help="keep the mean of the start and what it became (Wortsman et al. 2022)"
     )
+    parser.add_argument(
+        "--whiten",
+        action="store_true",
+        help="train a linear layer on whitened inputs, for towers whose widths correlate",
+    )
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--until", type=int, help="end at this step of the schedule")
     parser.add_argument("--seed", type=int, default=0, help="of the batches; the data follow from their own")
@@ -277,9 +322,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.average and options.start is None:
         parser.error("--average needs the layer that the run starts from, --start LAYER.")
-    options.out.mkdir(parents=True, exist_ok=True)
     profile = load_profile(options.profile)
     model = load_model(profile, projection=None)
+    if options.whiten and not isinstance(model.projection, torch.nn.Linear):
+        parser.error(f"--whiten is for linear layers; profile {profile.name!r} trains a Q-Former.")
+    options.out.mkdir(parents=True, exist_ok=True)
     folder = CocoFolder(options.coco) if options.coco else None
     examples = all_examples(folder, options.scenes, options.views, options.pasted)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):

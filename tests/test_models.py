@@ -149,6 +149,13 @@ def test_perplexity_by_hand_and_whatever_else_is_in_the_batch(tiny_model):
     assert tiny_model.perplexity(["A pizza in a forest.", "A bear."])[1] == pytest.approx(expected, rel=1e-4)
 
 
+def test_perplexities_keep_their_captions_order_in_batches_by_length(make_model):
+    model, captions = make_model(), ["A pizza in a forest.", "", "A bear.", "A giraffe on a beach."]
+    one_by_one = [float(model.perplexity([caption])[0]) for caption in captions]
+    model.batch_size = 2
+    assert model.perplexity(captions) == pytest.approx(one_by_one, rel=1e-4, nan_ok=True)
+
+
 def test_the_tokens_that_a_neuron_promotes_by_hand(tiny_model):
     with torch.no_grad():
         tiny_model.unembed.zero_()

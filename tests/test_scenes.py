@@ -182,6 +182,13 @@ def test_a_sample_holds_the_scene() -> None:
     assert len(sample.references) == 5
 
 
+def test_only_the_scenes_that_are_wanted_are_drawn() -> None:
+    whole = {sample.image_id: sample for sample in samples("bear", 3, 0)}
+    (found,) = samples("bear", 3, 0, only={"scene-bear-000002", "scene-bear-000007"})
+    assert found.image_id == "scene-bear-000002"
+    assert np.array_equal(found.image, whole[found.image_id].image)
+
+
 def test_wrong_names_list_the_right_ones() -> None:
     with pytest.raises(ValueError, match=r"'unicorn'.*bear, bed"):
         scene(1, "unicorn")

@@ -11,8 +11,9 @@ import pytest
 import torch
 from toy_world import COLOURS, toy_samples
 
-from kn_core import filtering, metrics, models, perturb, scenes
+from kn_core import evidence, filtering, metrics, models, perturb, report, scenes
 from kn_core import study as module
+from kn_core.claims import load_claims, table
 from kn_core.neurons import identify
 from kn_core.profile import Profile
 from kn_core.study import Study, StudyError
@@ -268,11 +269,11 @@ def test_results_lie_where_kn_results_says(monkeypatch, toy_profile, tmp_path):
     assert Study(toy_profile).folder == tmp_path / "toy"
 
 
-def test_pictures_behind_the_last_pair_are_not_opened_again(start, toy_profile, monkeypatch):
+def test_only_the_pictures_that_are_wanted_are_opened_again(start, toy_profile, monkeypatch):
     opened = []
 
-    def opening(concept, n, seed):
-        for sample in toy_samples(concept, n, seed):
+    def opening(concept, n, seed, only):
+        for sample in toy_samples(concept, n, seed, only):
             opened.append(sample.image_id)
             yield sample
 
@@ -281,7 +282,38 @@ def test_pictures_behind_the_last_pair_are_not_opened_again(start, toy_profile, 
     kept = study.pairs("bear").query("kept")["image_id"]
     assert len(opened) == 5  # all of them pass
     opened.clear()
-    assert study.sample("bear", kept.iloc[0]).image_id == kept.iloc[0]
-    assert opened[-1] == kept.iloc[-1]
+    for _ in range(2):
+        assert study.sample("bear", kept.iloc[2]).image_id == kept.iloc[2]
+    assert opened == [kept.iloc[2]]
     assert len(study.pictures("bear", "held_out")) == 2
     assert [picture.image_id for picture in study.pictures("bear", "held_out", 1)] == [kept.iloc[3]]
+
+
+def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on, toy_profile, tmp_path, monkeypatch):
+    """Its own book, if it had one, comes first; what is on record comes last."""
+    other = changed(toy_profile, name="toy-other")
+    profiles = {profile.name: profile for profile in (toy_profile, other, changed(toy_profile, name="toy-third"))}
+    monkeypatch.setattr(report, "profile_names", lambda: sorted(profiles))
+    monkeypatch.setattr(report, "load_profile", profiles.__getitem__)
+    monkeypatch.setattr(report.verdicts, "load_verdicts", lambda: {"toy-third": {"causal": "reproduced"}})
+    monkeypatch.setattr(module, "load_model", lambda profile: pytest.fail("no model is needed"))
+    go_on()
+    study = Study(toy_profile, (tmp_path / "results").rename(tmp_path / "toy"))
+    claimed = pd.DataFrame({"claim": ["causal", "suppression-beats-rivals"], "verdict": ["not run", "not run"]})
+
+    def shown() -> list[list[str]]:
+        return report.by_profile(study, claimed)[["toy", "toy-other", "toy-third"]].T.to_numpy().tolist()
+
+    assert shown()[1:] == [["not run", "not run"], ["reproduced, on record", "not run"]]
+    shutil.copytree(tmp_path / "toy", tmp_path / "toy-other")
+    assert Study(other, tmp_path / "toy-other").tried
+    (ran,) = evidence_of(Study(other, tmp_path / "toy-other"), "causal")
+    assert shown()[1] == [ran, "not run"]
+    assert ran != "not run"
+    claimed.assign(verdict="same direction").to_csv(tmp_path / "toy-other" / "claims.csv", index=False)
+    assert shown()[1] == ["same direction", "same direction"]
+
+
+def evidence_of(study: Study, claim: str) -> list[str]:
+    found = table(load_claims(), evidence.effects(study.perturbations(), study.profile))
+    return found.loc[found["claim"] == claim, "verdict"].tolist()

@@ -13,13 +13,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.nn.utils import parametrize
 from toy_world import toy_samples
 
 from kn_core import train_projection, training_data
 from kn_core.coco import CocoFolder
 from kn_core.models.minigpt4 import load_projection
 from kn_core.store import digest
-from kn_core.train_projection import Recipe, ResumeError, batch, caption_loss, save_projection, token_weights, train
+from kn_core.train_projection import (
+    Recipe,
+    ResumeError,
+    Whitened,
+    batch,
+    caption_loss,
+    save_projection,
+    token_weights,
+    train,
+    whiten,
+)
 from kn_core.training_data import (
     Bank,
     Example,
@@ -254,6 +265,51 @@ def test_a_run_may_start_from_an_earlier_layer(make_model, toy_bank, tmp_path, m
     train(later, toy_bank, tmp_path, one_small_step, [], start=tmp_path / "earlier.safetensors")
     assert torch.allclose(later.projection.weight, torch.tensor(0.25), atol=1e-6)
     assert [row[0] for row in rows(tmp_path)] == ["step", "0", "1"]
+
+
+def test_whitening_makes_inputs_uncorrelated_and_changes_no_output():
+    torch.manual_seed(0)
+    mixed = torch.randn(4000, 4) @ torch.tensor([[9.0, 0, 0, 0], [8, 1, 0, 0], [0, 0, 2, 0], [0, 0, 1, 3]]) + 2
+    bank = replace(a_bank(["scene"] * 250, width=4), features=mixed.reshape(250, 16, 4).numpy())
+    layer = torch.nn.Linear(4, 3)
+    before, outputs = layer.weight.detach().clone(), layer(mixed)
+    whiten(layer, bank)
+    assert torch.allclose(layer(mixed), outputs, atol=1e-4)
+
+    white = Whitened(mixed)
+    seen = mixed @ white.inverse_root
+    values, vectors = torch.linalg.eigh((mixed.T @ mixed / len(mixed)).double())
+    damped = values / (values + Whitened.SHRINKAGE * values.mean())
+    expected = (vectors * damped @ vectors.T).float()  # without shrinkage: the identity
+    assert torch.allclose(seen.T @ seen / len(seen), expected, atol=1e-3)
+    parametrize.remove_parametrizations(layer, "weight")
+    assert torch.allclose(layer.weight, before, atol=1e-4)
+
+
+def test_whitened_training_learns_resumes_and_leaves_a_plain_layer(make_model, toy_bank, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, whiten=True)
+    for name in ("whole", "stopped", "plain"):
+        (tmp_path / name).mkdir()
+    whole, stopped = make_model(), make_model()
+    train(whole, toy_bank, tmp_path / "whole", recipe, [])
+    calls = []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return caption_loss(*arguments)
+
+    monkeypatch.setattr(train_projection, "caption_loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, toy_bank, tmp_path / "stopped", recipe, [])
+    monkeypatch.undo()
+    again, plain = make_model(), make_model()
+    train(again, toy_bank, tmp_path / "stopped", recipe, [])
+    assert sorted(whole.projection.state_dict()) == ["bias", "weight"]
+    assert torch.equal(again.projection.weight, whole.projection.weight)
+    train(plain, toy_bank, tmp_path / "plain", RECIPE, [])
+    assert not torch.allclose(plain.projection.weight, whole.projection.weight)
 
 
 def test_a_saved_projection_is_the_trained_one_in_half_precision(tiny_model, tmp_path):

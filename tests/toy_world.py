@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import torch.nn.functional as F
@@ -33,9 +33,11 @@ class ToyTower(nn.Module):
         return cells.flatten(2).transpose(1, 2)
 
 
-def toy_samples(concept: str, n: int, seed: int) -> Iterator[Sample]:
+def toy_samples(concept: str, n: int, seed: int, only: Container[str] | None = None) -> Iterator[Sample]:
     """Squares of the concept's colour that fill a quarter of a gray picture; without them, the plain picture."""
     for index in range(n):
+        if only is not None and f"toy-{concept}-{index}" not in only:
+            continue
         rng = np.random.default_rng([seed, list(COLOURS).index(concept), index])
         setting = list(SETTINGS)[index % 2]
         without = np.full((16, 16, 3), SETTINGS[setting], np.uint8) + rng.integers(0, 20, (16, 16, 1), dtype=np.uint8)

@@ -199,18 +199,21 @@ class PromptedDecoder(CaptionModel):
         return self.head(hidden[:, self.prompt_length - 1 :].contiguous())
 
     def perplexity(self, captions: Sequence[str]) -> np.ndarray:
-        surprise: list[float] = []
-        for start in range(0, len(captions), self.batch_size):
-            texts = captions[start : start + self.batch_size]
-            prompt = self.embed_tokens(torch.cat([self.before, self.after])).expand(len(texts), -1, -1)
+        surprise = np.empty(len(captions))
+        ids = [torch.tensor(self.encode(caption)[0], dtype=torch.long) for caption in captions]
+        by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # batches of one length hold little padding
+        prompt = self.embed_tokens(torch.cat([self.before, self.after]))[None]
+        for start in range(0, len(ids), self.batch_size):
+            rows = by_length[start : start + self.batch_size]
             with torch.no_grad():
-                embeds = torch.cat([prompt, self._embed_captions(texts)], dim=1)
-                hidden = self.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
-                chances = self.head(hidden[:, prompt.shape[1] - 1 :].contiguous()).float().log_softmax(-1)
-            for text, row in zip(texts, chances, strict=True):
-                ids = torch.tensor(self.encode(text)[0], dtype=torch.long, device=row.device)
-                surprise.append(float(-row[: len(ids)].gather(1, ids[:, None]).mean()))  # NaN without tokens
-        return np.exp(np.array(surprise))
+                cache = transformers.DynamicCache(config=self.backbone.config)
+                asked = self.extend(prompt, cache)[:, -1:].expand(len(rows), -1, -1)  # once: it is the same for all
+                cache.batch_repeat_interleave(len(rows))
+                said = self.extend(self._embed_captions([captions[i] for i in rows]), cache)
+                chances = self.head(torch.cat([asked, said], dim=1)).float().log_softmax(-1)
+            for i, row in zip(rows, chances.cpu(), strict=True):
+                surprise[i] = -row[: len(ids[i])].gather(1, ids[i][:, None]).mean()  # NaN without tokens
+        return np.exp(surprise)
 
     def teacher_forced(self, prompts: Tensor, captions: Sequence[str]) -> Tensor:
         """Embedded prompts (B, T, H) followed by their captions: (B, T + C, H), shorter captions padded on the right.

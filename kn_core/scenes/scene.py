@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -137,13 +137,24 @@ def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
 
 
 def samples(
-    concept: str, n: int, seed: int, *, confounds: Confounds | None = None, size: int = 256
+    concept: str,
+    n: int,
+    seed: int,
+    *,
+    only: Container[str] | None = None,
+    confounds: Confounds | None = None,
+    size: int = 256,
 ) -> Iterator[Sample]:
-    """Scenes 0 to n - 1 about a concept, with their exact counterfactuals; `seed` is a namespace (see the package)."""
+    """Scenes 0 to n - 1 about a concept, with their exact counterfactuals; `seed` is a namespace (see the package).
+
+    `only` are the ids of those that are wanted; None: all. Others are not drawn.
+    """
     kind_of(concept)
     for index in range(n):
-        made = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
-        yield made.sample(f"scene-{concept}-{index:06d}")
+        image_id = f"scene-{concept}-{index:06d}"
+        if only is None or image_id in only:
+            made = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
+            yield made.sample(image_id)
 
 
 def kind_of(name: str) -> Kind:
