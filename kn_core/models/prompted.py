@@ -210,9 +210,10 @@ class PromptedDecoder(CaptionModel):
                 asked = self.extend(prompt, cache)[:, -1:].expand(len(rows), -1, -1)  # once: it is the same for all
                 cache.batch_repeat_interleave(len(rows))
                 said = self.extend(self._embed_captions([captions[i] for i in rows]), cache)
-                chances = self.head(torch.cat([asked, said], dim=1)).float().log_softmax(-1)
-            for i, row in zip(rows, chances.cpu(), strict=True):
-                surprise[i] = -row[: len(ids[i])].gather(1, ids[i][:, None]).mean()  # NaN without tokens
+                logits = self.head(torch.cat([asked, said], dim=1))
+            for i, row in zip(rows, logits, strict=True):
+                chances = row[: len(ids[i])].float().log_softmax(-1).cpu()
+                surprise[i] = -chances.gather(1, ids[i][:, None]).mean()  # NaN without tokens
         return np.exp(surprise)
 
     def teacher_forced(self, prompts: Tensor, captions: Sequence[str]) -> Tensor:
