@@ -19,6 +19,7 @@ from kn_core.claims import Measurement
 from kn_core.profile import load_profile, profile_names
 from kn_core.store import writing
 from kn_core.study import Study
+from kn_core.weights import WeightsError
 
 PAGES = {  # where the book settles a claim; what is missing here has no page yet
     "filtering": "data-filtering",
@@ -75,7 +76,7 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
             frame = claimed
         elif (folder / "claims.csv").is_file():
             frame = pd.read_csv(folder / "claims.csv")
-        elif (other := Study(load_profile(name), folder)).tried:
+        elif _tried(other := Study(load_profile(name), folder)):
             frame = _table(other, OF_MAIN_SETTING)
         suffix = "" if frame is not None else ", on record"
         made = recorded.get(name, {}) if frame is None else frame.set_index("claim")["verdict"].to_dict()
@@ -92,6 +93,13 @@ def settled(study: Study, page: str) -> pd.DataFrame:
     wanted = {claim.statistic for claim in of_page}
     measured = [found for source in SOURCES.get(page, ()) for found in source(study) if found.name in wanted]
     return claims.table(of_page, measured, study.profile.shares_with_paper)
+
+
+def _tried(study: Study) -> bool:
+    try:
+        return study.tried
+    except WeightsError:  # nobody has fetched them, so nothing was made from them
+        return False
 
 
 def _table(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from kn_core import evidence, filtering, metrics, models, perturb, report, scene
 from kn_core import study as module
 from kn_core.claims import load_claims, table
 from kn_core.neurons import identify
-from kn_core.profile import Profile
+from kn_core.profile import Profile, load_profile
 from kn_core.study import Study, StudyError
 
 
@@ -292,7 +292,10 @@ def test_only_the_pictures_that_are_wanted_are_opened_again(start, toy_profile, 
 def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on, toy_profile, tmp_path, monkeypatch):
     """Its own book, if it had one, comes first; what is on record comes last."""
     other = changed(toy_profile, name="toy-other")
-    profiles = {profile.name: profile for profile in (toy_profile, other, changed(toy_profile, name="toy-third"))}
+    third = changed(toy_profile, name="toy-third")
+    unfetched = load_profile("minigpt4-llama2")  # whose weights are not here
+    profiles = {profile.name: profile for profile in (toy_profile, other, third, unfetched)}
+    monkeypatch.delenv("KN_MODELS", raising=False)
     monkeypatch.setattr(report, "profile_names", lambda: sorted(profiles))
     monkeypatch.setattr(report, "load_profile", profiles.__getitem__)
     monkeypatch.setattr(report.verdicts, "load_verdicts", lambda: {"toy-third": {"causal": "reproduced"}})
