@@ -14,6 +14,7 @@ COCO    ?=
 CONCEPT ?=
 EFFORT  ?=
 JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fills an accelerator has it alone
+PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as kernels take a while to start
 DASK    ?=
 BIN      = .venv/bin
 DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
@@ -24,7 +25,7 @@ export JOBS
 
 book: .venv/installed
 	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)") compute
-	@$(DOIT) -n $(JOBS) $(if $(CONCEPT),concept="$(CONCEPT)")
+	@$(DOIT) -n $(PAGES) $(if $(CONCEPT),concept="$(CONCEPT)")
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
