@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -65,23 +65,40 @@ def claims_table(study: Study) -> pd.DataFrame:
 def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of every profile side by side: columns claim, then one a profile.
 
-    That of `study` is `claimed`, its `claims_table`. Of another profile it is what its own book left beside this one's
-    results; else what its main setting decides, where that was run beside, as for the profiles that a page compares
-    with this one; else what is on record in `paper/verdicts.yml` ('... on record'), else 'not run'.
+    That of `study` is `claimed`, its `claims_table`; beside the short version's stands what is on record of the long
+    one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` ('... on
+    record'), else 'not run'.
     """
-    recorded, columns = verdicts.load_verdicts(), {"claim": claimed["claim"].tolist()}
-    for name in [study.profile.name, *(one for one in profile_names() if one != study.profile.name)]:
-        folder, frame = study.folder.with_name(name), None
-        if name == study.profile.name:
-            frame = claimed
-        elif (folder / "claims.csv").is_file():
-            frame = pd.read_csv(folder / "claims.csv")
-        elif _tried(other := Study(load_profile(name), folder)):
-            frame = _table(other, OF_MAIN_SETTING)
-        suffix = "" if frame is not None else ", on record"
-        made = recorded.get(name, {}) if frame is None else frame.set_index("claim")["verdict"].to_dict()
-        columns[name] = [f"{made[claim]}{suffix}" if claim in made else "not run" for claim in columns["claim"]]
-    return pd.DataFrame(columns)
+    own, recorded = study.profile.name, verdicts.load_verdicts()
+    found: dict[str, Mapping[str, str]] = {own: _verdicts(claimed)}
+    long = f"{own}, full"
+    others = [long] if long in recorded and study.effort == study.profile else []
+    for name in [*others, *(one for one in profile_names() if one != own)]:
+        made = None if name == long else _made_beside(study, name)
+        on_record = {claim: f"{verdict}, on record" for claim, verdict in recorded.get(name, {}).items()}
+        found[name] = on_record if made is None else _verdicts(made)
+    columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
+    return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
+
+
+def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
+    """Another profile's claims out of the results beside a study's; None where there are none.
+
+    As its own book left them, else as far as its main setting decides them: all that runs of a profile that pages only
+    compare with this one.
+    """
+    folder = study.folder.with_name(name)
+    if (folder / "claims.csv").is_file():
+        return pd.read_csv(folder / "claims.csv")
+    other = Study(load_profile(name), folder)
+    try:
+        return _table(other, OF_MAIN_SETTING) if other.tried else None
+    except WeightsError:  # nobody has fetched them, so nothing was made from them
+        return None
+
+
+def _verdicts(frame: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(frame["claim"], frame["verdict"], strict=True))
 
 
 def settled(study: Study, page: str) -> pd.DataFrame:
@@ -93,13 +110,6 @@ def settled(study: Study, page: str) -> pd.DataFrame:
     wanted = {claim.statistic for claim in of_page}
     measured = [found for source in SOURCES.get(page, ()) for found in source(study) if found.name in wanted]
     return claims.table(of_page, measured, study.profile.shares_with_paper)
-
-
-def _tried(study: Study) -> bool:
-    try:
-        return study.tried
-    except WeightsError:  # nobody has fetched them, so nothing was made from them
-        return False
 
 
 def _table(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:

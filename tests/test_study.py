@@ -298,7 +298,8 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     monkeypatch.delenv("KN_MODELS", raising=False)
     monkeypatch.setattr(report, "profile_names", lambda: sorted(profiles))
     monkeypatch.setattr(report, "load_profile", profiles.__getitem__)
-    monkeypatch.setattr(report.verdicts, "load_verdicts", lambda: {"toy-third": {"causal": "reproduced"}})
+    on_record = {"toy-third": {"causal": "reproduced"}, "toy, full": {"causal": "same direction"}}
+    monkeypatch.setattr(report.verdicts, "load_verdicts", lambda: on_record)
     monkeypatch.setattr(module, "load_model", lambda profile: pytest.fail("no model is needed"))
     go_on()
     study = Study(toy_profile, (tmp_path / "results").rename(tmp_path / "toy"))
@@ -308,6 +309,9 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
         return report.by_profile(study, claimed)[["toy", "toy-other", "toy-third"]].T.to_numpy().tolist()
 
     assert shown()[1:] == [["not run", "not run"], ["reproduced, on record", "not run"]]
+    table_of_all = report.by_profile(study, claimed)
+    assert table_of_all.columns.tolist() == ["claim", "toy", "toy, full", "minigpt4-llama2", "toy-other", "toy-third"]
+    assert table_of_all["toy, full"].tolist() == ["same direction, on record", "not run"]
     shutil.copytree(tmp_path / "toy", tmp_path / "toy-other")
     assert Study(other, tmp_path / "toy-other").tried
     (ran,) = evidence_of(Study(other, tmp_path / "toy-other"), "causal")
