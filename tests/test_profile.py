@@ -87,8 +87,9 @@ def test_an_unknown_key_or_an_impossible_value_is_named(write, key, value, named
     assert named in str(raised.value)
 
 
-def test_the_long_version_has_finer_grids_that_hold_the_short_ones_and_the_papers_ends():
+def test_the_long_version_has_finer_grids_on_more_pictures_that_hold_the_short_ones_and_the_papers_ends():
     short, long = (profile.sensitivity for profile in (load_profile("embedded"), load_profile("embedded").long))
+    assert long.pictures > short.pictures
     for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
         assert set(getattr(short, name)) < set(getattr(long, name))
     assert (min(short.raw_a), max(short.raw_a)) == PAPER_A
