@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,6 +193,7 @@ def test_who_computes_changes_no_fingerprint(toy_profile):
 def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatch, capsys, tmp_path):
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(cli.weights, "fetch_all", list)
+    monkeypatch.setattr(run, "pool", nullcontext)  # gives back the number of processes
     for name, place in (("cluster", cluster), ("run", run)):
         monkeypatch.setattr(place, "run", lambda *given, name=name: asked.append((name, *given[2:])) or ["done"])
     assert cli.main(["run", "--dask", "tcp://a:1", "--stage", "pairs"]) == 0
@@ -204,7 +206,7 @@ def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatc
         ("run", 3, "bear", None),
         ("cluster", "local", 4, None, None),
     ]
-    assert capsys.readouterr().out == "done\n" * 3
+    assert capsys.readouterr().out == "embedded: done\n" * 3
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch, capsys, tmp_path):
