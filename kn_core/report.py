@@ -66,8 +66,8 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of every profile side by side: columns claim, then one a profile.
 
     That of `study` is `claimed`, its `claims_table`; beside the short version's stands what is on record of the long
-    one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` ('... on
-    record'), else 'not run'.
+    one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` (and its
+    column is '<profile>, on record'), else 'not run'.
     """
     own, recorded = study.profile.name, verdicts.load_verdicts()
     found: dict[str, Mapping[str, str]] = {own: _verdicts(claimed)}
@@ -75,8 +75,10 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     others = [long] if long in recorded and study.effort == study.profile else []
     for name in [*others, *(one for one in profile_names() if one != own)]:
         made = None if name == long else _made_beside(study, name)
-        on_record = {claim: f"{verdict}, on record" for claim, verdict in recorded.get(name, {}).items()}
-        found[name] = on_record if made is None else _verdicts(made)
+        if made is None and name in recorded:
+            found[f"{name}, on record"] = recorded[name]
+        else:
+            found[name] = {} if made is None else _verdicts(made)
     columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
     return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
 

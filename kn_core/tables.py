@@ -34,6 +34,17 @@ def chip(verdict: object) -> str:
     return f'<span class="verdict {words.replace(" ", "-")}">{words}</span>'
 
 
+def mark(verdict: object) -> str:
+    """The shape of a verdict alone, its words for who points at it or has it read out."""
+    words = html.escape(str(verdict))
+    return f'<span class="verdict mark {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
+
+
+def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
+    """A column of names, then columns of verdicts as `mark`s, so that many fit side by side."""
+    return table(verdicts, caption).format(mark, subset=list(verdicts.columns[1:]))
+
+
 def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None) -> Styler:
     """`frame` without its index, under `caption` (which names it on its page: no two tables of a page may share one).
 

@@ -295,6 +295,16 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     assert [cell.text for cell in soup.find_all("small")][::2] == ["Table II; see perturbation", "Table II"]
 
 
+def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> None:
+    frame = pd.DataFrame({"claim": ["a"], "embedded": ["not run"], "other, on record": ["same direction"]})
+    soup = BeautifulSoup(tables.marks(frame, "Side by side").to_html(), "html.parser")
+    assert [cell.text for cell in soup.find_all("td")] == ["a", "not run", "same direction"]
+    assert [one["class"] for one in soup.find_all(title=True)] == [
+        ["verdict", "mark", "not-run"],
+        ["verdict", "mark", "same-direction"],
+    ]
+
+
 def test_a_checkpoint_stands_for_its_parts() -> None:
     table = departures(load_profile("llava-1.5-7b")).set_index("setting")
     assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
