@@ -37,12 +37,14 @@ def chip(verdict: object) -> str:
 def mark(verdict: object) -> str:
     """The shape of a verdict alone, its words for who points at it or has it read out."""
     words = html.escape(str(verdict))
-    return f'<span class="verdict mark {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
+    return f'<span class="verdict shape {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
 
 
 def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
-    """A column of names, then columns of verdicts as `mark`s, so that many fit side by side."""
-    return table(verdicts, caption).format(mark, subset=list(verdicts.columns[1:]))
+    """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
+    columns = list(verdicts.columns[1:])
+    upright = ["writing-mode: vertical-rl; text-align: left" if name in columns else "" for name in verdicts]
+    return table(verdicts, caption).format(mark, subset=columns).apply_index(lambda _: upright, axis=1)
 
 
 def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None) -> Styler:

@@ -300,8 +300,8 @@ def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> 
     soup = BeautifulSoup(tables.marks(frame, "Side by side").to_html(), "html.parser")
     assert [cell.text for cell in soup.find_all("td")] == ["a", "not run", "same direction"]
     assert [one["class"] for one in soup.find_all(title=True)] == [
-        ["verdict", "mark", "not-run"],
-        ["verdict", "mark", "same-direction"],
+        ["verdict", "shape", "not-run"],
+        ["verdict", "shape", "same-direction"],
     ]
 
 
