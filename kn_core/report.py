@@ -190,7 +190,11 @@ def manifest(study: Study) -> dict[str, Any]:
     found: dict[str, Any] = {
         "profile": settings.model_dump(mode="json"),
         "fingerprint": settings.fingerprint(),
-        "seeds": {"data": settings.data.seed, "noise": list(range(study.effort.perturbation.seeds))},
+        "seeds": {
+            "data": settings.data.seed,
+            "noise": list(range(settings.perturbation.seeds)),
+            "noise, EFFORT=full": list(range(settings.long.perturbation.seeds)),
+        },
         "device": getattr(settings.model, "device", "cpu"),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}",

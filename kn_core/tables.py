@@ -42,7 +42,7 @@ def mark(verdict: object) -> str:
 
 def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
     """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
-    columns = list(verdicts.columns[1:])
+    columns: list[Hashable] = list(verdicts.columns[1:])
     upright = ["writing-mode: vertical-rl; text-align: left" if name in columns else "" for name in verdicts]
     return table(verdicts, caption).format(mark, subset=columns).apply_index(lambda _: upright, axis=1)
 
