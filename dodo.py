@@ -24,7 +24,7 @@ from doit.exceptions import TaskFailed
 from doit.task import Task
 from doit.tools import config_changed
 
-from kn_core import book
+from kn_core import book, commands
 from kn_core.profile import ProfileError, load_profile, profile_names
 
 SECTIONS = (
@@ -45,7 +45,7 @@ for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
     if equals and name.isidentifier() and name not in VARIABLES:
         sys.exit(f"doit: no variable {name!r}. {book.nearest(name, VARIABLES)}")
-PROFILE = get_var("profile") or os.environ.get("PROFILE") or "embedded"
+PROFILE = get_var("profile") or os.environ.get("PROFILE") or commands.DEFAULT
 CONCEPT = get_var("concept")
 EFFORT = get_var("effort") or os.environ.get("EFFORT") or ""
 if EFFORT not in ("", "full"):
@@ -185,7 +185,7 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
 
 def run(source: Path, target: Path, parameters: dict[str, object]) -> TaskFailed | None:
     try:
-        book.run_notebook(source, target, parameters, ROOT)
+        book.run_notebook(source, target, parameters, ROOT, commands.variables(SETTINGS, EFFORT))
     except book.BookError as error:
         return TaskFailed(str(error))
     return None

@@ -122,7 +122,7 @@ _NO_TRUTH = (
 def _diffusion(means: Mapping[Any, float], reason: str) -> str:
     way = inpainters.DIFFUSION
     if reason:
-        return f"Diffusion was not run: {reason}. Once that is mended, doit section:data-filtering adds its row."
+        return f"Diffusion was not run: {reason}. Once that is mended, this page's command adds its row."
     if (*way, "rho") not in means:
         return "The profile inpaints by diffusion itself."
     rho, shared = means[*way, "rho"], means[*way, "shared"]

@@ -31,6 +31,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
+from kn_core import commands
 from kn_core.proofreading import flaws
 
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
@@ -84,10 +85,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
 
 
-def run_notebook(source: Path, target: Path, parameters: Mapping[str, object], workdir: Path) -> None:
+def run_notebook(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, object],
+    workdir: Path,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Execute the MyST notebook `source` and leave the result at `target`, which appears only if every cell ran.
 
-    `{{name}}` in the text is replaced by the parameter of that name. Raises `BookError` for a parameter that the
+    `{{name}}` in the text is replaced by the parameter of that name, and the commands in it get the `variables`
+    (`kn_core.commands`). Raises `BookError` for a parameter that the
     notebook does not declare (papermill would only warn) and, with page, line and cell, for a cell that fails.
     """
     notebook = load_notebook_node(jupytext.read(source))
@@ -99,8 +107,9 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object], w
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.tags:
             cell.metadata.tags.append("remove-cell")
-        for name, value in parameters.items():
-            if cell.cell_type == "markdown":
+        if cell.cell_type == "markdown":
+            cell.source = commands.in_text(cell.source, variables or {})
+            for name, value in parameters.items():
                 cell.source = cell.source.replace("{{" + name + "}}", str(value))
 
     unfinished = target.with_name(f"unfinished-{target.name}")

@@ -149,6 +149,7 @@ class Claim(_Entry):
     statement: Words
     paper: float | Words  # as printed
     statistic: Words  # the name of our Measurement
+    measured: Words  # what it is, for a reader
     rule: Rule = Field(discriminator="kind")
     same_setting: SameSetting | None = None
     needs: Words | None = None  # what has to run before there is a measurement
@@ -161,7 +162,6 @@ class Claim(_Entry):
 
 
 class _File(_Entry):
-    statistics: dict[str, Words]
     claims: list[Claim]
 
 
@@ -178,14 +178,9 @@ def load_claims(path: Path | str | None = None) -> tuple[Claim, ...]:
     except ValidationError as error:
         raise ClaimsError(f"{path}: " + "; ".join(_place(found, content) for found in error.errors())) from error
 
-    ids, statistics = [claim.id for claim in file.claims], {claim.statistic for claim in file.claims}
+    ids = [claim.id for claim in file.claims]
     if repeated := sorted({name for name in ids if ids.count(name) > 1}):
         raise ClaimsError(f"{path}: claim {', '.join(repeated)}, key 'id': must not be given twice.")
-    for claim in file.claims:
-        if claim.statistic not in file.statistics:
-            raise ClaimsError(f"{path}: claim {claim.id}, key 'statistic': {claim.statistic!r} is not in 'statistics'.")
-    if unused := sorted(set(file.statistics) - statistics):
-        raise ClaimsError(f"{path}: key 'statistics' holds what no claim is compared with: {', '.join(unused)}.")
     return tuple(file.claims)
 
 
@@ -208,7 +203,7 @@ def judge(claim: Claim, measurement: Measurement | None, same_setting: Collectio
 def table(
     claims: Iterable[Claim], measurements: Iterable[Measurement], same_setting: Collection[Part] = ()
 ) -> pd.DataFrame:
-    """One row a claim: claim, where, paper, ours, low, high, n, verdict; then statement, rule, reason, page.
+    """One row a claim: claim, where, paper, ours, low, high, n, verdict; then statement, measured, rule, reason, page.
 
     Raises ValueError for a measurement that comes twice or that no claim asks for: misspelt, it would read 'not run'.
     """
@@ -233,6 +228,7 @@ def _row(claim: Claim, ours: Measurement | None, same_setting: Collection[Part])
         "n": ours.n if ours else 0,
         "verdict": verdict.word,
         "statement": claim.statement,
+        "measured": claim.measured,
         "rule": str(claim.rule),
         "reason": verdict.reason,
         "page": claim.page,

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kn_core import ablations, claims, comparison, evidence, provenance, spurious, verdicts
+from kn_core import ablations, claims, commands, comparison, evidence, provenance, spurious, verdicts
 from kn_core.claims import Measurement
 from kn_core.profile import load_profile, profile_names
 from kn_core.store import writing
@@ -56,7 +56,7 @@ def save_figure(study: Study, figure: Figure, name: str) -> Path:
 def claims_table(study: Study) -> pd.DataFrame:
     """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
     frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
-    frame["effort"] = "short" if study.effort == study.profile else "full"
+    frame["effort"] = _effort(study) or "short"
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)
     return frame
@@ -97,6 +97,11 @@ def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
         return _table(other, OF_MAIN_SETTING) if other.tried else None
     except WeightsError:  # nobody has fetched them, so nothing was made from them
         return None
+
+
+def _effort(study: Study) -> str:
+    """What has to be said of the effort for this version of the study: nothing for the short one."""
+    return "" if study.effort == study.profile else "full"
 
 
 def _verdicts(frame: pd.DataFrame) -> dict[str, str]:
@@ -168,20 +173,21 @@ def tally(table: pd.DataFrame) -> str:
     return ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict(table))
 
 
-def not_run(table: pd.DataFrame) -> pd.DataFrame:
+def not_run(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """Claims without a number, a row for what they wait for: columns why, claims, command."""
     rows = table[table["verdict"] == "not run"]
     grouped = rows.groupby(["reason", "page"], sort=False)["claim"].agg(", ".join).reset_index()
-    grouped["command"] = [_command(PAGES.get(page)) for page in grouped["page"]]
+    grouped["command"] = [_command(study, PAGES.get(page)) for page in grouped["page"]]
     return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "command"]]
 
 
-def _command(page: str | None) -> str:
+def _command(study: Study, page: str | None) -> str:
     """What makes a page of the book again."""
     if page is None:
         return "its page is not written yet"
     folder, _, name = page.rpartition("/")
-    return f"doit {folder or 'section'}:{name}"
+    command = f"doit {folder or 'section'}:{name}"
+    return commands.whole(command, commands.variables(study.profile, _effort(study)))
 
 
 def manifest(study: Study) -> dict[str, Any]:

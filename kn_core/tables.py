@@ -25,6 +25,7 @@ METHODS = {
     "same-activation": "random, same activation",
     "same-norm": "random, same output size",
 }
+P_HOLM = "p (Holm)"  # heading of p-values that are corrected for the rows of their table
 HERE = "here [95\u00a0%]"  # heading of our value with its interval
 
 
@@ -50,8 +51,8 @@ def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
 def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None) -> Styler:
     """`frame` without its index, under `caption` (which names it on its page: no two tables of a page may share one).
 
-    Numbers are shown to three digits where `formats` (column -> '{:.2f}') says nothing else; a column `verdict` becomes
-    chips; text stands flush left, numbers flush right. Wide frames scroll in a box of their own.
+    Numbers are shown to three digits where `formats` (column -> '{:.2f}') says nothing else, p-values never as zero;
+    a column `verdict` becomes chips; text stands flush left, numbers flush right. Wide frames scroll in their own box.
     """
     words: list[Hashable] = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
     shown = frame.style.hide(axis="index").set_caption(html.escape(caption))
@@ -59,10 +60,16 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
     shown = shown.format(precision=3, na_rep="–", escape="html")
     for column, pattern in (formats or {}).items():
         shown = shown.format(pattern, subset=[column], na_rep="–")
+    if P_HOLM in frame:
+        shown = shown.format(_p_value, subset=[P_HOLM])
     if "verdict" in frame:
         shown = shown.format(chip, subset=["verdict"])
     shown = shown.set_properties(subset=words, **{"text-align": "left"})
     return shown.apply_index(lambda labels: ["text-align: left" if label in words else "" for label in labels], axis=1)
+
+
+def _p_value(p: Any) -> str:
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> str:
@@ -89,20 +96,25 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
         }
     )
     styled = table(shown, caption).format(str, subset=["the paper says", HERE])
-    return styled.set_properties(subset=["the paper says"], **{"min-width": "12rem"})
+    return styled.set_properties(subset=["the paper says", HERE], **{"min-width": "11rem"})
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
     """What the paper says, and below where it says so and which page settles it."""
-    said = re.sub(r"\bS_(se|re)\b", r"S<sub>\1</sub>", html.escape(row["statement"]))
     page, words = row["page"], html.escape(row["page"].replace("-", " "))
     settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
-    return f"{said}<small>{html.escape(row['where'])}{settled}</small>"
+    return f"{_indexed(row['statement'])}<small>{html.escape(row['where'])}{settled}</small>"
+
+
+def _indexed(words: str) -> str:
+    """Words as HTML, with the indices of S_se and S_re set as such."""
+    return re.sub(r"\bS_(se|re)\b", r"S<sub>\1</sub>", html.escape(words))
 
 
 def _ours(row: Mapping[Hashable, Any]) -> str:
-    counted = f"<small>n = {row['n']}</small>" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
-    return html.escape(interval(row["ours"], row["low"], row["high"])) + counted
+    counted = f"; n\u00a0=\u00a0{row['n']}" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
+    what = f"<small>{_indexed(row['measured'])}{counted}</small>"
+    return html.escape(interval(row["ours"], row["low"], row["high"])) + what
 
 
 def methods(comparison: pd.DataFrame, metrics: Mapping[str, str], names: Mapping[str, str], caption: str) -> Styler:

@@ -95,8 +95,8 @@ def _row(quantity: str, tower: str, values: pd.Series) -> dict[str, object]:
 def verdicts(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """The claims that the main setting decides, with each tower's verdict on them, on these concepts alone.
 
-    Columns claim, page, statement, for each tower its verdict (under the tower's name) and estimate, `<tower>, ours`,
-    with its interval `<tower>, low` and `<tower>, high`, and `differ`.
+    Columns claim, page, statement, measured, for each tower its verdict (under the tower's name) and estimate,
+    `<tower>, ours`, with its interval `<tower>, low` and `<tower>, high`, and `differ`.
     """
     frame = pd.DataFrame()
     for tower, study in studies.items():
@@ -113,7 +113,7 @@ def verdicts(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
         asked = [claim for claim in claims.load_claims() if claim.statistic in there]
         found = claims.table(asked, measured, study.profile.shares_with_paper).set_index("claim")
         if frame.empty:
-            frame = found[["page", "statement"]].copy()
+            frame = found[["page", "statement", "measured"]].copy()
         frame[tower] = found["verdict"]
         frame[[f"{tower}, {name}" for name in ("ours", "low", "high")]] = found[["ours", "low", "high"]]
     first, second = studies

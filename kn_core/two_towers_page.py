@@ -10,7 +10,7 @@ from kn_core import two_towers
 from kn_core.outcomes import compared_with_zero
 from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
 from kn_core.stats import cluster_interval, each_alone
-from kn_core.tables import interval
+from kn_core.tables import P_HOLM, interval
 from kn_core.two_towers import DIFFERENCE, MEASURED
 
 PREFIX = "towers"  # of the files that the page writes
@@ -78,7 +78,7 @@ def shared_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
         "jaccard": "Jaccard",
         "jaccard_chance": "by chance",
         "jaccard_others": "with other concepts",
-        "p_holm": "p (Holm)",
+        "p_holm": P_HOLM,
     }
     return frame[list(names)].rename(columns=names)
 
@@ -86,7 +86,11 @@ def shared_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
 def verdicts_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame:
     """`two_towers.verdicts`, those that differ first: the claim, and each tower's verdict with its number."""
     rows = frame.sort_values("differ", ascending=False, kind="stable")
-    shown = {"the paper says": rows["statement"].tolist()}
+    indices = {r"\bS_se\b": "Sₛₑ", r"\bS_re\b": "Sᵣₑ"}
+    shown = {
+        "the paper says": rows["statement"].replace(indices, regex=True).tolist(),
+        "measured": rows["measured"].replace(indices, regex=True).tolist(),
+    }
     for tower in towers:
         numbers = rows[[f"{tower}, ours", f"{tower}, low", f"{tower}, high"]].itertuples(index=False)
         shown[tower] = [f"{word}: {interval(*row)}" for word, row in zip(rows[tower], numbers, strict=True)]

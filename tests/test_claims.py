@@ -29,6 +29,7 @@ def entry(rule: dict[str, Any]) -> dict[str, Any]:
         "statement": "Noise suppresses the object.",
         "paper": 0.75,
         "statistic": "suppression",
+        "measured": "S_se",
         "rule": rule,
     }
 
@@ -209,7 +210,7 @@ def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
         (_without("rule"), "claim suppression, key 'rule': Field required"),
         (_without("id"), "claim number 1, key 'id': Field required"),
         (_set("statment", to="x"), "claim suppression, key 'statment': Extra inputs"),
-        (_set("statistic", to="supression"), "claim suppression, key 'statistic': 'supression' is not in 'statistics'"),
+        (_without("measured"), "claim suppression, key 'measured': Field required"),
         (_set("paper", to="much"), "claim suppression.*'paper' must be a number where the rule is 'near'. Got 'much'"),
         (_set("rule", "kind", to="close"), "claim suppression, key 'rule'.*'close'"),
         (
@@ -222,14 +223,14 @@ def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
         (_set("same_setting", to={"parts": ["luck"], "because": "x"}), "claim suppression, key 'same_setting.parts.0'"),
         (lambda content: content["claims"].append(content["claims"][0]), "claim suppression, key 'id': .*twice"),
         (lambda content: content["claims"].append("words"), "claim number 2"),
-        (lambda content: content["statistics"].update(extra="x"), "holds what no claim is compared with: extra"),
-        (lambda content: content.pop("statistics"), "key 'statistics': Field required"),
+        (lambda content: content.update(statistics={}), "key 'statistics': Extra inputs"),
+        (lambda content: content.pop("claims"), "key 'claims': Field required"),
     ],
 )
 def test_a_malformed_file_is_refused_by_claim_and_key(
     tmp_path: Path, break_it: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    content = {"statistics": {"suppression": "S_se"}, "claims": [entry(dict(NEAR))]}
+    content = {"claims": [entry(dict(NEAR))]}
     path = tmp_path / "claims.yml"
     path.write_text(yaml.safe_dump(content))
     assert len(load_claims(path)) == 1

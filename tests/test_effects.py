@@ -282,9 +282,16 @@ def test_a_value_with_its_interval(value: tuple[float, float, float], words: str
     assert tables.interval(*value) == words
 
 
+def test_a_small_p_value_is_not_shown_as_zero() -> None:
+    shown = tables.table(pd.DataFrame({"concept": list("abc"), tables.P_HOLM: [1e-9, 0.0123, math.nan]}), "Tests")
+    cells = BeautifulSoup(shown.to_html(), "html.parser").find_all("td")
+    assert [cell.text for cell in cells][1::2] == ["< 0.001", "0.012", "–"]
+
+
 def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     row = {"claim": "a", "where": "Table II", "paper": "0.77", "ours": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     row |= {"verdict": "same direction", "statement": "<It> works: S_se.", "rule": "", "reason": "so"}
+    row |= {"measured": "S_re < 1"}
     claims = pd.DataFrame([row | {"page": "perturbation"}, row | {"page": "no-page-yet"}])
     soup = BeautifulSoup(
         tables.claim_rows(claims, "Claims", {"perturbation": "perturbation.html"}).to_html(), "html.parser"
@@ -293,6 +300,7 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
     assert "<It> works: Sse." in soup.text  # the index is set as one
     assert [cell.text for cell in soup.find_all("small")][::2] == ["Table II; see perturbation", "Table II"]
+    assert [cell.text for cell in soup.find_all("small")][1] == "Sre < 1; n\u00a0=\u00a09"
 
 
 def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> None:

@@ -267,7 +267,8 @@ def test_verdicts_and_overlap_are_counted_in_words():
 def test_verdicts_that_differ_come_first_for_readers():
     frame = pd.DataFrame(
         {
-            "statement": ["alike", "unlike"],
+            "statement": ["alike", "unlike in S_re"],
+            "measured": ["S_se", "a share"],
             "a": ["reproduced", "reproduced"],
             "b": ["reproduced", "not reproduced"],
             "differ": [False, True],
@@ -275,5 +276,6 @@ def test_verdicts_that_differ_come_first_for_readers():
         | {f"{tower}, {name}": [0.5, 0.25] for tower in "ab" for name in ("ours", "low", "high")}
     )
     shown = two_towers_page.verdicts_for_readers(frame, ["a", "b"])
-    assert shown["the paper says"].tolist() == ["unlike", "alike"]
+    assert shown["the paper says"].tolist() == ["unlike in Sᵣₑ", "alike"]
+    assert shown["measured"].tolist() == ["a share", "Sₛₑ"]
     assert shown["b"].tolist() == ["not reproduced: 0.25 [0.25,\u00a00.25]", "reproduced: 0.50 [0.50,\u00a00.50]"]
