@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from kn_core import distillation, model_card, scenes
+from kn_core.caption_loss import caption_loss
 from kn_core.coco import CocoFolder
 from kn_core.concepts import names, words
 from kn_core.models import PROJECTIONS, MiniGPT4, QFormerMiniGPT4, load_model
@@ -36,16 +36,10 @@ from kn_core.models.minigpt4 import load_projection
 from kn_core.profile import load_profile
 from kn_core.sample import Sample
 from kn_core.store import digest, writing
-from kn_core.training_data import (
-    PHOTO_CONCEPTS,
-    Bank,
-    all_examples,
-    make_bank,
-    ridge,
-)
+from kn_core.training_data import PHOTO_CONCEPTS, Bank, all_examples, make_bank, ridge
+from kn_core.whitening import whiten
 
 SHARES = {"photo": 4, "pasted": 2, "scene": 2}  # examples of each source in a batch, unless a recipe says otherwise
-NOUN_WEIGHT = 3.0  # loss weight of tokens that name an object, against 1 for every other token
 
 
 class ResumeError(ValueError):
@@ -65,36 +59,6 @@ def batch(bank: Bank, shares: Mapping[str, int], seed: int, step: int) -> tuple[
     return torch.from_numpy(np.stack([bank.features[row] for row in chosen]).astype(np.float32)), captions
 
 
-def token_weights(model: MiniGPT4, caption: str, nouns: frozenset[str]) -> list[float]:
-    """One weight a caption token and one for the end token: `NOUN_WEIGHT` where a token is of a known noun, else 1."""
-    weights = []
-    for start, end in model.encode(caption)[1]:
-        left, right = start, end
-        while left > 0 and caption[left - 1].isalpha() and caption[left].isalpha():
-            left -= 1
-        while right < len(caption) and caption[right].isalpha():
-            right += 1
-        weights.append(NOUN_WEIGHT if caption[left:right].strip().lower() in nouns else 1.0)
-    return [*weights, 1.0]
-
-
-def caption_loss(model: MiniGPT4, features: Tensor, captions: Sequence[str], nouns: frozenset[str]) -> Tensor:
-    """Weighted mean cross-entropy of the captions' tokens and of the end token."""
-    prompts = model.prompts_from_features(features)
-    embeds = model.teacher_forced(prompts, captions)  # (B, T + C, H)
-    hidden = model.decoder.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    rows, targets, weights = [], [], []
-    for i, caption in enumerate(captions):
-        ids = [*model.encode(caption)[0], model.end]
-        rows.append(hidden[i, model.prompt_length - 1 : model.prompt_length - 1 + len(ids)])
-        targets += ids
-        weights += token_weights(model, caption, nouns)
-    logits = model.decoder.lm_head(torch.cat(rows)).float()  # (all tokens, V)
-    losses = F.cross_entropy(logits, torch.tensor(targets), reduction="none")
-    weight = torch.tensor(weights)
-    return (losses * weight).sum() / weight.sum()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What decides the trained layer, beside the data. A run may start from the layer of an earlier one."""
@@ -104,42 +68,9 @@ class Recipe:
     rate: float = 1.5e-3  # peak of the one-cycle schedule
     warm_up: float = 0.1  # share of the steps in which the rate rises
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
-    whiten: bool = False  # train a linear layer in the coordinates of `Whitened`
+    whiten: bool = False  # train a linear layer in the coordinates of `whitening.Whitened`
     until: int | None = None  # end at this step of the schedule
     every: int = 200  # steps between checkpoints, log rows and validation captions
-
-
-class Whitened(torch.nn.Module):
-    """A linear layer's weight W (H, width) as W' S, S the inverse square root of its inputs' second moment.
-
-    W' x' = W x with x' = S x, whose second moment is the identity: Adam's steps have one size in every direction.
-    Directions of less than `SHRINKAGE` times the mean second moment are damped, so that noise is not blown up.
-    """
-
-    SHRINKAGE = 0.1
-    root: Tensor
-    inverse_root: Tensor
-
-    def __init__(self, inputs: Tensor) -> None:
-        """Of `inputs` (N, width)."""
-        super().__init__()
-        moment = (inputs.T @ inputs / len(inputs)).double()
-        values, vectors = torch.linalg.eigh(moment)
-        values = values.clamp(min=0) + self.SHRINKAGE * values.mean()
-        for name, power in (("root", 0.5), ("inverse_root", -0.5)):
-            self.register_buffer(name, (vectors * values**power @ vectors.T).float(), persistent=False)
-
-    def forward(self, whitened: Tensor) -> Tensor:
-        return whitened @ self.inverse_root
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight @ self.root
-
-
-def whiten(layer: torch.nn.Module, bank: Bank, rows: int = 1000) -> None:
-    """Train a linear layer in whitened coordinates from here on; what it computes stays the same."""
-    some = np.asarray(bank.features[:: max(1, len(bank.features) // rows)], np.float32)
-    parametrize.register_parametrization(layer, "weight", Whitened(torch.from_numpy(some).flatten(0, 1)))
 
 
 def train(

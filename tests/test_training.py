@@ -17,20 +17,11 @@ from torch.nn.utils import parametrize
 from toy_world import toy_samples
 
 from kn_core import train_projection, training_data
+from kn_core.caption_loss import caption_loss, token_weights
 from kn_core.coco import CocoFolder
 from kn_core.models.minigpt4 import load_projection
 from kn_core.store import digest
-from kn_core.train_projection import (
-    Recipe,
-    ResumeError,
-    Whitened,
-    batch,
-    caption_loss,
-    save_projection,
-    token_weights,
-    train,
-    whiten,
-)
+from kn_core.train_projection import Recipe, ResumeError, batch, save_projection, train
 from kn_core.training_data import (
     Bank,
     Example,
@@ -42,6 +33,7 @@ from kn_core.training_data import (
     ridge,
     template_captions,
 )
+from kn_core.whitening import Whitened, whiten
 
 NOUNS = frozenset({"bear", "giraffe"})
 RECIPE = Recipe(steps=5, warm_up=0.4, shares={"scene": 4}, every=2)
