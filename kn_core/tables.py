@@ -88,15 +88,14 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
     rows = claims.to_dict("records")
     shown = pd.DataFrame(
         {  # what matters first: on a narrow page the rest is a swipe away
-            "verdict": claims["verdict"].tolist(),
+            "verdict": [f"{chip(row['verdict'])}<small>{html.escape(row['reason'])}</small>" for row in rows],
             "the paper says": [_statement(row, pages or {}) for row in rows],
             "printed": claims["paper"].tolist(),
             HERE: [_ours(row) for row in rows],
-            "because": claims["reason"].tolist(),
         }
     )
-    styled = table(shown, caption).format(str, subset=["the paper says", HERE])
-    return styled.set_properties(subset=["the paper says", HERE], **{"min-width": "11rem"})
+    styled = table(shown, caption).format(str, subset=["verdict", "the paper says", HERE])
+    return styled.set_properties(subset=["the paper says", HERE], **{"min-width": "10.5rem"})
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
