@@ -27,6 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import remove_error_markers
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from traitlets import default
@@ -95,7 +96,7 @@ def run_notebook(
     """Execute the MyST notebook `source` and leave the result at `target`, which appears only if every cell ran.
 
     `{{name}}` in the text is replaced by the parameter of that name, and the commands in it get the `variables`
-    (`kn_core.commands`). Raises `BookError` for a parameter that the
+    (`kn_core.commands`). A cell that raises `NotRun` ends the page. Raises `BookError` for a parameter that the
     notebook does not declare (papermill would only warn) and, with page, line and cell, for a cell that fails.
     """
     notebook = load_notebook_node(jupytext.read(source))
@@ -125,13 +126,23 @@ def run_notebook(
             resources={"metadata": {"path": str(workdir)}},
         )
     except PapermillExecutionError as error:
-        where, first_line = _place(source, notebook, error.cell_index)
-        raise BookError(
-            f"{where}: `{first_line}`\n  {error.ename}: {error.evalue}\n  Whole traceback: {unfinished}"
-        ) from error
+        if error.ename != commands.NotRun.__name__:
+            where, first_line = _place(source, notebook, error.cell_index)
+            raise BookError(
+                f"{where}: `{first_line}`\n  {error.ename}: {error.evalue}\n  Whole traceback: {unfinished}"
+            ) from error
+        _end_page(unfinished, error)
     except DeadKernelError as error:
         raise BookError(f"{source}: the kernel died (out of memory?). What it had done: {unfinished}") from error
     unfinished.replace(target)
+
+
+def _end_page(executed: Path, error: PapermillExecutionError) -> None:
+    """Keep the cells up to that which raised `NotRun`, whose words become its output."""
+    notebook = remove_error_markers(nbformat.read(executed, as_version=4))
+    del notebook.cells[error.cell_index + 1 :]
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
+    nbformat.write(notebook, executed)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:

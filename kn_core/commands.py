@@ -16,6 +16,13 @@ DEFAULT = "embedded"
 COMMAND = re.compile(r"(doit|make (?:book|concept|check))(?= |$)")
 
 
+class NotRun(RuntimeError):
+    """What a page is about was not run. Raised in a cell, it ends the page there, with these words in Markdown."""
+
+    def __init__(self, why: str, command: str = "") -> None:
+        super().__init__(f"**Not run:** {why}." + (f" Run `{command}`." if command else ""))
+
+
 def variables(profile: Profile, effort: str = "") -> dict[str, str]:
     """What has to be said to `make` and `doit` for a profile's book; a reader knows where their photographs are."""
     said = {} if profile.name == DEFAULT else {"profile": profile.name}

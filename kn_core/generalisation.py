@@ -21,7 +21,7 @@ from kn_core.metrics import contrast, differences, summarise
 from kn_core.models.qformer import QFormerMiniGPT4
 from kn_core.models.rollout import rollout
 from kn_core.neurons import heatmap
-from kn_core.siblings import Siblings, Studies, siblings
+from kn_core.siblings import Studies, siblings
 from kn_core.stats import cluster_interval, each_alone
 from kn_core.store import code, fingerprint
 from kn_core.study import Study
@@ -30,8 +30,8 @@ LINEAR, QUERIES = "linear layer", "Q-Former"
 MEASURED = ("suppression", "retention")
 
 
-def compared(profile: str) -> Siblings:
-    """The profile and its sibling with a Q-Former, `<profile>-qformer`; either may be named. Loads no model."""
+def compared(profile: str) -> Studies:
+    """The profile and its sibling with a Q-Former, `<profile>-qformer`; either may be named. Raises NotRun."""
     return siblings(profile, "qformer", lambda found: QUERIES if found.parts.connector == "q-former" else LINEAR)
 
 

@@ -1,4 +1,4 @@
-"""What `generalisation` found, for readers: tables, sentences, and the page that holds them, run or not."""
+"""What `generalisation` found, for readers: tables, sentences, and the page that holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from kn_core import generalisation
 from kn_core.generalisation import LINEAR, MEASURED, QUERIES
-from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
+from kn_core.siblings import Page, Studies, both, compared_on, shared_neurons
 from kn_core.stats import cluster_interval, each_alone
 from kn_core.tables import interval
 
@@ -23,18 +23,16 @@ MAPS = {  # name of a map -> what it is to a reader
 }
 
 
-def page(found: Siblings, concept: str | None = None) -> Page:
-    """Everything that the page shows of two studies, computed or loaded."""
-    concepts = [name for name in both(found.studies) if concept in (None, name)] if not found.missing else []
-    if not concepts:
-        return not_run(PREFIX, found, WORDS, concept)
+def page(studies: Studies, concept: str | None = None) -> Page:
+    """Everything that the page shows of two studies, computed or loaded. Raises NotRun."""
+    concepts = both(studies, concept)
     frames = {
-        "identified": generalisation.identified(found.studies, concepts),
-        "effects": generalisation.effects(found.studies, concepts),
-        "between": generalisation.between(found.studies, concepts),
-        "shared": shared_neurons(found.studies, concepts),
-        "places": generalisation.places(found.studies, concepts),
-        "blocks": generalisation.blocks(found.studies[QUERIES], concepts),
+        "identified": generalisation.identified(studies, concepts),
+        "effects": generalisation.effects(studies, concepts),
+        "between": generalisation.between(studies, concepts),
+        "shared": shared_neurons(studies, concepts),
+        "places": generalisation.places(studies, concepts),
+        "blocks": generalisation.blocks(studies[QUERIES], concepts),
     }
     readable = {
         "identified": for_readers(frames["identified"]),
@@ -43,7 +41,7 @@ def page(found: Siblings, concept: str | None = None) -> Page:
         "blocks": frames["blocks"][["block", "share"]],
     }
     words, ending = in_words(*frames.values()), f"-{concept}" if concept else ""
-    return Page(PREFIX, compared_on(found, concepts), words, frames, readable, found.studies, ending)
+    return Page(PREFIX, compared_on(studies, concepts), words, frames, readable, studies, ending)
 
 
 def for_readers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,17 +97,6 @@ def gain(
     wide = of_model.pivot_table(index=["concept", "image_id"], columns="map", values=column)
     change = (wide[name] - wide[against]).dropna().rename("change").reset_index()
     return _mean(change, "change")
-
-
-WORDS = (
-    *(f"{name}-{short}" for short in ("linear", "queries") for name in ("neurons", "kept", "images", "clear", "looks")),
-    *(f"{name}-{short}" for short in ("linear", "queries") for name in ("inside", "inside-over")),
-    *(f"{metric}{name}" for metric in MEASURED for name in ("-linear", "-queries", "-over-linear", "-over-queries")),
-    *(f"{metric}{name}" for metric in MEASURED for name in ("-change", "-carried")),
-    *("first-block", "first-share", "other-share", "exchange", "region", "works", "answer"),
-    *("shared", "shared-expected", "shared-others", "map-cost", "single", "any", "area"),
-    *(f"{name}-{other}" for other in ("any", "exchanged", "plain") for name in ("own-over", "clear-of")),
-)
 
 
 def in_words(

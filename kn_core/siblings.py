@@ -7,7 +7,7 @@ The decoder's neurons are the same ones, so the sets that both studies find can 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,45 +16,41 @@ from pandas.io.formats.style import Styler
 from scipy.stats import hypergeom
 
 from kn_core import models, report, tables
+from kn_core.commands import NotRun
 from kn_core.overlap import Neuron, overlap
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.stats import holm
 from kn_core.study import Study
 
-NOT_RUN = "not run"
 Studies = Mapping[str, Study]  # two of them, by what tells them apart
 
 
-@dataclass(frozen=True, eq=False)
-class Siblings:
-    """Both studies; or none, why, and the command that makes what is missing."""
-
-    studies: Studies
-    missing: str = ""
-    command: str = ""
-
-
-def siblings(profile: str, suffix: str, label: Callable[[Profile], str]) -> Siblings:
-    """The studies of a profile and of its sibling; either may be named. Loads no model."""
+def siblings(profile: str, suffix: str, label: Callable[[Profile], str]) -> Studies:
+    """The studies of a profile and of its sibling; either may be named. Loads no model. Raises NotRun."""
     base = profile.removesuffix(f"-{suffix}")
     try:
         found = [load_profile(name) for name in (base, f"{base}-{suffix}")]
         labels = [label(one) for one in found]
-    except ProfileError:
-        return Siblings({}, f"there is no pair of profiles {base} and {base}-{suffix}", "make book PROFILE=embedded")
+    except ProfileError as error:
+        raise NotRun(
+            f"there is no pair of profiles {base} and {base}-{suffix}", "make book PROFILE=embedded"
+        ) from error
     for one in found:
         try:
             models.identity(one)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             make = f"python -m kn_core.train_projection --profile {one.name} --coco DIR"
-            return Siblings({}, f"the projection of the profile {one.name} is not trained", make)
-    return Siblings({name: Study(one) for name, one in zip(labels, found, strict=True)})
+            raise NotRun(f"the projection of the profile {one.name} is not trained", make) from error
+    return {name: Study(one) for name, one in zip(labels, found, strict=True)}
 
 
-def both(studies: Studies) -> list[str]:
-    """The concepts that are studied in both."""
+def both(studies: Studies, concept: str | None = None) -> list[str]:
+    """The concepts that are studied in both, or only `concept`. Raises NotRun where there is none."""
     first, second = studies.values()
-    return [concept for concept in first.studied() if concept in second.studied()]
+    shared = [name for name in first.studied() if name in second.studied() and concept in (None, name)]
+    if not shared:
+        raise NotRun(f"no {concept or 'concept'} has pairs in both studies")
+    return shared
 
 
 def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
@@ -105,7 +101,7 @@ def jaccard_by_chance(one: int, other: int, total: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What a page shows of two studies; where one is missing nothing but a notice that says which, and how to run it.
+    """What a page shows of two studies.
 
     Its tables and figures are saved beside the first study, as `<prefix>_<name><ending>`.
     """
@@ -113,34 +109,24 @@ class Page:
     prefix: str
     notice: str
     words: Mapping[str, str]
-    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    readable: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    studies: Studies = field(default_factory=dict)
+    frames: Mapping[str, pd.DataFrame]
+    readable: Mapping[str, pd.DataFrame]
+    studies: Studies
     ending: str = ""
 
-    def table(self, name: str, caption: str) -> Styler | str:
+    def table(self, name: str, caption: str) -> Styler:
         """One of the tables, whose frame is also saved."""
-        if name not in self.readable:
-            return f"{caption}: {NOT_RUN}."
         report.save_table(self._first, self.frames[name], f"{self.prefix}_{name}{self.ending}")
         return tables.table(self.readable[name], caption)
 
     def save_figure(self, figure: Figure, name: str) -> None:
-        if self.frames:
-            report.save_figure(self._first, figure, f"{self.prefix}_{name}{self.ending}")
+        report.save_figure(self._first, figure, f"{self.prefix}_{name}{self.ending}")
 
     @property
     def _first(self) -> Study:
         return next(iter(self.studies.values()))
 
 
-def not_run(prefix: str, found: Siblings, words: Sequence[str], concept: str | None = None) -> Page:
-    """The page that says what is missing, with nothing for each of the words of its sentences."""
-    why = found.missing or f"no {concept or 'concept'} has pairs in both studies"
-    command = f" Run `{found.command}`." if found.command else ""
-    return Page(prefix, f"**Not run:** {why}.{command}", dict.fromkeys(words, NOT_RUN))
-
-
-def compared_on(found: Siblings, concepts: Sequence[str]) -> str:
-    names = " and ".join(f"`{study.profile.name}` ({name})" for name, study in found.studies.items())
+def compared_on(studies: Studies, concepts: Sequence[str]) -> str:
+    names = " and ".join(f"`{study.profile.name}` ({name})" for name, study in studies.items())
     return f"Compared on {', '.join(concepts)}: {names}."

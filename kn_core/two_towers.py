@@ -15,7 +15,7 @@ from kn_core import claims, evidence
 from kn_core.evidence import headline, perplexity_limit
 from kn_core.metrics import differences, per_image
 from kn_core.models import TOWERS
-from kn_core.siblings import Siblings, Studies, siblings
+from kn_core.siblings import Studies, siblings
 from kn_core.stats import cluster_interval
 from kn_core.study import Study
 
@@ -24,8 +24,8 @@ THIRDS = ("first", "middle", "last")
 MEASURED = ("suppression", "retention")
 
 
-def compared(profile: str) -> Siblings:
-    """The profile and its sibling with the ViT, `<profile>-vit`; either may be named. Loads no model."""
+def compared(profile: str) -> Studies:
+    """The profile and its sibling with the ViT, `<profile>-vit`; either may be named. Raises NotRun."""
     return siblings(profile, "vit", lambda found: TOWERS[found.parts.tower].name)
 
 

@@ -1,4 +1,4 @@
-"""What `two_towers` found, for readers: tables, sentences, and the page that holds them, run or not."""
+"""What `two_towers` found, for readers: tables, sentences, and the page that holds them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from kn_core import two_towers
 from kn_core.outcomes import compared_with_zero
-from kn_core.siblings import Page, Siblings, both, compared_on, not_run, shared_neurons
+from kn_core.siblings import Page, Studies, both, compared_on, shared_neurons
 from kn_core.stats import cluster_interval, each_alone
 from kn_core.tables import P_HOLM, interval
 from kn_core.two_towers import DIFFERENCE, MEASURED
@@ -29,26 +29,17 @@ QUANTITIES = {
     "middle-third": "neurons in the middle third",
     "last-third": "neurons in the last third",
 }
-WORDS = (
-    *(f"{name}-{side}" for name in ("naming", "last-third") for side in ("first", "second", "difference")),
-    *(f"{name}-{side}" for name in MEASURED for side in ("first", "second")),
-    *(f"{name}-over-{side}" for name in MEASURED for side in ("first", "second", "difference")),
-    *("first", "second", "concepts", "naming-told", "works", "advantage-told", "layers-told", "depends"),
-    *("claims", "differ", "jaccard", "jaccard-chance", "jaccard-others", "shared", "same-concept", "beyond-chance"),
-)
 
 
-def page(found: Siblings) -> Page:
-    """Everything that the page shows of two studies, computed or loaded."""
-    concepts = [] if found.missing else both(found.studies)
-    if not concepts:
-        return not_run(PREFIX, found, WORDS)
+def page(studies: Studies) -> Page:
+    """Everything that the page shows of two studies, computed or loaded. Raises NotRun."""
+    concepts = both(studies)
     frames = {
-        "compared": two_towers.compare(found.studies, concepts),
-        "shared": shared_neurons(found.studies, concepts),
-        "verdicts": two_towers.verdicts(found.studies, concepts),
+        "compared": two_towers.compare(studies, concepts),
+        "shared": shared_neurons(studies, concepts),
+        "verdicts": two_towers.verdicts(studies, concepts),
     }
-    towers = list(found.studies)
+    towers = list(studies)
     readable = {
         "compared": compared_for_readers(frames["compared"], towers),
         "shared": shared_for_readers(frames["shared"]),
@@ -56,7 +47,7 @@ def page(found: Siblings) -> Page:
     }
     words = in_words(frames["compared"], frames["shared"], frames["verdicts"], towers)
     words["concepts"] = str(len(concepts))
-    return Page(PREFIX, compared_on(found, concepts), words, frames, readable, found.studies)
+    return Page(PREFIX, compared_on(studies, concepts), words, frames, readable, studies)
 
 
 def compared_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame:
@@ -98,7 +89,7 @@ def verdicts_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame
 
 
 def in_words(compared: pd.DataFrame, shared: pd.DataFrame, verdicts: pd.DataFrame, towers: list[str]) -> dict[str, str]:
-    """What came out, for sentences; all of `WORDS` but the number of concepts."""
+    """What came out, for sentences; all but the number of concepts."""
     first, second = towers
     rows = _by_place(compared)
     sides = {"first": first, "second": second, "difference": DIFFERENCE}

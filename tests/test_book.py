@@ -155,6 +155,23 @@ def test_a_failing_cell_is_named_and_its_notebook_is_not_taken_for_done(tmp_path
     assert (tmp_path / "unfinished-page.ipynb").exists()
 
 
+def test_a_cell_whose_study_was_not_run_ends_the_page_with_its_words(tmp_path):
+    code = [
+        "```{code-cell}\nfrom kn_core.commands import NotRun\n\nraise NotRun('there is no ViT', 'make one')\n```",
+        "## What it would show",
+        "```{code-cell}\nprint('never')\n```",
+    ]
+    target = tmp_path / "build" / "page.ipynb"
+    book.run_notebook(notebook(tmp_path / "page.md", "T", code="\n\n".join(code)), target, {}, tmp_path)
+    cells = nbformat.read(target, as_version=4).cells
+    assert "raise NotRun" in cells[-1].source
+    assert [output.data for output in cells[-1].outputs] == [
+        {"text/markdown": "**Not run:** there is no ViT. Run `make one`."}
+    ]
+    assert not any("papermill-error-cell-tag" in cell.metadata.get("tags", []) for cell in cells)
+    assert [path.name for path in target.parent.iterdir()] == ["page.ipynb"]
+
+
 # The real book's sources
 
 

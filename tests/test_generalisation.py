@@ -15,15 +15,16 @@ from toy_world import COLOURS, ToyTower, toy_samples
 
 from kn_core import generalisation, generalisation_page, models
 from kn_core.coco import cells
+from kn_core.commands import NotRun
 from kn_core.distillation import distil
 from kn_core.generalisation import LINEAR, QUERIES
-from kn_core.generalisation_page import WORDS, in_words, page
+from kn_core.generalisation_page import in_words, page
 from kn_core.localisation import mass_on_object
 from kn_core.models import QFormerMiniGPT4
 from kn_core.models.qformer import QFormerProjection
 from kn_core.plots import generalisation as drawn
 from kn_core.plots import style
-from kn_core.siblings import NOT_RUN, Siblings, both, shared_neurons
+from kn_core.siblings import both, shared_neurons
 from kn_core.study import Study
 from kn_core.training_data import Example, make_bank
 
@@ -116,10 +117,9 @@ def test_what_each_block_adds_is_a_share_and_regions_hold_a_part_of_the_maps(stu
 
 
 def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
-    shown = page(Siblings(studies))
+    shown = page(studies)
     asked = set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text()))
-    assert asked <= set(WORDS) == set(shown.words)
-    assert NOT_RUN not in shown.words.values()
+    assert asked <= set(shown.words)
     assert shown.notice.startswith("Compared on")
     html = shown.table("effects", "The main setting").to_html()
     assert QUERIES in html
@@ -135,22 +135,18 @@ def test_the_page_says_everything_that_its_text_asks_for(studies, tmp_path):
         plt.close(figure)
 
 
-def test_a_missing_study_leaves_a_page_that_says_how_to_run_it(monkeypatch, tmp_path):
+def test_a_missing_study_ends_the_page_with_how_to_run_it(studies, monkeypatch, tmp_path):
+    with pytest.raises(NotRun, match="no bridge has pairs in both studies"):
+        page(studies, "bridge")
+    with pytest.raises(NotRun, match="no pair of profiles embedded-coco and embedded-coco-qformer"):
+        generalisation.compared("embedded-coco")
     monkeypatch.setattr(models, "PROJECTIONS", tmp_path)
-    found = generalisation.compared("embedded-qformer")
-    assert found.studies == {}
-    assert found.missing == "the projection of the profile embedded is not trained"
-    shown = page(found)
-    command = "python -m kn_core.train_projection --profile embedded --coco DIR"
-    assert shown.notice.endswith(f"Run `{command}`.")
-    assert set(shown.words.values()) == {NOT_RUN}
-    assert set(shown.words) == set(WORDS)
-    assert shown.table("effects", "Effects") == "Effects: not run."
-    for figure in (drawn.effects(None), drawn.places(None)):
-        assert [text.get_text() for text in figure.axes[0].texts] == ["not run"]
-        shown.save_figure(figure, "nothing")
-        plt.close(figure)
-    assert "no pair of profiles embedded-coco and embedded-coco-qf" in generalisation.compared("embedded-coco").missing
+    with pytest.raises(NotRun) as missing:
+        generalisation.compared("embedded-qformer")
+    assert str(missing.value) == (
+        "**Not run:** the projection of the profile embedded is not trained. "
+        "Run `python -m kn_core.train_projection --profile embedded --coco DIR`."
+    )
 
 
 def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, ...]:

@@ -15,12 +15,13 @@ from perturbed import headline_rows, profile
 from test_study import inhabit
 
 from kn_core import models, two_towers_page
+from kn_core.commands import NotRun
 from kn_core.plots import style
 from kn_core.plots import two_towers as drawn
-from kn_core.siblings import NOT_RUN, Siblings, both, jaccard_by_chance, shared_neurons
+from kn_core.siblings import both, jaccard_by_chance, shared_neurons
 from kn_core.study import Study
 from kn_core.two_towers import DIFFERENCE, compare, compared, verdicts
-from kn_core.two_towers_page import QUANTITIES, WORDS, in_words, page
+from kn_core.two_towers_page import QUANTITIES, in_words, page
 
 PAGE = Path(__file__).parents[1] / "book" / "appendix" / "towers.md"
 CONCEPTS = ["bear", "bus"]
@@ -155,8 +156,8 @@ def test_a_tower_does_not_differ_from_itself(twins):
 
 
 def test_the_page_of_two_studies_shows_all_and_keeps_it(twins):
-    shown = page(Siblings(twins))
-    assert shown.words.keys() == set(WORDS)
+    shown = page(twins)
+    assert set(shown.words) == set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text()))
     assert shown.words["depends"] == "none of them"
     assert shown.words["jaccard"].startswith("1.00")
     assert re.fullmatch(r"0 of \d+", shown.words["differ"])
@@ -172,43 +173,21 @@ def test_the_page_of_two_studies_shows_all_and_keeps_it(twins):
     plt.close(figure)
 
 
-def test_without_a_study_the_page_says_what_is_missing_and_how_to_make_it():
-    shown = page(Siblings({}, "the projection of the profile x is not trained", "make it"))
-    assert shown.notice == "**Not run:** the projection of the profile x is not trained. Run `make it`."
-    assert shown.words == dict.fromkeys(WORDS, NOT_RUN)
-    assert shown.table("compared", "A table") == "A table: not run."
-    figure = drawn.towers(shown.frames.get("compared"))
-    assert [text.get_text() for text in figure.axes[0].texts] == [NOT_RUN]
-    shown.save_figure(figure, "nothing")  # keeps nothing: there is no study to keep it beside
-    plt.close(figure)
-
-
-def test_every_word_of_the_page_is_made_and_none_for_nothing():
-    used = set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text()))
-    assert used == set(WORDS)
-
-
 @pytest.mark.parametrize("name", ["embedded", "embedded-vit"])
 def test_studies_are_found_from_either_profile(name, monkeypatch, tmp_path):
     monkeypatch.setattr(models, "PROJECTIONS", tmp_path)
+    for untrained, tower in (("embedded", "efficientnet-lite0"), ("embedded-vit", "dinov2-small")):
+        with pytest.raises(NotRun, match=f"of the profile {untrained} is not trained.*--profile {untrained} --coco"):
+            compared(name)
+        (tmp_path / f"{tower}_smollm2-135m.safetensors").touch()
     found = compared(name)
-    assert found.missing == "the projection of the profile embedded is not trained"
-    assert found.command == "python -m kn_core.train_projection --profile embedded --coco DIR"
-    (tmp_path / "efficientnet-lite0_smollm2-135m.safetensors").touch()
-    found = compared(name)
-    assert found.missing == "the projection of the profile embedded-vit is not trained"
-    assert found.command == "python -m kn_core.train_projection --profile embedded-vit --coco DIR"
-    (tmp_path / "dinov2-small_smollm2-135m.safetensors").touch()
-    found = compared(name)
-    assert (list(found.studies), found.missing) == (["EfficientNet-Lite0", "DINOv2 ViT-S/14"], "")
-    assert [study.profile.name for study in found.studies.values()] == ["embedded", "embedded-vit"]
+    assert list(found) == ["EfficientNet-Lite0", "DINOv2 ViT-S/14"]
+    assert [study.profile.name for study in found.values()] == ["embedded", "embedded-vit"]
 
 
 def test_a_profile_without_a_sibling_is_not_compared():
-    found = compared("embedded-coco")
-    assert found.missing == "there is no pair of profiles embedded-coco and embedded-coco-vit"
-    assert found.command == "make book PROFILE=embedded"
-    assert found.studies == {}
+    with pytest.raises(NotRun, match="there is no pair of profiles embedded-coco and embedded-coco-vit"):
+        compared("embedded-coco")
 
 
 def said(over: dict[str, tuple[float, float, float]], **changes: tuple[float, float, float]) -> dict[str, str]:

@@ -22,10 +22,8 @@ MAPS = {
 }
 
 
-def effects(frame: pd.DataFrame | None) -> Figure:
+def effects(frame: pd.DataFrame) -> Figure:
     """Suppression and retention of two-stage and random neurons by model, with 95 % intervals (`effects`)."""
-    if frame is None:
-        return _nothing()
     models = list(dict.fromkeys(frame["model"]))[::-1]
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.5 * len(models)), sharey=True)
     for ax, (metric, heading) in zip(axes, SIDES.items(), strict=True):
@@ -48,10 +46,8 @@ def effects(frame: pd.DataFrame | None) -> Figure:
     return figure
 
 
-def places(frame: pd.DataFrame | None) -> Figure:
+def places(frame: pd.DataFrame) -> Figure:
     """Share of each map's positive part on the object, mean over concepts with 95 % intervals (`places`)."""
-    if frame is None:
-        return _nothing()
     models = list(dict.fromkeys(frame["model"]))
     kinds = {model: [name for name in MAPS if name in set(frame[frame["model"] == model]["map"])] for model in models}
     tall = [len(kinds[model]) for model in models]
@@ -77,11 +73,4 @@ def places(frame: pd.DataFrame | None) -> Figure:
     axes[-1, 0].set_xlabel("of the map’s positive part on the object")
     found = ", ".join(f"{means[model, 'own']:.0%} with the {model}" for model in models)
     title(figure, f"On the object lies of the neurons’ heat: {found}")
-    return figure
-
-
-def _nothing() -> Figure:
-    figure, ax = plt.subplots(figsize=(WIDTH, 1))
-    ax.set_axis_off()
-    ax.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center")
     return figure

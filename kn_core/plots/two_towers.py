@@ -7,20 +7,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kn_core.plots.style import INK, METHODS, WIDTH, title
-from kn_core.siblings import NOT_RUN
 from kn_core.two_towers import DIFFERENCE
 from kn_core.two_towers_page import QUANTITIES
 
 COLOURS = (METHODS["two-stage"], METHODS["stage-1"])  # the towers, in the order of the frame
 
 
-def towers(compared: pd.DataFrame | None) -> Figure:
-    """Each quantity of `two_towers.compare` with either tower, with 95 % intervals; without a frame, 'not run'."""
+def towers(compared: pd.DataFrame) -> Figure:
+    """Each quantity of `two_towers.compare` with either tower, with 95 % intervals."""
     figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
-    if compared is None:
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, NOT_RUN, ha="center", va="center", color=INK, transform=ax.transAxes)
-        return figure
     names = [name for name in QUANTITIES if name in set(compared["quantity"])]
     shown = [tower for tower in compared["tower"].unique() if tower != DIFFERENCE]
     for place, (tower, colour) in enumerate(zip(shown, COLOURS, strict=True)):
