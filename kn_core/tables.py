@@ -102,17 +102,17 @@ def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
     """What the paper says, and below where it says so and which page settles it."""
     page, words = row["page"], html.escape(row["page"].replace("-", " "))
     settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
-    return f"{_indexed(row['statement'])}<small>{html.escape(row['where'])}{settled}</small>"
+    return f"{html.escape(indexed(row['statement']))}<small>{html.escape(row['where'])}{settled}</small>"
 
 
-def _indexed(words: str) -> str:
-    """Words as HTML, with the indices of S_se and S_re set as such."""
-    return re.sub(r"\bS_(se|re)\b", r"S<sub>\1</sub>", html.escape(words))
+def indexed(words: str) -> str:
+    """Words in which S_se and S_re have their indices set as such."""
+    return re.sub(r"\bS_(se|re)\b", lambda found: {"se": "Sₛₑ", "re": "Sᵣₑ"}[found[1]], words)
 
 
 def _ours(row: Mapping[Hashable, Any]) -> str:
     counted = f"; n\u00a0=\u00a0{row['n']}" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
-    what = f"<small>{_indexed(row['measured'])}{counted}</small>"
+    what = f"<small>{html.escape(indexed(row['measured']))}{counted}</small>"
     return html.escape(interval(row["ours"], row["low"], row["high"])) + what
 
 

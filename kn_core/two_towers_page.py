@@ -10,7 +10,7 @@ from kn_core import two_towers
 from kn_core.outcomes import compared_with_zero
 from kn_core.siblings import Page, Studies, both, compared_on, shared_neurons
 from kn_core.stats import cluster_interval, each_alone
-from kn_core.tables import P_HOLM, interval
+from kn_core.tables import P_HOLM, indexed, interval
 from kn_core.two_towers import DIFFERENCE, MEASURED
 
 PREFIX = "towers"  # of the files that the page writes
@@ -77,10 +77,9 @@ def shared_for_readers(frame: pd.DataFrame) -> pd.DataFrame:
 def verdicts_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame:
     """`two_towers.verdicts`, those that differ first: the claim, and each tower's verdict with its number."""
     rows = frame.sort_values("differ", ascending=False, kind="stable")
-    indices = {r"\bS_se\b": "Sₛₑ", r"\bS_re\b": "Sᵣₑ"}
     shown = {
-        "the paper says": rows["statement"].replace(indices, regex=True).tolist(),
-        "measured": rows["measured"].replace(indices, regex=True).tolist(),
+        "the paper says": rows["statement"].map(indexed).tolist(),
+        "measured": rows["measured"].map(indexed).tolist(),
     }
     for tower in towers:
         numbers = rows[[f"{tower}, ours", f"{tower}, low", f"{tower}, high"]].itertuples(index=False)

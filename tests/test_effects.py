@@ -298,9 +298,9 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     )
     (link,) = soup.find_all("a")
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
-    assert "<It> works: Sse." in soup.text  # the index is set as one
+    assert "<It> works: Sₛₑ." in soup.text  # the index is set as one
     small = [cell.text for cell in soup.find_all("small")]
-    assert small[:3] == ["so", "Table II; see perturbation", "Sre < 1; n\u00a0=\u00a09"]
+    assert small[:3] == ["so", "Table II; see perturbation", "Sᵣₑ < 1; n\u00a0=\u00a09"]
     assert small[4] == "Table II"
 
 
