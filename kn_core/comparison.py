@@ -13,7 +13,7 @@ import pandas as pd
 from kn_core import tables, text
 from kn_core.concepts import without_concept
 from kn_core.evidence import RIVALS, headline, perplexity_limit
-from kn_core.metrics import TEXT, differences, per_image, with_intervals
+from kn_core.metrics import TEXT, paired, per_image, with_intervals
 from kn_core.outcomes import sweep
 from kn_core.profile import Profile
 from kn_core.stats import effect_size, holm, paired_permutation, percentile_among
@@ -98,7 +98,7 @@ def with_text(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({"caption": captions, "reference": against} | measured)
 
     inputs = fingerprint(pairs, code("text", "weights"))
-    scored = study.store.table(f"texts-{fingerprint(sorted(set(own['concept'])))}", inputs, compute)
+    scored = study.store.table(f"texts-{fingerprint(pairs)}", inputs, compute)
     scored = scored.set_index(["caption", "reference"])
     columns: dict[str, np.ndarray] = {}
     for side, against in references.items():
@@ -120,7 +120,7 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     table = with_intervals(images, ["method"])
     order = {method: place for place, method in enumerate(tables.METHODS)}
     table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
-    against = [_against(rows, ours, method, limit) for method in table["method"].unique() if method != ours]
+    against = [_against(images, ours, method) for method in table["method"].unique() if method != ours]
     table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
     table["p_holm"] = table.groupby("metric")["p"].transform(holm)
     good = table["value"].where(~table["metric"].isin(LOW_IS_GOOD), -table["value"])
@@ -129,7 +129,7 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     for metric, of_metric in table.groupby("metric"):
         best = of_metric.loc[of_metric["best"], "method"].iloc[0]
         others = of_metric[~of_metric["best"]]
-        p = [_p(rows, str(best), method, str(metric), limit) for method in others["method"]]
+        p = [_p(images[images["metric"] == metric], str(best), method) for method in others["method"]]
         table.loc[others.index, "tie"] = holm(p) >= 0.05
     return table
 
@@ -231,21 +231,20 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
     return images.groupby([*by, "metric", "image_concept"])["value"].mean().groupby([*by, "metric"]).mean()
 
 
-def _against(rows: pd.DataFrame, ours: str, method: str, limit: float) -> pd.DataFrame:
-    paired = differences(rows, ours, method, perplexity_limit=limit)
-    found = with_intervals(paired, []).rename(
+def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
+    differences = paired(images, ours, method)
+    found = with_intervals(differences, []).rename(
         columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
     )
-    by_metric = {metric: _clusters(images) for metric, images in paired.groupby("metric")}
+    by_metric = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
     found["effect"] = found["metric"].map({metric: effect_size(clusters) for metric, clusters in by_metric.items()})
     found["p"] = found["metric"].map({metric: paired_permutation(clusters) for metric, clusters in by_metric.items()})
     columns = ["metric", "difference", "difference_low", "difference_high", "effect", "p"]
     return found[columns].assign(method=method)
 
 
-def _p(rows: pd.DataFrame, method: str, against: str, metric: str, limit: float) -> float:
-    paired = differences(rows, method, against, perplexity_limit=limit)
-    clusters = _clusters(paired[paired["metric"] == metric])
+def _p(images: pd.DataFrame, method: str, against: str) -> float:
+    clusters = _clusters(paired(images, method, against))
     return paired_permutation(clusters) if clusters else np.nan
 
 

@@ -183,13 +183,16 @@ def differences(
         raise ValueError(f"method and against must be two of {known}. Got {sorted(unknown)}.")
     if "method" in by:
         raise ValueError("by must not hold 'method', which is what is contrasted.")
-    ours, theirs = (
-        per_image(perturbations[perturbations["method"] == side], by, perplexity_limit=perplexity_limit)
-        for side in (method, against)
-    )
-    paired = ours.merge(theirs, on=[*ours.columns.drop("value")], suffixes=("", "_against"))
-    paired["value"] -= paired.pop("value_against")
-    return paired
+    both = perturbations[perturbations["method"].isin([method, against])]
+    return paired(per_image(both, ["method", *by], perplexity_limit=perplexity_limit), method, against)
+
+
+def paired(images: pd.DataFrame, method: str, against: str) -> pd.DataFrame:
+    """`differences` of two of the methods of `per_image`, for a caller who has them side by side."""
+    ours, theirs = (images[images["method"] == side].drop(columns="method") for side in (method, against))
+    found = ours.merge(theirs, on=[*ours.columns.drop("value")], suffixes=("", "_against"))
+    found["value"] -= found.pop("value_against")
+    return found
 
 
 def contrast(
@@ -204,8 +207,8 @@ def contrast(
 ) -> pd.DataFrame:
     """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
-    paired = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(paired, by, draws=draws, seed=seed)
+    images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
+    return with_intervals(images, by, draws=draws, seed=seed)
 
 
 def with_intervals(images: pd.DataFrame, by: Sequence[str], *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -10,6 +14,7 @@ from perturbed import perturbations, profile, row
 from kn_core import comparison, outcomes, tables
 from kn_core.plots import comparison as plots
 from kn_core.plots import theme
+from kn_core.store import Store
 from kn_core.study import StudyError
 
 IMAGES = ("bear-1", "bear-2", "bus-1", "bus-2")
@@ -45,6 +50,26 @@ def test_a_comparison_is_paired_and_marks_the_best_and_what_equals_it(table: pd.
     assert found.loc["two-stage", "tie"]  # four pictures tell nothing apart
     assert found.loc["random", "p_holm"] >= found.loc["random", "p"] > 0
     assert pd.isna(found.loc["two-stage", "p"])
+
+
+def test_texts_are_scored_once_whoever_asks(main: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
+    scored = []
+
+    def score(captions: list[str], references: list[str]) -> list[float]:
+        scored.append(len(captions))
+        return [float(said == wanted) for said, wanted in zip(captions, references, strict=True)]
+
+    for name in ("bleu", "rouge_l", "bertscore"):
+        monkeypatch.setattr(comparison.text, name, score)
+    pairs = pd.DataFrame([(image.split("-")[0], image, "A man on green grass.") for image in IMAGES])
+    pairs.columns = ["concept", "image_id", "caption_inpainted"]
+    study: Any = SimpleNamespace(pairs=lambda: pairs, store=Store(tmp_path))
+    for asked in (main[main["method"] == "random"], main) * 2:  # by one page, another, and both again
+        found = comparison.with_text(study, asked)
+        assert found["caption"].tolist() == asked["caption"].tolist()
+    assert len(scored) == 2 * 3
+    gone = found[found["method"] == "pan-gated"]
+    assert gone["bleu_suppression"].tolist() == [1.0, 0.0, 1.0, 0.0]  # 'A man on green grass.' twice
 
 
 def test_what_grows_worse_is_best_where_it_is_smallest(main: pd.DataFrame) -> None:
