@@ -66,10 +66,21 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: dict[str, tuple[object, pd.DataFrame]] = {}  # frames, and the state of the file that each lies in
 
     def table(self, name: str, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The frame `<name>.parquet`, computed when there is none made from these inputs."""
+        """The frame `<name>.parquet`, computed when there is none made from these inputs.
+
+        A file that is as it was when it was last asked for is not read again.
+        """
         path = self.folder / f"{name}.parquet"
+        state, frame = self._read.get(name, (None, None))
+        if frame is None or state != (inputs, _changed(path)):
+            frame = self._table(path, inputs, compute)
+            self._read[name] = (inputs, _changed(path)), frame
+        return frame.copy(deep=False)  # what a caller does to it is done to a copy
+
+    def _table(self, path: Path, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         with self._lock(path):
             if self._made_from(path) == inputs:
                 return pd.read_parquet(path)
@@ -151,6 +162,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _changed(path: Path) -> int | None:
+    """When a file last changed, in nanoseconds; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _metadata(path: Path, suffix: str = "") -> dict[str, str]:

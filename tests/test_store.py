@@ -52,6 +52,20 @@ def test_what_is_on_disk_is_loaded_not_computed(store):
     assert parts(store.folder) == []
 
 
+def test_a_frame_is_read_again_only_when_its_file_changed(store, monkeypatch):
+    asked = Counted()
+    store.table("pairs-bear", "v1", asked.frame)
+    reads = []
+    monkeypatch.setattr(pd, "read_parquet", lambda path: reads.append(path) or asked.frame())
+    first = store.table("pairs-bear", "v1", asked.frame)
+    first["x"] = 9  # of this caller alone
+    assert store.table("pairs-bear", "v1", asked.frame)["x"].tolist() == [1, 2]
+    assert reads == []
+    Store(store.folder).put("pairs-bear.parquet", (store.folder / "pairs-bear.parquet").read_bytes())
+    store.table("pairs-bear", "v1", asked.frame)
+    assert len(reads) == 1
+
+
 @pytest.mark.parametrize("kind", ["table", "arrays"])
 def test_other_inputs_are_another_artefact(store, kind):
     old, new = Counted(1), Counted(7)
