@@ -43,13 +43,17 @@ def save_table(study: Study, frame: pd.DataFrame, name: str) -> Path:
 
 
 def save_figure(study: Study, figure: Figure, name: str) -> Path:
-    """`results/<profile>/figures/<name>.svg` and `.png`; the path of the first."""
+    """`results/<profile>/figures/<name>.svg` and `.png`; the path of the first.
+
+    The figure is laid out once: what is drawn of it afterwards, by the notebook too, looks the same.
+    """
     for suffix in ("png", "svg"):
         path = study.folder / "figures" / f"{name}.{suffix}"
         with writing(path) as temporary:
             figure.savefig(
                 temporary, format=suffix, bbox_inches="tight", metadata={"Date": None} if suffix == "svg" else None
             )
+        figure.set_layout_engine("none")
     return path
 
 
