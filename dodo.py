@@ -25,6 +25,7 @@ from doit.task import Task
 from doit.tools import config_changed
 
 from kn_core import book, commands
+from kn_core.concepts import slug
 from kn_core.profile import ProfileError, load_profile, profile_names
 
 SECTIONS = (
@@ -74,7 +75,7 @@ SIBLINGS = [name for name in SIBLINGS if (PROJECTIONS / f"{load_profile(name).pa
 
 JOBS = os.environ.get("JOBS") or "2"
 
-BUILD = ROOT / "_build" / (f"{PROFILE}-{book.slug(CONCEPT)}" if CONCEPT else PROFILE)
+BUILD = ROOT / "_build" / (f"{PROFILE}-{slug(CONCEPT)}" if CONCEPT else PROFILE)
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
 INPUTS = [
@@ -87,13 +88,13 @@ VERSION |= {name: load_profile(name).fingerprint() for name in SIBLINGS}
 PAGES = [
     "index",
     *SECTIONS,
-    *(f"concepts/{book.slug(name)}" for name in CONCEPTS),
+    *(f"concepts/{slug(name)}" for name in CONCEPTS),
     *(f"appendix/{name}" for name in APPENDIX),
 ]
 
 BUILD.mkdir(parents=True, exist_ok=True)
 DOIT_CONFIG = {
-    "default_tasks": ["book"],
+    "default_tasks": ["section", "index", "appendix", "concept", "book"],  # first the long ones, and what others wait for
     "dep_file": str(BUILD / "doit.json"),
     "backend": "json",
     "par_type": "thread",
@@ -132,7 +133,7 @@ def task_section() -> Iterator[dict[str, Any]]:
 def task_concept() -> Iterator[dict[str, Any]]:
     """One page a concept: pictures, neurons, heatmaps, decoded tokens, captions under noise"""
     for concept in CONCEPTS:
-        name = book.slug(concept)
+        name = slug(concept)
         yield {"name": name} | notebook("concept", f"concepts/{name}", concept=concept)
 
 

@@ -32,7 +32,8 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
-from kn_core import commands
+from kn_core import commands, kernels
+from kn_core.concepts import slug
 from kn_core.proofreading import flaws
 
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
@@ -45,16 +46,16 @@ class BookError(RuntimeError):
 class OwnKernel(AsyncKernelManager):
     """The kernel of the interpreter that builds the book, whatever kernels this machine has registered.
 
-    Figures are drawn as SVG: sharp at any width, and the same bytes on every run. In a kernel, tqdm asks for widgets;
-    without them it draws its bars as on a terminal, where ours belong.
+    Figures are drawn as SVG: sharp at any width, and the same bytes on every run.
     """
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        quiet = {"PYTHONWARNINGS": "ignore:IProgress not found"}
+        spec = get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"])
+        spec["metadata"]["kernel_provisioner"] = {"provisioner_name": kernels.NAME}
         # Two pages run side by side, and threads of torch that outnumber the cores wait for each other.
-        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))}
-        return KernelSpec(**get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"]), env=quiet | threads)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+        return KernelSpec(**spec, env={"OMP_NUM_THREADS": threads})
 
     @default("transport_encryption")
     def _encrypt(self) -> str:
@@ -72,11 +73,6 @@ def title(page: Path) -> str:
     if heading is None:
         raise BookError(f"{page} must have a heading ('# Title'). Found none.")
     return heading[1]
-
-
-def slug(concept: str) -> str:
-    """A concept as a file name: 'dining table' -> 'dining-table'."""
-    return concept.replace(" ", "-")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -208,6 +208,11 @@ def without_concept(caption: str, concept: str) -> str:
     return re.sub(r"\s+([.,;:!?])", r"\1", " ".join(caption.split()))
 
 
+def slug(concept: str) -> str:
+    """A concept as a file name: 'dining table' -> 'dining-table'."""
+    return concept.replace(" ", "-")
+
+
 def _mentions(caption: str, concept: str) -> list[re.Match[str]]:
     return [match for match in _pattern(concept).finditer(caption) if match.group("word")]
 
