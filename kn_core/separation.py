@@ -107,7 +107,7 @@ def companions_in_words(found: pd.DataFrame | None) -> dict[str, str]:
         for kind in ("companion", "own"):
             words[f"{kind}{suffix}"] = f"{by.to_dict().get(kind, np.nan):.0%}"
     gap = confound_drop(found)
-    words |= {"gap": interval(gap.value, gap.low, gap.high, "{:.3f}"), "zero": compared_with_zero(gap.low, gap.high)}
+    words |= {"gap": interval(gap.value, gap.low, gap.high, "{:z.3f}"), "zero": compared_with_zero(gap.low, gap.high)}
     words["finding"] = _finding(
         gap,
         "Stage 2 drops the companion's neurons more often, as the paper believes",

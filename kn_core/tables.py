@@ -72,8 +72,11 @@ def _p_value(p: Any) -> str:
     return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def interval(value: float, low: float, high: float, pattern: str = "{:.2f}") -> str:
-    """'0.57 [0.43, 0.70]'; a count of two or more, which is its own interval, alone; a dash where there is no value."""
+def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") -> str:
+    """'0.57 [0.43, 0.70]'; a count of two or more, which is its own interval, alone; a dash where there is no value.
+
+    What rounds to zero has no sign.
+    """
     if np.isnan(value):
         return "–"
     if low == value == high and value > 1:
