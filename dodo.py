@@ -94,7 +94,7 @@ PAGES = [
 
 BUILD.mkdir(parents=True, exist_ok=True)
 DOIT_CONFIG = {
-    "default_tasks": ["section", "index", "appendix", "concept", "book"],  # first the long ones, and what others wait for
+    "default_tasks": ["section", "index", "appendix", "concept", "book"],  # long pages first
     "dep_file": str(BUILD / "doit.json"),
     "backend": "json",
     "par_type": "thread",

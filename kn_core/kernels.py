@@ -2,7 +2,7 @@
 
 A kernel of Jupyter's is a new interpreter, and much of a page's time goes into importing torch, transformers, scipy and
 matplotlib. Here one process imports them once, and every kernel is a fork of it: multiprocessing's fork server, behind
-jupyter_client's interface for launching kernels. Pages share nothing else.
+jupyter_client's interface for launching kernels. Pages share nothing else; all see the code as it was at the first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from multiprocessing.connection import wait
 from typing import Any
 
-import torch
-from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
@@ -26,7 +24,7 @@ NAME = "kn-core-forked"  # of the provisioner, in pyproject.toml
 
 _context = multiprocessing.get_context("forkserver")
 # tqdm first: imported before there is a kernel, it draws its bars as on a terminal, where ours belong.
-_context.set_forkserver_preload(["tqdm.auto", "kn_core.kernels", "kn_core.report", "kn_core.plots", "myst_nb"])
+_context.set_forkserver_preload(["tqdm.auto", "ipykernel.kernelapp", "kn_core.report", "kn_core.plots", "myst_nb"])
 
 
 class ForkedKernel(LocalProvisioner):
@@ -60,10 +58,13 @@ class ForkedKernel(LocalProvisioner):
 
 def _kernel(arguments: list[str], folder: str, environment: Mapping[str, str]) -> None:
     """What the fork does: it is a kernel until it is told to stop, or until whoever asked for it is gone."""
+    import torch  # there already, which whoever asks for kernels can do without
+    from ipykernel.kernelapp import IPKernelApp
+
     os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # torch is there already, and does not look again
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # torch read it when it was imported, there
     threading.Thread(target=_end_with_parent, daemon=True).start()
     IPKernelApp.launch_instance([*arguments, "--matplotlib=inline", f"--IPKernelApp.parent_handle={os.getppid()}"])
 

@@ -81,6 +81,11 @@ print(os.getpid(), os.getppid(), os.getcwd(), *there, matplotlib.get_backend(), 
     wait_until(lambda: not alive(int(first)))
 
 
+def test_who_builds_the_book_need_not_import_what_its_pages_do():
+    script = "import sys\nfrom kn_core import book\nprint('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_a_kernel_that_dies_is_an_error_with_the_pages_name(page, tmp_path):
     path = page("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(book.BookError, match=r"page\.md: the kernel died"):
