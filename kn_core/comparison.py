@@ -114,8 +114,10 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
 
     Columns method, metric, value, low, high, n_images, n_concepts; difference (ours minus the method) with its interval
     difference_low, difference_high, effect (Cohen's d_z), p (sign-flip permutation), p_holm (over the methods of a
-    metric); best, and tie: not best, and not told from the best at 5 % after Holm.
+    metric); best, and tie: not best, and not told from the best at 5 % after Holm. Raises ValueError without `ours`.
     """
+    if ours not in (known := rows["method"].unique().tolist()):
+        raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")
     images = per_image(rows, ["method"], perplexity_limit=limit)
     table = with_intervals(images, ["method"])
     order = {method: place for place, method in enumerate(tables.METHODS)}

@@ -66,7 +66,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read: dict[str, tuple[object, pd.DataFrame]] = {}  # frames, and the state of the file that each lies in
+        self._frames: dict[str, tuple[object, pd.DataFrame]] = {}  # what was read, and the state of its file
 
     def table(self, name: str, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The frame `<name>.parquet`, computed when there is none made from these inputs.
@@ -74,10 +74,10 @@ class Store:
         A file that is as it was when it was last asked for is not read again.
         """
         path = self.folder / f"{name}.parquet"
-        state, frame = self._read.get(name, (None, None))
+        state, frame = self._frames.get(name, (None, None))
         if frame is None or state != (inputs, _changed(path)):
             frame = self._table(path, inputs, compute)
-            self._read[name] = (inputs, _changed(path)), frame
+            self._frames[name] = (inputs, _changed(path)), frame
         return frame.copy(deep=False)  # what a caller does to it is done to a copy
 
     def _table(self, path: Path, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -52,6 +52,11 @@ def test_a_comparison_is_paired_and_marks_the_best_and_what_equals_it(table: pd.
     assert pd.isna(found.loc["two-stage", "p"])
 
 
+def test_there_is_no_comparison_without_the_one_that_is_compared(main: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"ours must be one of the methods \['two-stage'.*Got 'dai'"):
+        comparison.compare(main, limit=50.0, ours="dai")
+
+
 def test_texts_are_scored_once_whoever_asks(main: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
     scored = []
 
