@@ -7,40 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from test_book import notebook
 
 from kn_core import book
 
-PAGE = """---
-jupytext: {text_representation: {extension: .md, format_name: myst}}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-
-# A page
-
-```{code-cell} ipython3
-:tags: [parameters]
-
-profile = "embedded"
-```
-
-```{code-cell} ipython3
-CODE
-```
-"""
-
 
 @pytest.fixture
-def page(tmp_path: Path):
-    def written(code: str) -> Path:
-        path = tmp_path / "page.md"
-        path.write_text(PAGE.replace("CODE", code), encoding="utf-8")
-        return path
-
-    return written
+def page(tmp_path: Path) -> Callable[[str], Path]:
+    """page(code): a page whose last cell is that code."""
+    return lambda code: notebook(tmp_path / "page.md", "A page", code=f"```{{code-cell}} ipython3\n{code}\n```")
 
 
 def said(path: Path) -> str:
@@ -50,10 +31,9 @@ def said(path: Path) -> str:
 
 def alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE  # dead, if nobody has asked for its end
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def wait_until(condition, seconds: float = 30) -> None:
