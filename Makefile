@@ -14,7 +14,7 @@ COCO    ?=
 CONCEPT ?=
 EFFORT  ?=
 JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fills an accelerator has it alone
-PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as kernels take a while to start
+PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as each waits for its kernel to start and to end
 DASK    ?=
 BIN      = .venv/bin
 DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
