@@ -33,7 +33,7 @@ concept: .venv/installed
 	@$(DOIT) preview
 
 check: .venv/installed
-	@$(BIN)/python -m kn_core claims --profile $(PROFILE) --check
+	@$(BIN)/python -m book claims --profile $(PROFILE) --check
 
 test: .venv/installed
 	@$(BIN)/pytest

@@ -10,7 +10,8 @@
     doit dask=tcp://host:8786 compute           the same on a Dask cluster, or `local` (DASK does the same)
     doit -n 2                                   two pages side by side
 
-A page runs again when its text, `kn_core`, the profile, the claims or one of these variables changed, else never.
+A page runs again when its text, the code that it imports, the profile, the claims or one of these variables changed,
+else never.
 """
 
 import os
@@ -24,8 +25,9 @@ from doit.exceptions import TaskFailed
 from doit.task import Task
 from doit.tools import config_changed
 
-from kn_core import book, commands
+from book.press import book, commands
 from kn_core.concepts import slug
+from kn_core.fingerprint import code
 from kn_core.profile import ProfileError, load_profile, profile_names
 
 SECTIONS = (
@@ -64,7 +66,7 @@ try:
 except ProfileError as error:
     sys.exit(f"doit: {error}")
 ROOT = Path(__file__).parent
-PROJECTIONS = ROOT / "kn_core" / "projections"
+PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 CONCEPTS = SETTINGS.concepts
 if CONCEPT and CONCEPT not in CONCEPTS:
     sys.exit(f"doit: the profile {PROFILE!r} has no concept {CONCEPT!r}. {book.nearest(CONCEPT, CONCEPTS)}")
@@ -80,8 +82,7 @@ SOURCE, HTML = BUILD / "source", BUILD / "html"
 RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
 INPUTS = [
     *(path for path in sorted(ROOT.glob("paper/*.yml")) if path.name != "verdicts.yml"),
-    *sorted(ROOT.glob("kn_core/**/*.py")),
-    *sorted(ROOT.glob("kn_core/**/*.safetensors")),
+    *sorted(PROJECTIONS.glob("*.safetensors")),
 ]
 VERSION: dict[str, Any] = {"settings": SETTINGS.fingerprint(), "coco": COCO, "effort": EFFORT}
 VERSION |= {name: load_profile(name).fingerprint() for name in SIBLINGS}
@@ -114,7 +115,10 @@ def task_compute() -> dict[str, Any]:
     return {
         "actions": [command],
         "file_dep": INPUTS,
-        "uptodate": [RESULTS.is_dir(), config_changed(VERSION | {"concept": CONCEPT})],
+        "uptodate": [
+            RESULTS.is_dir(),
+            config_changed(VERSION | {"concept": CONCEPT, "code": code("kn_core.study.run")}),
+        ],
         "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",
     }
 
@@ -179,7 +183,7 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
         "file_dep": [path, *INPUTS],
-        "uptodate": [config_changed(parameters | VERSION)],
+        "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path)})],
         "targets": [executed(page)],
     }
 

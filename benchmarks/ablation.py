@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from subject import subject
 
-from kn_core.faithfulness import ablate, residual_streams
-from kn_core.hooks import intervene
 from kn_core.models import load_model
+from kn_core.models.hooks import intervene
 from kn_core.profile import load_profile
+from kn_core.study.experiments.single_neurons import ablate, residual_streams
 
 REPETITIONS, NEURONS = 3, 64
 

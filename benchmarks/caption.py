@@ -6,8 +6,8 @@ import time
 
 import torch
 
-from kn_core import scenes
 from kn_core.models import load_model
+from kn_core.pictures import scenes
 from kn_core.profile import load_profile
 
 REPETITIONS, PICTURES = 5, 32

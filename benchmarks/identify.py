@@ -7,8 +7,8 @@ import time
 import torch
 from subject import subject
 
+from kn_core.method.capture import capture
 from kn_core.models import load_model
-from kn_core.neurons import capture
 from kn_core.profile import load_profile
 
 REPETITIONS = 9

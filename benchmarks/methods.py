@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 from subject import subject
 
-from kn_core import identification, rivals
-from kn_core.coco import tokens_inside
-from kn_core.hooks import record
+from kn_core.method import identification, rivals
+from kn_core.method.capture import capture
 from kn_core.models import load_model
-from kn_core.neurons import capture
+from kn_core.models.hooks import record
+from kn_core.pictures.token_grid import tokens_inside
 from kn_core.profile import load_profile
 
 REPETITIONS = 7

@@ -1,9 +1,9 @@
 """The picture that benchmarks time the method on: the first scene whose caption names its bear."""
 
-from kn_core import scenes
+from kn_core.method.capture import Target, find_target
 from kn_core.models import CaptionModel
-from kn_core.neurons import Target, find_target
-from kn_core.sample import Sample
+from kn_core.pictures import scenes
+from kn_core.pictures.sample import Sample
 
 
 def subject(model: CaptionModel) -> tuple[Sample, str, Target]:

@@ -16,18 +16,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kn_core import plots
-from kn_core.coco import cells
+from kn_core import drawing
 from kn_core.concepts import ADJECTIVES, content_words, names
-from kn_core.diffusion_pipeline import DiffusionError
-from kn_core.inpaint import inpaint
-from kn_core.localisation import mass_on_object
+from kn_core.fingerprint import writing
+from kn_core.method.capture import Target, capture, find_target
+from kn_core.method.heatmap import heatmap, mass_on_object
+from kn_core.method.two_stages import NeuronSet, identify, image_scores
 from kn_core.models.base import CaptionModel
-from kn_core.neurons import NeuronSet, Target, capture, find_target, heatmap, identify, image_scores
-from kn_core.pictures import box_mask, open_mask, open_picture
+from kn_core.pictures.diffusion_pipeline import DiffusionError
+from kn_core.pictures.image_files import box_mask, open_mask, open_picture
+from kn_core.pictures.inpaint import inpaint
+from kn_core.pictures.sample import Sample
+from kn_core.pictures.token_grid import cells
 from kn_core.profile import Profile
-from kn_core.sample import Sample
-from kn_core.store import writing
 
 Box = tuple[float, float, float, float]
 
@@ -194,7 +195,7 @@ def describe(found: Located) -> str:
 def save(found: Located, folder: Path) -> list[Path]:
     """Write heatmap.png, heatmap.svg and neurons.csv (every neuron that passed), each whole or not at all."""
     paths = [folder / name for name in ("heatmap.png", "heatmap.svg", "neurons.csv")]
-    with plots.theme():
+    with drawing.theme():
         figure = draw(found)
         for path, dateless in zip(paths[:2], ({}, {"Date": None}), strict=True):  # an SVG is the same on every run
             metadata = {"Title": found.finding, **dateless}
@@ -213,12 +214,12 @@ def draw(found: Located) -> Figure:
     image, word = found.sample.image, found.sample.concept
     height, width = image.shape[:2]
     shape = float(np.clip(height / width, 0.4, 1.8))  # of a panel: a narrow strip of a picture is stretched
-    figure = Figure(figsize=(1.6 * plots.WIDTH, 0.5 * plots.WIDTH * shape + 1))
-    plots.title(figure, found.finding)
+    figure = Figure(figsize=(1.6 * drawing.WIDTH, 0.5 * drawing.WIDTH * shape + 1))
+    drawing.title(figure, found.finding)
     original, without, heat = figure.subplots(1, 3)
-    plots.picture(original, image, f"“{found.caption}”", found.sample.mask)
-    plots.picture(without, found.inpainted, f"“{found.caption_inpainted}”")
-    plots.heatmap(heat, image, found.heatmap, mask=found.sample.mask)
+    drawing.picture(original, image, f"“{found.caption}”", found.sample.mask)
+    drawing.picture(without, found.inpainted, f"“{found.caption_inpainted}”")
+    drawing.heatmap(heat, image, found.heatmap, mask=found.sample.mask)
     rows, columns = found.heatmap.shape
     meaning = f"mean contribution to the logit of “{found.target.word}”\non {rows} × {columns} cells"
     heat.set_xlabel(meaning, loc="left", parse_math=False)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from toy_world import COLOURS, SAID, ToyTower, toy_samples
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kn_core.models import MiniGPT4
 from kn_core.profile import Profile
+from tests.toy_world import COLOURS, SAID, ToyTower, toy_samples
 
 
 @pytest.fixture(scope="session")

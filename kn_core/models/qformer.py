@@ -19,6 +19,27 @@ from torch import Tensor, nn
 from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.models.rollout import Attentions, record_attention, rollout
 
+
+def regions(n_queries: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of regions, one a query, that tile the grid: tall ones rather than wide ones, as many rows."""
+    rows, columns = grid
+    for down in range(rows, 0, -1):
+        across, left = divmod(n_queries, down)
+        if not left and not rows % down and across and not columns % across:
+            return down, across
+    raise ValueError(f"{n_queries} queries cannot tile a grid of {rows} x {columns} cells in equal regions.")
+
+
+def region_means(n_queries: int, grid: tuple[int, int]) -> Tensor:
+    """The matrix (P, cells) that takes the mean over each query's region."""
+    down, across = regions(n_queries, grid)
+    row, column = (
+        torch.eye(regions_).repeat_interleave(n // regions_, 1) for regions_, n in ((down, grid[0]), (across, grid[1]))
+    )
+    member = torch.kron(row, column)
+    return member / member.sum(1, keepdim=True)
+
+
 N_QUERIES = 32
 LAYERS = 4  # of which every second looks at the picture, as in BLIP-2
 

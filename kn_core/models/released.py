@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from kn_core.models import eva, files
+from kn_core.models import eva
 from kn_core.profile import Model
-from kn_core.weights import WeightsError
+from kn_core.weights import local
+from kn_core.weights.wheels import WeightsError
 
 # Text before and after the image tokens. Training put one beginning of sequence before everything; the demo's system
 # sentence gets one from the tokenizer, and the template's own spelt out '<s>' becomes a second.
@@ -27,12 +28,12 @@ DEMO_PROMPT = (
 )
 
 
-def sources(parts: Model) -> list[files.Source]:
+def sources(parts: Model) -> list[local.Source]:
     """The parts that a reader brings. Raises WeightsError for a model that is made of packaged ones."""
     if parts.files is None:
         raise WeightsError(f"'{parts.tower}' and '{parts.decoder}' come from packages; there is nothing to bring.")
     return [
-        files.Source(
+        local.Source(
             setting="model.files.tower",
             name=parts.files.tower,
             what="EVA ViT-g/14, the vision tower",
@@ -42,7 +43,7 @@ def sources(parts: Model) -> list[files.Source]:
             licence="MIT (EVA); BSD-3-Clause (LAVIS, BLIP-2); OPT's own for the OPT in blip2-opt-2.7b, not used here",
             needs=eva.files_of,
         ),
-        files.Source(
+        local.Source(
             setting="model.files.projection",
             name=parts.files.projection,
             what="MiniGPT-4's trained projection",
@@ -51,7 +52,7 @@ def sources(parts: Model) -> list[files.Source]:
             licence="BSD-3-Clause (MiniGPT-4)",
             needs=lambda path: [path],
         ),
-        files.Source(
+        local.Source(
             setting="model.files.decoder",
             name=parts.files.decoder,
             what="Llama-2-7B-chat in transformers' format",
@@ -71,14 +72,14 @@ def names(parts: Model) -> list[str]:
 
 def decoder_files(folder: Path) -> list[Path]:
     """What a decoder is loaded from; they need not exist."""
-    return [folder / "config.json", folder / "tokenizer.json", *files.shards(folder)]
+    return [folder / "config.json", folder / "tokenizer.json", *local.shards(folder)]
 
 
 def digests(parts: Model) -> dict[str, str]:
     """What tells these weights from others, by setting: `files.digest`. Raises WeightsError where they are missing."""
     wanted = sources(parts)
-    found = files.find(wanted)
-    return {source.setting: files.digest(source.needs(found[source.setting])) for source in wanted}
+    found = local.find(wanted)
+    return {source.setting: local.digest(source.needs(found[source.setting])) for source in wanted}
 
 
 def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:

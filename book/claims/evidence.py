@@ -1,0 +1,120 @@
+"""What a run says of the paper's claims: tidy frames in, one `Measurement` a statistic of `paper/claims.yml` out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from book.claims.rules import Measurement
+from kn_core.measures.metrics import TEXT, chance_retention, contrast, headline, perplexity_limit, summarise
+from kn_core.measures.stats import cluster_interval, each_alone
+from kn_core.profile import Profile
+
+RIVALS = ("schwettmann", "pan-released", "pan-gated", "dai")  # methods of others; single stages are the paper's own
+PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives its range
+PAPER_G = (1e-4, 2e-3)  # threshold_g
+
+
+def pair_counts(pairs: pd.DataFrame) -> list[Measurement]:
+    """How many concepts have kept pairs, and how many of these are used."""
+    kept = pairs[pairs["kept"]]
+    return [_count("concepts", kept["concept"].nunique()), _count("pairs", int((kept["role"] != "").sum()))]
+
+
+def in_range(thresholds: Mapping[str, Mapping[str, float]]) -> list[Measurement]:
+    """Share of concepts whose thresholds lie where the paper's do."""
+    found = []
+    for name, stage, (low, high) in (("activation", "delta", PAPER_A), ("gradient", "gradcam", PAPER_G)):
+        inside = float(np.mean([low <= values[stage] <= high for values in thresholds.values()]))
+        found.append(Measurement(f"{name}_thresholds_in_range", inside, inside, inside, len(thresholds)))
+    return found
+
+
+def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement:
+    """Share of each concept's best neurons in the upper two thirds of the layers; control: uniformly drawn ones."""
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
+    late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
+    low, high = cluster_interval(each_alone(late))
+    uniform = float(np.mean(np.arange(n_layers) >= n_layers / 3))
+    return Measurement("late_share", float(late.mean()), low, high, len(late), uniform)
+
+
+def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
+    """What the main setting does to captions, beside its controls."""
+    rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
+    both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
+    gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
+    own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
+    chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
+    control = _measurement("control", both, ("random", "suppression")).value
+    found = [
+        _measurement("suppression", both, ("two-stage", "suppression"), control),
+        _measurement("suppression_over_control", gap, "suppression"),
+        _measurement("retention", both, ("two-stage", "retention"), chance)
+        if not math.isnan(chance)
+        else Measurement("retention", math.nan, math.nan, math.nan, 0),  # one concept: no chance level to clear
+        _measurement("fluent", both, ("two-stage", "fluent")),
+    ]
+    if ("two-stage", "selectivity") in both.index:
+        found.append(_measurement("selectivity", both, ("two-stage", "selectivity")))
+    return [*found, _concepts_suppressed(rows, limit)]
+
+
+def of_rivals(rows: pd.DataFrame, limit: float) -> list[Measurement]:
+    """The main setting against methods of others and against single stages, as far as `rows` hold them.
+
+    `rows` are `headline` rows, with text scores where they were made. The best rival is the one with the best value on
+    the very pictures that are compared: a choice in the rival's favour.
+    """
+    there = set(rows["method"])
+    found = []
+    if "stage-1" in there:
+        gain = contrast(rows, "two-stage", "stage-1", perplexity_limit=limit).set_index("metric")
+        over = contrast(rows, "stage-1", "random", perplexity_limit=limit).set_index("metric")
+        found += [
+            _measurement("stage1_suppression_over_control", over, "suppression"),
+            _measurement("stage2_suppression_gain", gain, "suppression"),
+            _measurement("stage2_retention_gain", gain, "retention"),
+        ]
+    if "schwettmann" in there:
+        fluent = summarise(rows[rows["method"] == "schwettmann"], ["method"], perplexity_limit=limit)
+        share = _measurement("fluent", fluent.set_index("metric"), "fluent")
+        found.append(Measurement("degenerate_schwettmann", 1 - share.value, 1 - share.high, 1 - share.low, share.n))
+    rivals = sorted(there.intersection(RIVALS))
+    if not rivals:
+        return found
+    values = summarise(rows[rows["method"].isin(rivals)], ["method"], perplexity_limit=limit)
+    best = values.loc[values.groupby("metric")["value"].idxmax()].set_index("metric")["method"]
+    for metric in ("suppression", "retention", *TEXT):
+        if metric in best.index:
+            gap = contrast(rows, "two-stage", str(best[metric]), perplexity_limit=limit).set_index("metric")
+            found.append(_measurement(f"{metric}_over_rivals", gap, metric))
+    return found
+
+
+def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
+    """Share of concepts on which two-stage neurons suppress more than the control; control: with the two exchanged.
+
+    The interval resamples concepts.
+    """
+    by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
+    ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
+    cleared = (ours["low"] > control["value"]).to_numpy(float)
+    low, high = cluster_interval(each_alone(cleared))
+    exchanged = float((control["low"] > ours["value"]).mean())
+    return Measurement("concepts_suppressed", float(cleared.mean()), low, high, len(cleared), exchanged)
+
+
+def _measurement(name: str, frame: pd.DataFrame, key: Any, baseline: float | None = None) -> Measurement:
+    if key not in frame.index:
+        return Measurement(name, math.nan, math.nan, math.nan, 0, baseline)
+    row = frame.loc[key]
+    return Measurement(name, float(row["value"]), float(row["low"]), float(row["high"]), int(row["n_images"]), baseline)
+
+
+def _count(name: str, count: int) -> Measurement:
+    return Measurement(name, count, count, count, count)

@@ -1,0 +1,168 @@
+"""What the book shows of a study, kept as files beside it: tables, figures, claims and verdicts, the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+
+import pandas as pd
+
+from book.claims import evidence, rules, verdicts
+from book.claims.rules import Measurement
+from book.faithfulness import scores
+from book.perturbation import methods
+from book.press import commands
+from book.stages import confounds
+from kn_core.fingerprint import writing
+from kn_core.profile import load_profile, profile_names
+from kn_core.study.experiments import texts
+from kn_core.study.study import Study
+from kn_core.weights.wheels import WeightsError
+
+PAGES = {  # where the book settles a claim; what is missing here has no page yet
+    "filtering": "data-filtering",
+    "stage-1": "stage-1",
+    "stage-2": "stage-2",
+    "layers": "layer-distribution",
+    "perturbation": "perturbation",
+    "ablation": "ablation",
+    "faithfulness": "faithfulness",
+    "thresholds": "appendix/thresholds",
+}
+
+
+def claims_table(study: Study) -> pd.DataFrame:
+    """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
+    frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
+    frame["effort"] = _effort(study) or "short"
+    with writing(study.folder / "claims.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+    return frame
+
+
+def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of every profile side by side: columns claim, then one a profile.
+
+    That of `study` is `claimed`, its `claims_table`; beside the short version's stands what is on record of the long
+    one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` (and its
+    column is '<profile>, on record'), else 'not run'.
+    """
+    own, recorded = study.profile.name, verdicts.load_verdicts()
+    found: dict[str, Mapping[str, str]] = {own: _verdicts(claimed)}
+    long = f"{own}, full"
+    others = [long] if long in recorded and study.effort == study.profile else []
+    for name in [*others, *(one for one in profile_names() if one != own)]:
+        made = None if name == long else _made_beside(study, name)
+        if made is None and name in recorded:
+            found[f"{name}, on record"] = recorded[name]
+        else:
+            found[name] = {} if made is None else _verdicts(made)
+    columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
+    return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
+
+
+def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
+    """Another profile's claims out of the results beside a study's; None where there are none.
+
+    As its own book left them, else as far as its main setting decides them: all that runs of a profile that pages only
+    compare with this one.
+    """
+    folder = study.folder.with_name(name)
+    if (folder / "claims.csv").is_file():
+        return pd.read_csv(folder / "claims.csv")
+    other = Study(load_profile(name), folder)
+    try:
+        return _table(other, OF_MAIN_SETTING) if other.tried else None
+    except WeightsError:  # nobody has fetched them, so nothing was made from them
+        return None
+
+
+def _effort(study: Study) -> str:
+    """What has to be said of the effort for this version of the study: nothing for the short one."""
+    return "" if study.effort == study.profile else "full"
+
+
+def _verdicts(frame: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(frame["claim"], frame["verdict"], strict=True))
+
+
+def settled(study: Study, page: str) -> pd.DataFrame:
+    """The claims that a page settles, as in `claims_table`; computes no more than they ask for.
+
+    `page` is its file in `book/`, without the suffix.
+    """
+    of_page = [claim for claim in rules.load_claims() if PAGES.get(claim.page) == page]
+    wanted = {claim.statistic for claim in of_page}
+    measured = [found for source in SOURCES.get(page, ()) for found in source(study) if found.name in wanted]
+    return rules.table(of_page, measured, study.profile.shares_with_paper)
+
+
+def _table(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:
+    measured = [found for source in sources for found in source(study)]
+    return rules.table(rules.load_claims(), measured, study.profile.shares_with_paper)
+
+
+def _counts(study: Study) -> list[Measurement]:
+    return evidence.pair_counts(study.pairs())
+
+
+def _layers(study: Study) -> list[Measurement]:
+    return [evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)]
+
+
+def _effects(study: Study) -> list[Measurement]:
+    return evidence.effects(study.perturbations(), study.profile)
+
+
+def _rivals(study: Study) -> list[Measurement]:
+    rows, limit = methods.main_rows(study.perturbations(), study.profile)
+    return evidence.of_rivals(texts.with_text(study, rows), limit)
+
+
+def _thresholds(study: Study) -> list[Measurement]:
+    return evidence.in_range({name: study.thresholds(name) for name in study.studied()})
+
+
+SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what each page measures
+    "data-filtering": (_counts,),
+    "stage-1": (confounds.other_region_measured,),
+    "stage-2": (confounds.companions_measured,),
+    "layer-distribution": (_layers,),
+    "perturbation": (_effects, _rivals),
+    "ablation": (_rivals,),
+    "faithfulness": (scores.measured,),
+    "appendix/thresholds": (_thresholds,),
+}
+
+
+OF_MAIN_SETTING = (_counts, _layers, _effects, _thresholds)  # what asks for no rivals, and for no model
+
+
+def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each verdict that is there, first what contradicts the paper."""
+    for verdict in ("not reproduced", "same direction", "reproduced", "not comparable", "not run"):
+        rows = table[table["verdict"] == verdict]
+        if len(rows):
+            yield verdict, rows
+
+
+def tally(table: pd.DataFrame) -> str:
+    """'17 not reproduced, 4 same direction, 4 reproduced'."""
+    return ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict(table))
+
+
+def not_run(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Claims without a number, a row for what they wait for: columns why, claims, command."""
+    rows = table[table["verdict"] == "not run"]
+    grouped = rows.groupby(["reason", "page"], sort=False)["claim"].agg(", ".join).reset_index()
+    grouped["command"] = [_command(study, PAGES.get(page)) for page in grouped["page"]]
+    return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "command"]]
+
+
+def _command(study: Study, page: str | None) -> str:
+    """What makes a page of the book again."""
+    if page is None:
+        return "its page is not written yet"
+    folder, _, name = page.rpartition("/")
+    command = f"doit {folder or 'section'}:{name}"
+    return commands.whole(command, commands.variables(study.profile, _effort(study)))

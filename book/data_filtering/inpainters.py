@@ -1,0 +1,182 @@
+"""How far inpainters agree with the truth, or with one another: frames of `inpainters` in, numbers and words out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from book.claims.rules import Measurement
+from book.words import interval
+from kn_core.drawing import WIDTH, picture
+from kn_core.measures.stats import cluster_interval
+from kn_core.pictures.sample import Sample
+from kn_core.study.experiments import inpainters
+from kn_core.study.experiments.inpainters import EXACT, OTHER, Way, taken_out
+from kn_core.study.study import Study
+
+NAMES = {
+    "exact": "rendered again",
+    "telea": "Telea",
+    "navier-stokes": "Navier-Stokes",
+    "flat": "one flat colour",
+    "diffusion": "diffusion",
+    "other": "(another picture)",
+}
+MEASURES = {  # column -> how the table heads it, how it writes a number
+    "lost": ("captions that lose it", "{:.0%}"),
+    "rho": ("correlation of ΔO", "{:.2f}"),
+    "shared": ("strongest neurons shared", "{:.0%}"),
+    "psnr": ("PSNR, dB", "{:.1f}"),
+}
+
+
+def named(way: Way) -> str:
+    """'Telea, 8 px'."""
+    method, dilation = way
+    return NAMES[method] if way in (EXACT, OTHER) else f"{NAMES[method]}, {dilation} px"
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over concepts of means over their pictures, with 95 % intervals, a row a way and measure.
+
+    Columns inpainter, dilation, measure, value, low, high, n (pictures).
+    """
+    rows = []
+    for way in _ways(frame):
+        of_way = frame[(frame["inpainter"] == way[0]) & (frame["dilation"] == way[1])].set_index("concept")
+        for measure in MEASURES:
+            mean = _over_pictures(measure, of_way[measure].dropna())
+            rows.append((*way, measure, mean.value, mean.low, mean.high, mean.n))
+    return pd.DataFrame(rows, columns=["inpainter", "dilation", "measure", "value", "low", "high", "n"])
+
+
+def gap(frame: pd.DataFrame, one: Way, other: Way, measure: str = "rho") -> Measurement:
+    """How much more of a measure one way has than another on the same pictures."""
+    by = frame.pivot_table(measure, ["concept", "image_id"], ["inpainter", "dilation"], sort=False)
+    return _over_pictures(f"{measure}: {named(one)} over {named(other)}", (by[one] - by[other]).dropna())
+
+
+def in_table(frame: pd.DataFrame, reason: str) -> pd.DataFrame:
+    """The summary for a reader, a row a way; diffusion's says 'not run' where there is a `reason` why it was not."""
+    found = summary(frame).set_index(["inpainter", "dilation", "measure"]).to_dict("index")
+    rows: list[dict[str, str]] = []
+    for method, dilation in _ways(frame):
+        row = {"taken out by": named((method, dilation))}
+        for measure, (heading, pattern) in MEASURES.items():
+            one = found[method, dilation, measure]
+            row[heading] = interval(one["value"], one["low"], one["high"], pattern)
+        rows.append(row)
+    if reason:
+        unknown = dict.fromkeys((heading for heading, _ in MEASURES.values()), "not run")
+        rows.append({"taken out by": named(inpainters.DIFFUSION), **unknown})
+    return pd.DataFrame(rows)
+
+
+def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]:
+    """What the page says of the frame. Without a truth, sentences that need one are empty, and one says so."""
+    means = summary(frame).set_index(["inpainter", "dilation", "measure"])["value"].to_dict()
+    other = means.get((*OTHER, "rho"), math.nan)
+    words = {
+        "pictures": f"{frame.drop_duplicates(['concept', 'image_id']).shape[0]}",
+        "reference": named(reference),
+        "other": "–" if math.isnan(other) else f"{other:.2f}",
+        "diffusion": _diffusion(means, reason),
+        "truth": _TRUTH if reference == EXACT else _NO_TRUTH.format(named(reference)),
+        **dict.fromkeys(("painters", "border", "flat"), ""),
+    }
+    if reference != EXACT or frame.empty:
+        return words
+    telea, stokes, bare, flat = *inpainters.OPENCV[:3], inpainters.FLAT
+    return words | {
+        "painters": f"Differences under Telea correlate with the exact ones by {means[*telea, 'rho']:.2f}, and "
+        f"{means[*telea, 'shared']:.0%} of the strongest neurons are the same; under Navier-Stokes it is "
+        f"{means[*stokes, 'rho']:.2f} and {means[*stokes, 'shared']:.0%}. "
+        + _finding(
+            gap(frame, telea, stokes),
+            "Telea comes closer",
+            "Navier-Stokes comes closer",
+            "Which of the two is taken makes no difference that these pictures show",
+        ),
+        "border": _finding(
+            gap(frame, telea, bare),
+            f"A border of {telea[1]} pixels around the mask brings Telea closer than none",
+            f"A border of {telea[1]} pixels around the mask takes Telea farther away than none",
+            f"Whether the hole has a border of {telea[1]} pixels or none makes no difference that these pictures show",
+        ),
+        "flat": _finding(
+            gap(frame, telea, flat),
+            "Telea comes closer than one flat colour over the hole does, so what is painted matters",
+            "One flat colour over the hole comes closer than Telea, so here painting a background makes things worse",
+            "That Telea comes closer than one flat colour over the hole is not shown",
+        ),
+    }
+
+
+_TRUTH = "Scenes can tell, since their objects can be taken out exactly: every inpainter is held against that."
+_NO_TRUTH = (
+    "Photographs cannot tell: nobody knows what was behind the object, so there is no truth to hold an inpainter "
+    "against. Each is held against the profile's own ({}), which says how far they agree, not which of them is right."
+)
+
+
+def _diffusion(means: Mapping[Any, float], reason: str) -> str:
+    way = inpainters.DIFFUSION
+    if reason:
+        return f"Diffusion was not run: {reason}. Once that is mended, this page's command adds its row."
+    if (*way, "rho") not in means:
+        return "The profile inpaints by diffusion itself."
+    rho, shared = means[*way, "rho"], means[*way, "shared"]
+    return f"Under diffusion they correlate by {rho:.2f}, and {shared:.0%} of the strongest neurons are the same."
+
+
+def _ways(frame: pd.DataFrame) -> list[Way]:
+    """In the frame's order, inpainters first."""
+    found = frame[["inpainter", "dilation"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted(((str(method), int(dilation)) for method, dilation in found), key=lambda way: way == OTHER)
+
+
+def _over_pictures(name: str, values: pd.Series) -> Measurement:
+    """The mean over concepts of the mean over their pictures."""
+    clusters = [of_concept.to_numpy(float) for _, of_concept in values.groupby("concept", sort=False)]
+    mean = sum(of_concept.mean() for of_concept in clusters) / len(clusters) if clusters else math.nan
+    return Measurement(name, mean, *cluster_interval(clusters), len(values))
+
+
+def _finding(gap: Measurement, above: str, below: str, neither: str) -> str:
+    said = above if gap.low > 0 else below if gap.high < 0 else neither
+    return f"{said} ({interval(gap.value, gap.low, gap.high, '{:+.3f}')})."
+
+
+def example(study: Study, frame: pd.DataFrame) -> tuple[Sample, str, dict[Way, tuple[np.ndarray, str]]]:
+    """The first picture of the frame and its caption, then the picture without its object and its caption, by way."""
+    concept, image_id = frame[["concept", "image_id"]].iloc[0]
+    sample = study.sample(concept, image_id)
+    rows = frame[(frame["image_id"] == image_id) & (frame["concept"] == concept) & (frame["inpainter"] != OTHER[0])]
+    said = {(row.inpainter, row.dilation): row.caption for row in rows.itertuples()}
+    (caption,) = study.pairs(concept).query("image_id == @image_id")["caption"]
+    return sample, caption, {way: (taken_out(study, [sample], way)[0], said[way]) for way in said}
+
+
+COLUMNS = 4
+
+
+def side_by_side(sample: Sample, caption: str, without: Mapping[Way, tuple[np.ndarray, str]]) -> Figure:
+    """The picture with its object outlined, and every picture without it, with what the model says of each."""
+    panels = [("the picture", sample.image, caption), *((named(way), *found) for way, found in without.items())]
+    rows = -(-len(panels) // COLUMNS)
+    tall = WIDTH / COLUMNS * min(1.4, sample.mask.shape[0] / sample.mask.shape[1]) + 0.85
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(WIDTH, rows * tall), squeeze=False)
+    for place, ax in enumerate(axes.flat):
+        if place >= len(panels):
+            ax.set_visible(False)
+            continue
+        heading, image, said = panels[place]
+        picture(ax, image, f"“{said}”", sample.mask if place == 0 else None)
+        ax.set_title(heading, fontsize=9)
+    return figure

@@ -1,0 +1,63 @@
+"""Which pairs were kept and what each constraint cost: the funnel, the counts, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kn_core.method.filtering import ORDER, explain
+from kn_core.pictures.sample import Sample
+from kn_core.profile import Profile
+from kn_core.study.study import Study
+
+
+def attrition(pairs: pd.DataFrame, constraints: Sequence[str]) -> pd.DataFrame:
+    """The funnel: pictures left after each constraint. Columns concept, constraint ('looked at' comes first), left."""
+    rows = []
+    for concept, group in pairs.groupby("concept", sort=False):
+        left = len(group)
+        rows.append((concept, "looked at", left))
+        for constraint in (name for name in ORDER if name in constraints):
+            left -= int((group["reason"] == constraint).sum())
+            rows.append((concept, constraint, left))
+    return pd.DataFrame(rows, columns=["concept", "constraint", "left"])
+
+
+Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: a row of plots.examples
+
+
+def kept_by_concept(pairs: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """How many pictures of each concept were looked at, passed, and what they are used for."""
+    by = pairs.groupby("concept", sort=False)
+    found = by.agg(**{"looked at": ("kept", "size"), "pass": ("kept", "sum")}).reset_index()
+    for role, words in (("select", "choose neurons"), ("held_out", "held out")):
+        found[words] = (
+            found["concept"].map(pairs[pairs["role"] == role]["concept"].value_counts()).fillna(0).astype(int)
+        )
+    found.insert(1, "chosen by", np.where(found["concept"].isin(profile.ours), "us", "the paper"))
+    return found
+
+
+def kept_examples(study: Study, concepts: Sequence[str], n: int = 3) -> list[Example]:
+    """The first kept pair of each of the first `n` concepts; of one concept alone, its first `n`."""
+    pairs = [study.pairs(concept).query("kept").head(n if len(concepts) == 1 else 1) for concept in concepts[:n]]
+    return [_example(study, row, "kept") for row in pd.concat(pairs).to_dict("records")]
+
+
+def rejected_examples(study: Study, concepts: Sequence[str], n: int = 2) -> list[Example]:
+    """The first captioned picture that failed each constraint, at most `n` of them, the last constraint first."""
+    pairs = pd.concat([study.pairs(concept) for concept in concepts])
+    failed = pairs[~pairs["kept"] & (pairs["caption"] != "")].drop_duplicates("reason")
+    settings = study.profile.filtering
+    order = failed["reason"].map(settings.constraints.index).sort_values(ascending=False).index
+    rows = failed.loc[order].head(n).to_dict("records")
+    return [_example(study, row, f"rejected by the constraint “{explain(row['reason'], settings)}”") for row in rows]
+
+
+def _example(study: Study, row: Mapping[Hashable, Any], verdict: str) -> Example:
+    sample = study.sample(row["concept"], row["image_id"])
+    heading = f"{row['image_id']}, {verdict}"
+    return sample, study.inpainted(sample), row["caption"], row["caption_inpainted"], heading

@@ -1,0 +1,126 @@
+"""Table I: what the model says of a picture before and under noise. A rule chooses the pictures.
+
+Words are marked by more than colour: the concept's is bold, a content word of the clean caption is underlined wherever
+it stands, and those that a caption has lost follow it, struck through.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from book.words import METHODS
+from kn_core.concepts import content_words, mention, names
+from kn_core.measures.metrics import headline
+from kn_core.profile import Profile
+from kn_core.study.study import Study
+
+# What a caption was written under; methods and controls are there as far as the run tried them.
+MATCHED = ("uniform", "same-activation", "same-norm")  # one random set is enough for an example
+TRIED = {method: words for method, words in METHODS.items() if method not in MATCHED}
+ROWS = {"clean": "clean"} | TRIED | {"removed": "object removed instead"}
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
+
+
+def table_1(
+    pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str]
+) -> pd.DataFrame:
+    """Captions of each concept's first held-out picture, in the order of `ROWS`, under the first draw of the noise.
+
+    Columns concept, image_id, under (a key of `ROWS`), caption, named (whether it names the concept), clean_caption.
+    """
+    rows = headline(perturbations, profile)
+    rows = rows[(rows["seed"] == 0) & (rows["concept"] == rows["image_concept"])]
+    records = []
+    for concept in concepts:
+        own = rows[rows["concept"] == concept]
+        image_id = own["image_id"].iloc[0]
+        said = own[own["image_id"] == image_id].set_index("method")["caption"]
+        pair = pairs[(pairs["concept"] == concept) & (pairs["image_id"] == image_id)].iloc[0]
+        captions = {"clean": pair["caption"], **said, "removed": pair["caption_inpainted"]}
+        for under in (row for row in ROWS if row in captions):
+            named = names(captions[under], concept)
+            records.append((concept, image_id, under, captions[under], named, pair["caption"]))
+    return pd.DataFrame(records, columns=["concept", "image_id", "under", "caption", "named", "clean_caption"])
+
+
+def cards(examples: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> str:
+    """`table_1` as HTML: a card a concept, its picture (h, w, 3) beside its captions."""
+    return "\n".join(
+        _card(str(concept), rows, pictures[str(concept)]) for concept, rows in examples.groupby("concept", sort=False)
+    )
+
+
+def marked(caption: str, clean: str, concept: str) -> str:
+    """A caption as HTML: the concept's word <strong>, content words of the clean caption <u>, those it lost <s>."""
+    counted = set(content_words(clean, without=concept))
+    spans = dict.fromkeys(_mentions(caption, concept), "strong")
+    inside = {place for start, end in spans for place in range(start, end)}
+    for word in WORD.finditer(caption):
+        if word.start() not in inside and re.sub(r"['’]s$", "", word.group().lower()) in counted:
+            spans[word.span()] = "u"
+    made, last = [], 0
+    for (start, end), tag in sorted(spans.items()):
+        made += [html.escape(caption[last:start]), f"<{tag}>{html.escape(caption[start:end])}</{tag}>"]
+        last = end
+    made.append(html.escape(caption[last:]))
+    kept = set(content_words(caption, without=concept))
+    lost = [html.escape(word) for word in dict.fromkeys(content_words(clean, without=concept)) if word not in kept]
+    if not names(caption, concept):
+        lost.insert(0, f"<strong>{html.escape(concept)}</strong>")
+    gone = " ".join(f"<s>{word}</s>" for word in lost)
+    return "".join(made) + (f' <span class="lost">lost: {gone}</span>' if gone else "")
+
+
+def _mentions(caption: str, concept: str) -> list[tuple[int, int]]:
+    spans, start = [], 0
+    while found := mention(caption[start:], concept):
+        spans.append((start + found.start(), start + found.end()))
+        start += found.end()
+    return spans
+
+
+def _card(concept: str, rows: pd.DataFrame, picture: np.ndarray) -> str:
+    said = "".join(
+        f"<dt>{ROWS[under]}</dt><dd>{'' if caption else '(nothing)'}{marked(caption, clean, concept)}</dd>"
+        for under, caption, clean in zip(rows["under"], rows["caption"], rows["clean_caption"], strict=True)
+    )
+    words = html.escape(f"The picture of '{concept}' that these captions speak of: {rows['image_id'].iloc[0]}")
+    return f'<div class="said"><img src="{_data(picture)}" alt="{words}"><dl>{said}</dl></div>'
+
+
+def _data(picture: np.ndarray, side: int = 256) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def under_noise(study: Study, concept: str, n: int = 3) -> pd.DataFrame:
+    """`examples.table_1` of the concept's first `n` held-out pictures."""
+    rows = study.perturbations(concept)
+    own = rows[rows["heldout"] & (rows["image_concept"] == concept)]
+    pictures = own["image_id"].unique()[:n]
+    tables = [
+        table_1(study.pairs(concept), own[own["image_id"] == image_id], study.profile, [concept])
+        for image_id in pictures
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def pictured(study: Study, said: pd.DataFrame) -> str:
+    """`under_noise` as HTML, a card a picture."""
+    made = []
+    for image_id in said["image_id"].unique():
+        rows = said[said["image_id"] == image_id]
+        concept = rows["concept"].iloc[0]
+        made.append(cards(rows, {concept: study.sample(concept, image_id).image}))
+    return "\n".join(made)

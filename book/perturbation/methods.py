@@ -1,0 +1,220 @@
+"""Every method beside every other: doses chosen on the pictures that chose neurons, Table II, its tests, the controls.
+
+Frames of `perturbations.parquet` in, tidy frames out. All methods have the same number of neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from book import words
+from book.claims.evidence import RIVALS
+from book.perturbation.readings import sweep
+from book.words import _listed
+from kn_core.measures import text
+from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
+from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
+from kn_core.profile import Profile
+from kn_core.study.study import StudyError
+
+SUPPRESSION = {  # columns of Table II
+    "suppression": "caption (Sₛₑ)",
+    "suppression_probability": "probability",
+    "bleu_suppression": "BLEU",
+    "rouge_suppression": "ROUGE-L",
+    "bertscore_suppression": "BERTScore",
+}
+RETENTION = {
+    "retention": "caption (Sᵣₑ)",
+    "retention_probability": "probability",
+    "bleu_retention": "BLEU",
+    "rouge_retention": "ROUGE-L",
+    "bertscore_retention": "BERTScore",
+    "fluent": "fluent",
+}
+METHODS = ("two-stage", "stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai")
+CONTROLS = ("random", "uniform", "same-activation", "same-norm")
+LOW_IS_GOOD = ("log_perplexity", "repetition")
+
+
+def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """How each noise does on the pictures that choose a dose.
+
+    Columns method, sigma, suppression, retention, score, chosen. `score` is the harmonic mean of suppression and
+    retention, which is 0 for gibberish and for noise that does nothing. Chosen is a method's best; of equals, the
+    weakest noise. No held-out picture has a say. Raises StudyError where the profile lets no picture choose.
+    """
+    settings = profile.perturbation
+    if not settings.choosing:
+        raise StudyError(
+            f"Methods are compared under a noise of their own, and '{profile.name}' has no pictures that choose it. "
+            "Set perturbation.choosing in the profile, 1 or more."
+        )
+    rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
+    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
+    rows = rows[rows["n"] == profile.identification.budget]
+    tried = rows.groupby(["method", "image_id"])["sigma"].transform("nunique")
+    rows = rows[tried == len({*settings.sweep_sigma, settings.sigma})]  # two-stage ones have seen others at one dose
+    found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
+    means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
+    wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")[["suppression", "retention"]]
+    total = wide.sum(axis=1)
+    wide["score"] = (2 * wide.prod(axis=1) / total).where(total > 0, 0.0)
+    wide = wide.reset_index().rename_axis(columns=None)
+    wide["chosen"] = wide.index.isin(wide.groupby("method")["score"].idxmax())  # the first, so the weakest, of equals
+    return wide
+
+
+def at_own_dose(perturbations: pd.DataFrame, profile: Profile, chosen: Mapping[str, float]) -> pd.DataFrame:
+    """Own held-out pictures that saw every noise, under each method's chosen one; `chosen[method]` is its sigma."""
+    rows = sweep(perturbations, profile, "sigma", list(chosen.keys()))
+    return rows[rows["sigma"] == rows["method"].map(dict(chosen))]
+
+
+def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+    """Methods x metrics with tests against `ours`, all paired image by image on held-out pictures.
+
+    Columns method, metric, value, low, high, n_images, n_concepts; difference (ours minus the method) with its interval
+    difference_low, difference_high, effect (Cohen's d_z), p (sign-flip permutation), p_holm (over the methods of a
+    metric); best, and tie: not best, and not told from the best at 5 % after Holm. Raises ValueError without `ours`.
+    """
+    if ours not in (known := rows["method"].unique().tolist()):
+        raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")
+    images = per_image(rows, ["method"], perplexity_limit=limit)
+    table = with_intervals(images, ["method"])
+    order = {method: place for place, method in enumerate(words.METHODS)}
+    table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
+    against = [_against(images, ours, method) for method in table["method"].unique() if method != ours]
+    table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
+    table["p_holm"] = table.groupby("metric")["p"].transform(holm)
+    good = table["value"].where(~table["metric"].isin(LOW_IS_GOOD), -table["value"])
+    table["best"] = good == good.groupby(table["metric"]).transform("max")
+    table["tie"] = False
+    for metric, of_metric in table.groupby("metric"):
+        best = of_metric.loc[of_metric["best"], "method"].iloc[0]
+        others = of_metric[~of_metric["best"]]
+        p = [_p(images[images["metric"] == metric], str(best), method) for method in others["method"]]
+        table.loc[others.index, "tie"] = holm(p) >= 0.05
+    return table
+
+
+def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> pd.DataFrame:
+    """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
+
+    All draws, and in `among_controls` what is held against them, are of the pictures on which every draw was tried.
+    """
+    rows = _with_every_draw(rows)
+    found = []
+    for control in (name for name in CONTROLS if name in set(rows["method"])):
+        of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
+        found.append(of_draw[of_draw["metric"].isin(metrics)].rename(columns={"seed": "draw"}).assign(control=control))
+    return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
+
+
+def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+    """Where `ours` stands among `control_draws`: control, metric, value, draws, low, high, percentile.
+
+    low and high are the extremes of the draws, percentile the share of them that lies below `value`, ties half.
+    """
+    own = _with_every_draw(rows)
+    value = _means(own[own["method"] == ours], [], limit)
+    by_control = draws.groupby(["control", "metric"], sort=False)["value"]
+    found = by_control.agg(draws="size", low="min", high="max").reset_index()
+    found["value"] = found["metric"].map(value.to_dict())
+    by = {key: group["value"].to_numpy() for key, group in draws.groupby(["control", "metric"])}
+    places = zip(found["control"], found["metric"], found["value"], strict=True)
+    found["percentile"] = [percentile_among(here, by[control, metric]) for control, metric, here in places]
+    return found
+
+
+def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of own pictures on which every draw of a control was tried."""
+    rows = rows[rows["concept"] == rows["image_concept"]]
+    controls = rows[rows["method"].isin(CONTROLS)]
+    draws = controls.groupby("image_id")["seed"].nunique()
+    return rows[rows["image_id"].isin(draws[draws == draws.max()].index)]
+
+
+def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
+    """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
+    shown = pd.DataFrame({"control": [words.METHODS[name] for name in dict.fromkeys(among["control"])]})
+    for metric, heading in (("suppression", "Sₛₑ"), ("retention", "Sᵣₑ")):
+        rows = among[among["metric"] == metric]
+        shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
+        shown[f"{heading}, two-stage"] = rows["value"].tolist()
+        shown[f"{heading}, percentile"] = [f"{100 * share:.0f}" for share in rows["percentile"]]
+    return shown
+
+
+def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict[str, str]:
+    """`compare` under one noise and under each method's own, for sentences."""
+    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+    rivals = same[same["method"].isin(RIVALS)]
+    told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
+    better = [
+        f"the two-stage neurons {said} {_listed([words.METHODS[name] for name in rows['method']])} in {metric}"
+        for metric, of_metric in told.items()
+        for said, rows in (
+            ("do better than those of", of_metric[of_metric["difference"] > 0]),
+            ("do worse than those of", of_metric[of_metric["difference"] < 0]),
+        )
+        if len(rows)
+    ]
+    return {
+        "ranking": _ranking(same),
+        "own-ranking": _ranking(own),
+        "better": "; ".join(better) or "none differs from the two-stage neurons in either number",
+        "own-two-stage": f"{chosen['two-stage']:g}",
+        "signature": "; ".join(name + " " + used.replace("|", ", ") for name, used in text.signature().items()),
+    }
+
+
+BOTH = ("suppression", "retention")
+
+
+def _ranking(table: pd.DataFrame) -> str:
+    """Who suppresses most and who keeps most, of the methods that choose neurons."""
+    found = table[table["method"].isin(METHODS)].set_index("method")
+    best = {metric: found[found["metric"] == metric]["value"] for metric in BOTH}
+    suppresses, keeps = (str(best[metric].idxmax()) for metric in BOTH)
+    first, last = words.METHODS[suppresses], words.METHODS[keeps]
+    place = int((best["suppression"] > best["suppression"]["two-stage"]).sum()) + 1
+    return (
+        f"Most is suppressed by the neurons of {first} ({best['suppression'].max():.2f}; two-stage "
+        f"{best['suppression']['two-stage']:.2f}, place {place} of {len(best['suppression'])}), and most is kept with "
+        f"those of {last} ({best['retention'].max():.2f}; two-stage {best['retention']['two-stage']:.2f})"
+    )
+
+
+def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
+    images = per_image(rows, by, perplexity_limit=limit)
+    return images.groupby([*by, "metric", "image_concept"])["value"].mean().groupby([*by, "metric"]).mean()
+
+
+def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
+    differences = paired(images, ours, method)
+    found = with_intervals(differences, []).rename(
+        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
+    )
+    by_metric = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
+    found["effect"] = found["metric"].map({metric: effect_size(clusters) for metric, clusters in by_metric.items()})
+    found["p"] = found["metric"].map({metric: paired_permutation(clusters) for metric, clusters in by_metric.items()})
+    columns = ["metric", "difference", "difference_low", "difference_high", "effect", "p"]
+    return found[columns].assign(method=method)
+
+
+def _p(images: pd.DataFrame, method: str, against: str) -> float:
+    clusters = _clusters(paired(images, method, against))
+    return paired_permutation(clusters) if clusters else np.nan
+
+
+def _clusters(images: pd.DataFrame) -> list[np.ndarray]:
+    return [values.to_numpy(float) for _, values in images.groupby("image_concept")["value"]]
+
+
+def main_rows(perturbations: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, float]:
+    """The main setting's rows on held-out pictures, and the perplexity above which a caption is not fluent."""
+    return headline(perturbations, profile), perplexity_limit(perturbations)

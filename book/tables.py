@@ -1,0 +1,110 @@
+"""Tidy frame in, HTML table out: the book's tables look alike, and come out the same on every build."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from book.words import indexed, interval
+
+P_HOLM = "p (Holm)"  # heading of p-values that are corrected for the rows of their table
+HERE = "here [95\u00a0%]"  # heading of our value with its interval
+
+
+def chip(verdict: object) -> str:
+    """A verdict as the book shows it: the words, and the shape that book/_static/kn.css sets before them."""
+    words = html.escape(str(verdict))
+    return f'<span class="verdict {words.replace(" ", "-")}">{words}</span>'
+
+
+def mark(verdict: object) -> str:
+    """The shape of a verdict alone, its words for who points at it or has it read out."""
+    words = html.escape(str(verdict))
+    return f'<span class="verdict shape {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
+
+
+def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
+    """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
+    columns: list[Hashable] = list(verdicts.columns[1:])
+    upright = ["writing-mode: vertical-rl; text-align: left" if name in columns else "" for name in verdicts]
+    return table(verdicts, caption).format(mark, subset=columns).apply_index(lambda _: upright, axis=1)
+
+
+def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None) -> Styler:
+    """`frame` without its index, under `caption` (which names it on its page: no two tables of a page may share one).
+
+    Numbers are shown to three digits where `formats` (column -> '{:.2f}') says nothing else, p-values never as zero;
+    a column `verdict` becomes chips; text stands flush left, numbers flush right. Wide frames scroll in their own box.
+    """
+    words: list[Hashable] = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
+    shown = frame.style.hide(axis="index").set_caption(html.escape(caption))
+    shown = shown.set_uuid(re.sub(r"\W+", "-", caption.lower())).set_table_attributes('class="dataframe"')
+    shown = shown.format(precision=3, na_rep="–", escape="html")
+    for column, pattern in (formats or {}).items():
+        shown = shown.format(pattern, subset=[column], na_rep="–")
+    if P_HOLM in frame:
+        shown = shown.format(_p_value, subset=[P_HOLM])
+    if "verdict" in frame:
+        shown = shown.format(chip, subset=["verdict"])
+    shown = shown.set_properties(subset=words, **{"text-align": "left"})
+    return shown.apply_index(lambda labels: ["text-align: left" if label in words else "" for label in labels], axis=1)
+
+
+def _p_value(p: Any) -> str:
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
+    """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) each leads to where it is settled."""
+    rows = claims.to_dict("records")
+    shown = pd.DataFrame(
+        {  # what matters first: on a narrow page the rest is a swipe away
+            "verdict": [f"{chip(row['verdict'])}<small>{html.escape(row['reason'])}</small>" for row in rows],
+            "the paper says": [_statement(row, pages or {}) for row in rows],
+            "printed": claims["paper"].tolist(),
+            HERE: [_ours(row) for row in rows],
+        }
+    )
+    styled = table(shown, caption).format(str, subset=["verdict", "the paper says", HERE])
+    return styled.set_properties(subset=["the paper says", HERE], **{"min-width": "10.5rem"})
+
+
+def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
+    """What the paper says, and below where it says so and which page settles it."""
+    page, words = row["page"], html.escape(row["page"].replace("-", " "))
+    settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
+    return f"{html.escape(indexed(row['statement']))}<small>{html.escape(row['where'])}{settled}</small>"
+
+
+def _ours(row: Mapping[Hashable, Any]) -> str:
+    counted = f"; n\u00a0=\u00a0{row['n']}" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
+    what = f"<small>{html.escape(indexed(row['measured']))}{counted}</small>"
+    return html.escape(interval(row["ours"], row["low"], row["high"])) + what
+
+
+def methods(comparison: pd.DataFrame, metrics: Mapping[str, str], names: Mapping[str, str], caption: str) -> Styler:
+    """`comparison.compare` as methods x metrics: the best value of a metric bold, ties with it marked '='.
+
+    A dagger marks methods that differ from the two-stage one at 5 % after Holm. `metrics` and `names` give the columns
+    and rows, their order and their headings.
+    """
+    cells = {(row["method"], row["metric"]): _cell(row) for row in comparison.to_dict("records")}
+    tried = [name for name in names if name in set(comparison["method"])]
+    shown = pd.DataFrame({"neurons of": [names[name] for name in tried]})
+    for metric, heading in metrics.items():
+        shown[heading] = [cells.get((name, metric), "–") for name in tried]
+    return table(shown, caption).format(str, subset=list(metrics.values()))
+
+
+def _cell(row: Mapping[Hashable, Any]) -> str:
+    value = (
+        f"<strong>{row['value']:.2f}</strong>" if row["best"] else f"{row['value']:.2f}" + (" =" if row["tie"] else "")
+    )
+    mark = "†" if row["p_holm"] < 0.05 else ""
+    return f"{value}{mark}<small>[{row['low']:.2f},\u00a0{row['high']:.2f}]</small>"

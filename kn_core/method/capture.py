@@ -1,0 +1,100 @@
+"""What both stages need of one pair of pictures: activations, and the gradient of the logit of the word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kn_core.concepts import mention
+from kn_core.models.base import CaptionModel, Site
+from kn_core.models.hooks import gradients, plain, record
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a caption names the concept: the word, its first sub-token c, and that token's index t0 in the caption."""
+
+    word: str
+    token: int
+    position: int
+
+
+def find_target(model: CaptionModel, caption: str, concept: str) -> Target | None:
+    """The first mention of the concept in a caption, or None."""
+    found = mention(caption, concept)
+    if found is None:
+        return None
+    ids, spans = model.encode(caption)
+    position = next(i for i, (_, end) in enumerate(spans) if end > found.start())
+    return Target(found.group(), ids[position], position)
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What one pair of pictures says of every neuron, at the image tokens."""
+
+    original: Tensor  # O'_o (L, P, D), activations on the picture
+    inpainted: Tensor  # O'_i (L, P, D), on the picture without the object
+    gradient: Tensor  # dy^c / dO'_o (L, P, D)
+    # What rival methods read of the picture (`rivals`).
+    preactivation: Tensor  # Z (L, P, D), what the activation function reads
+    preactivation_gradient: Tensor  # dy^c / dZ (L, P, D)
+    predicting: Tensor  # SiLU(gate x) at the position that predicts the target, (L, D)
+    predicting_product: Tensor  # SiLU(gate x) * up x there, (L, D)
+
+    @property
+    def delta(self) -> Tensor:
+        """Stage 1: the activation difference O'_o - O'_i, signed, (L, P, D)."""
+        return self.original - self.inpainted
+
+    @property
+    def gradcam(self) -> Tensor:
+        """Stage 2: g_c = O'_o * dy^c/dO'_o, element by element, (L, P, D)."""
+        return self.original * self.gradient
+
+
+def capture(
+    model: CaptionModel,
+    image: np.ndarray,
+    inpainted: np.ndarray,
+    caption: str,
+    target: Target,
+    site: Site = "activation",
+) -> Capture:
+    """Activations of both pictures, and the gradient of the target token's logit with respect to every neuron at once.
+
+    `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target.
+    Attention is causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption.
+    Cost: two forward passes and one backward pass, whatever the number of neurons. Everything returned is on the CPU,
+    in float32 at least, wherever and in whatever precision the model is.
+    """
+
+    def at(layers: Sequence[Tensor], positions: int | slice) -> Tensor:
+        return torch.stack([plain(layer[0, positions]) for layer in layers])
+
+    prompts = model.prompts([image, inpainted]).detach()
+    with record(model, site) as activations, torch.no_grad():
+        model.logits(prompts[1:])
+    without = at(activations, model.image_positions)  # (L, P, D)
+    with ExitStack() as stack:
+        seen = {place: stack.enter_context(record(model, place)) for place in get_args(Site)}
+        stack.enter_context(torch.enable_grad())
+        logits = model.logits(prompts[:1].requires_grad_(), [caption])
+        read = [*seen[site], *seen["preactivation"]]
+        slopes = gradients(logits[0, target.position, target.token], read, logits.dtype)
+    last = model.prompt_length - 1 + target.position  # predicts the target
+    return Capture(
+        original=at(seen[site], model.image_positions),
+        inpainted=without,
+        gradient=at(slopes[: model.n_layers], model.image_positions),
+        preactivation=at(seen["preactivation"], model.image_positions),
+        preactivation_gradient=at(slopes[model.n_layers :], model.image_positions),
+        predicting=at(seen["activation"], last),
+        predicting_product=at(seen["product"], last),
+    )

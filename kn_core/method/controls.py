@@ -1,0 +1,53 @@
+"""Random neurons to compare with, drawn to share with a set what should not matter: layers, activations, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kn_core.method.two_stages import NeuronSet
+
+
+def uniform(like: NeuronSet, shape: Sequence[int], rng: np.random.Generator) -> NeuronSet:
+    """As many neurons of any layer, none of which `like` holds; `shape` is the model's (L, D)."""
+    taken = like.layers * shape[1] + like.units
+    drawn = rng.choice(np.setdiff1d(np.arange(shape[0] * shape[1]), taken), size=len(like), replace=False)
+    return _control(like, "uniform", drawn // shape[1], drawn % shape[1])
+
+
+def same_layers(like: NeuronSet, width: int, rng: np.random.Generator) -> NeuronSet:
+    """For every neuron of `like`, at the same rank, another one of its layer that `like` does not hold."""
+    units = np.empty_like(like.units)
+    for layer, taken in like.by_layer().items():
+        free = np.setdiff1d(np.arange(width), taken)
+        units[like.layers == layer] = rng.choice(free, size=len(taken), replace=False)
+    return _control(like, "random", like.layers, units)
+
+
+def same_activation(like: NeuronSet, activation: np.ndarray, rng: np.random.Generator, near: int = 20) -> NeuronSet:
+    """As `same_layers`, but each one of the `near` neurons whose mean |activation|, (L, D), is nearest."""
+    return _control(like, "same-activation", like.layers, _nearest(like, activation, rng, near))
+
+
+def same_norm(like: NeuronSet, norm: np.ndarray, rng: np.random.Generator, near: int = 20) -> NeuronSet:
+    """As `same_layers`, but each one of the `near` neurons whose |w_out|, (L, D), is nearest."""
+    return _control(like, "same-norm", like.layers, _nearest(like, norm, rng, near))
+
+
+def _nearest(like: NeuronSet, quantity: np.ndarray, rng: np.random.Generator, near: int) -> np.ndarray:
+    """Units drawn without replacement, the best neuron of `like` first, from the nearest that are still free."""
+    units = np.empty_like(like.units)
+    free = np.ones(quantity.shape, bool)
+    free[like.layers, like.units] = False
+    for place, (layer, unit) in enumerate(zip(like.layers, like.units, strict=True)):
+        left = np.flatnonzero(free[layer])
+        distance = np.abs(quantity[layer, left] - quantity[layer, unit])
+        nearest = left[np.argpartition(distance, near - 1)[:near]] if len(left) > near else left
+        units[place] = rng.choice(nearest)
+        free[layer, units[place]] = False
+    return units
+
+
+def _control(like: NeuronSet, method: str, layers: np.ndarray, units: np.ndarray) -> NeuronSet:
+    return NeuronSet(like.concept, method, layers, units, np.zeros(len(like)))

@@ -1,0 +1,139 @@
+"""One concept's neurons by every method and control: scores of its pictures in, rows of `neurons.parquet` out.
+
+Every method is a score (L, D) of each picture, pooled over the concept's selection pictures, and every method keeps the
+same number of neurons. The two-stage method alone filters before it ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from kn_core.method import controls, rivals
+from kn_core.method.capture import Capture, Target
+from kn_core.method.two_stages import NeuronSet, identify, image_scores, pool_images, select
+from kn_core.models.base import CaptionModel
+from kn_core.models.hooks import plain, precise
+from kn_core.profile import Identification, Perturbation, Threshold
+
+# What each method ranks neurons by; the two-stage method by one of the first two, after both thresholds.
+RANKED_BY = {
+    "stage-1": "delta",
+    "stage-2": "gradcam",
+    "schwettmann": "schwettmann",
+    "pan-released": "pan-released",
+    "pan-gated": "pan-gated",
+    "dai": "dai",
+}
+
+
+def scores_of(
+    model: CaptionModel, pair: Capture, target: Target, settings: Identification, inside: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every method's score of one pair but Dai's, (L, D) each; `inside` (P,) bool are the image tokens on the object.
+
+    Beside them: `gradcam-sum` over all image tokens, the first-order estimate of what a neuron at zero would
+    take from the target's logit, and the mean `activation` over image tokens.
+    """
+    delta, gradcam = image_scores(pair, settings.over_positions, inside)
+    return {
+        "delta": delta,
+        "gradcam": gradcam,
+        "gradcam-sum": pair.gradcam.sum(dim=1).numpy(),
+        "activation": pair.original.mean(dim=1).numpy(),
+        "schwettmann": rivals.schwettmann(pair),
+        "pan-released": rivals.pan(model, pair, target, "released"),
+        "pan-gated": rivals.pan(model, pair, target, "gated"),
+    }
+
+
+def pooled(scores: Mapping[str, np.ndarray], settings: Identification) -> dict[str, np.ndarray]:
+    """Scores (N, L, D) pooled over pictures, (L, D): the stages' as the profile says, a rival's by its mean."""
+    stages = ("delta", "gradcam")
+    return {name: pool_images(each, settings.pooling if name in stages else "mean") for name, each in scores.items()}
+
+
+def threshold(rule: Threshold, concept: str, score: np.ndarray) -> float:
+    """A concept's threshold of a pooled score (L, D): set by hand, else a quantile."""
+    return float(rule.by_hand.get(concept, np.quantile(score, rule.quantile)))
+
+
+def found_by(
+    method: str,
+    concept: str,
+    pooled: Mapping[str, np.ndarray],
+    thresholds: Mapping[str, float],
+    settings: Identification,
+) -> NeuronSet:
+    """All neurons that a method finds, the best first; a method without a filter ranks every neuron."""
+    if method == "two-stage":
+        limits = thresholds["delta"], thresholds["gradcam"]
+        return identify(concept, pooled["delta"], pooled["gradcam"], *limits, settings.rank_by)
+    score = pooled[RANKED_BY[method]]
+    return select(concept, method, np.ones(score.shape, bool), score)
+
+
+def neurons(
+    concept: str,
+    model: CaptionModel,
+    scores: Mapping[str, np.ndarray],
+    thresholds: Mapping[str, float],
+    settings: Identification,
+    protocol: Perturbation,
+    seed: int,
+) -> pd.DataFrame:
+    """The rows of `neurons.parquet`: two-stage neurons all, of rivals and controls as many as the protocol disturbs."""
+    over_images = pooled(scores, settings)
+    passing = (scores["delta"] > thresholds["delta"]) & (scores["gradcam"] > thresholds["gradcam"])  # (N, L, D)
+    most = max((settings.budget, *protocol.sweep_n))
+    frames = []
+    for method in ("two-stage", *protocol.rivals):
+        found = found_by(method, concept, over_images, thresholds, settings)
+        kept = found if method == "two-stage" else found.top(most)
+        frames.append(_rows(kept, 0, over_images, passing))
+        tokens = model.top_tokens(kept.layers.tolist(), kept.units.tolist())
+        frames[-1]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
+        if method == "two-stage":
+            like = kept
+    columns = (precise(model.w_out(layer)) for layer in range(model.n_layers))
+    norm = np.stack([plain(each.norm(dim=0)).numpy() for each in columns])  # (L, D)
+    for kind in protocol.controls:
+        for draw in range(protocol.draws):
+            drawn = _control(
+                kind, like.top(settings.budget if draw else most), over_images["activation"], norm, seed, draw
+            )
+            frames.append(_rows(drawn, draw, over_images, passing))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
+    rng = np.random.default_rng([seed, draw])
+    if kind == "random":
+        return controls.same_layers(like, activation.shape[1], rng)
+    if kind == "uniform":
+        return controls.uniform(like, activation.shape, rng)
+    if kind == "same-activation":
+        return controls.same_activation(like, np.abs(activation), rng)
+    return controls.same_norm(like, norm, rng)
+
+
+def _rows(neurons: NeuronSet, draw: int, pooled: Mapping[str, np.ndarray], passing: np.ndarray) -> pd.DataFrame:
+    """Rows of one set; `passing` (N, L, D) says in which pictures a neuron passes both stages by itself."""
+    at = (neurons.layers, neurons.units)
+    return pd.DataFrame(
+        {
+            "concept": neurons.concept,
+            "method": neurons.method,
+            "draw": draw,
+            "layer": neurons.layers,
+            "unit": neurons.units,
+            "rank": np.arange(len(neurons)),
+            "score": neurons.scores,
+            "delta": pooled["delta"][at],
+            "gradcam": pooled["gradcam"][at],
+            "n_images": passing.sum(axis=0)[at],
+            "top_tokens": "",
+        }
+    )

@@ -1,0 +1,64 @@
+"""Which neurons are disturbed, how, on which pictures: a profile's list of trials (method.md 4 of the design).
+
+Every method has the same budget. The main setting is tried with several seeds of the noise, controls with several
+draws; sweeps change one thing of it, on some of the pictures; the noise is swept for every method, on these and on
+pictures that choose its dose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from kn_core.method.interventions import Setting
+from kn_core.method.perturbation import Scope, Trial
+from kn_core.method.two_stages import NeuronSet
+from kn_core.profile import Intervention, Perturbation
+
+
+def main_setting(settings: Perturbation, budget: int) -> Setting:
+    """The profile's main setting, with the first seed."""
+    return _setting(settings, budget, settings.intervention)
+
+
+def trials(
+    settings: Perturbation, budget: int, found: Mapping[str, NeuronSet], controls: Mapping[str, Sequence[NeuronSet]]
+) -> Iterator[Trial]:
+    """The trials of one concept. `found` has the two-stage neurons first, then rivals; `controls` draws by kind.
+
+    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the rivals'
+    seeds, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
+    """
+    main = main_setting(settings, budget)
+    two_stage, random = found["two-stage"], controls["random"]
+    for seed in range(settings.seeds):
+        scope: Scope = "own" if seed else "all"
+        yield Trial(two_stage, replace(main, seed=seed), scope)
+        yield Trial(random[seed], replace(main, seed=seed), scope)
+        for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
+            yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
+    for kind, draws in controls.items():
+        for draw in range(settings.seeds if kind == "random" else 0, settings.draws):
+            yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.rival_seeds else "swept")
+
+    pair, everyone = (two_stage, random[0]), (*found.values(), random[0])
+    for rival in everyone[1:-1]:
+        if settings.choosing:
+            yield Trial(rival, main, "choosing")  # the pair's are among 'all'
+    for sigma in settings.sweep_sigma:
+        if sigma != main.sigma:
+            for neurons in everyone:
+                yield Trial(neurons, replace(main, sigma=sigma), "dose")
+    sweep = [replace(main, n=n) for n in settings.sweep_n]
+    sweep += [_setting(settings, budget, intervention) for intervention in settings.sweep_interventions]
+    sweep += [replace(main, positions=where) for where in settings.sweep_positions]
+    for setting in sweep:
+        if setting != main:
+            for neurons in everyone if settings.sweep_rivals else pair:
+                yield Trial(neurons, setting, "swept")
+
+
+def _setting(settings: Perturbation, budget: int, intervention: Intervention) -> Setting:
+    sigma = {"noise": settings.sigma, "weights": settings.weight_sigma}.get(intervention, math.nan)
+    return Setting(intervention, "all" if intervention == "weights" else settings.positions, budget, sigma, 0)

@@ -1,0 +1,123 @@
+"""Read a model's FFN neurons, or change them, while it runs.
+
+    with record(model) as activations:
+        model.logits(images)
+    activations[3]  # (B, T, D), layer 3
+
+    with intervene(model, {3: edit}):
+        captions = model.caption(images)
+
+Hooks are removed when the block is left, in reverse order, also by an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # models that try themselves out when they are loaded use these hooks
+    from kn_core.models.base import CaptionModel, Site
+
+
+Edit = Callable[[Tensor, int], Tensor]
+"""(activations (B, T, D), absolute position of the first of the T tokens) -> changed activations, same shape."""
+
+
+@contextmanager
+def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tensor]]:
+    """Collect every layer's activations (B, T, D) of the last forward pass, in a list by layer; empty before the first.
+
+    They are the tensors of the graph itself: gradients can be taken with respect to them.
+    """
+    found = [torch.empty(0)] * model.n_layers
+
+    def keep(activations: Tensor, layer: int) -> None:
+        found[layer] = activations
+
+    with ExitStack() as stack:
+        for layer in range(model.n_layers):
+            _attach(stack, model, layer, site, partial(keep, layer=layer))
+        yield found
+
+
+@contextmanager
+def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "activation") -> Iterator[None]:
+    """Run every forward pass with the activations of the given layers changed by their edits.
+
+    An edit sees the whole batch: rows whose captions have ended are zeros, and what it makes of them is dropped.
+    """
+    if stray := [layer for layer in edits if not 0 <= layer < model.n_layers]:
+        raise ValueError(f"layers must be in 0..{model.n_layers - 1}. Got {stray}.")
+
+    def change(activations: Tensor, edit: Edit) -> Tensor:
+        if model.rows is None:
+            changed = edit(activations, model.first_position)
+        else:
+            rows, of = model.rows
+            batch = activations.new_zeros(of, *activations.shape[1:])
+            batch[rows] = activations
+            changed = edit(batch, model.first_position)[rows]
+        if changed.shape != activations.shape:
+            raise ValueError(f"an edit must keep shape {tuple(activations.shape)}. Got {tuple(changed.shape)}.")
+        return changed
+
+    with ExitStack() as stack:
+        for layer, edit in edits.items():
+            _attach(stack, model, layer, site, partial(change, edit=edit))
+        yield
+
+
+def _attach(
+    stack: ExitStack, model: CaptionModel, layer: int, site: Site, see: Callable[[Tensor], Tensor | None]
+) -> None:
+    """Call `see` with the activations at a site, and let what it returns take their place, until the stack unwinds."""
+    module, as_output = model.site(layer, site)
+    if as_output:
+
+        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            return see(output)
+
+        stack.callback(module.register_forward_hook(after).remove)
+    else:
+
+        def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            changed = see(arguments[0])
+            return None if changed is None else (changed,)
+
+        stack.callback(module.register_forward_pre_hook(before).remove)
+
+
+# Tried in turn until no gradient overflows: what grows backwards through the layers is the model's own.
+SCALES = {torch.float16: (2.0**14, 2.0**10, 2.0**6, 2.0**2, 2.0**-2)}
+
+
+def precise(values: Tensor) -> Tensor:
+    """The same numbers in float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def plain(values: Tensor) -> Tensor:
+    """Numbers without a graph, on the CPU, in float32 at least: what numpy and the equations are given."""
+    return precise(values.detach()).cpu()
+
+
+def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
+    """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
+
+    `precision` is that of the decoder between them. Raises FloatingPointError where float16 holds the gradients at no
+    scale.
+    """
+    scales = SCALES.get(precision, (1.0,))
+    for scale in scales:
+        found = torch.autograd.grad(precise(number) * scale, list(of), retain_graph=scale != scales[-1])
+        if precision not in SCALES or all(bool(each.isfinite().all()) for each in found):
+            return [precise(each) / scale for each in found]
+    raise FloatingPointError(
+        f"the gradients of {len(found)} tensors overflow {precision} even when scaled down to {scales[-1]:g}. Set "
+        "model.dtype to bfloat16, or to float32, in the profile."
+    )

@@ -1,0 +1,88 @@
+"""The picture without the object: exactly where the scene can be rendered again, painted over elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from kn_core.pictures import diffusion
+from kn_core.pictures.sample import Sample
+from kn_core.profile import Diffusion
+
+# (samples, their holes (h, w) bool, settings of diffusion) -> pictures (h, w, 3) uint8
+Inpainter = Callable[[Sequence[Sample], Sequence[np.ndarray], Diffusion], list[np.ndarray]]
+
+RADIUS = 5.0  # pixels around a point that OpenCV fills it from
+
+
+def inpaint(sample: Sample, method: str, dilation: int, settings: Diffusion | None = None) -> np.ndarray:
+    """The sample's picture with its concept removed, (h, w, 3) uint8.
+
+    `method` is a key of `METHODS`. The hole is the mask grown by `dilation` pixels (an elliptic kernel), since an
+    object's soft edge and its shadow reach beyond a drawn mask; pixels outside the hole stay as they are. `exact` needs
+    no hole: it takes the scene rendered again without the object. `diffusion` alone reads the settings.
+    """
+    return inpaint_all([sample], method, dilation, settings)[0]
+
+
+def inpaint_all(
+    samples: Sequence[Sample], method: str, dilation: int, settings: Diffusion | None = None
+) -> list[np.ndarray]:
+    """`inpaint` of several pictures, which diffusion paints in batches."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}. Got '{method}'.")
+    holes = [dilated(sample.mask, dilation) for sample in samples]
+    return METHODS[method](samples, holes, settings or Diffusion())
+
+
+def dilated(mask: np.ndarray, dilation: int) -> np.ndarray:
+    """The mask grown by `dilation` pixels in every direction, (h, w) bool."""
+    if dilation < 0:
+        raise ValueError(f"dilation must be 0 pixels or more. Got {dilation}.")
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilation + 1, 2 * dilation + 1))
+    return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
+
+
+def _exact(samples: Sequence[Sample], _holes: Sequence[np.ndarray], _settings: Diffusion) -> list[np.ndarray]:
+    for sample in samples:
+        if sample.without is None:
+            raise ValueError(
+                f"image {sample.image_id} has no exact counterfactual: photographs have none, only scenes do. "
+                f"Choose another method: {', '.join(name for name in METHODS if name != 'exact')}."
+            )
+    return [sample.without.copy() for sample in samples if sample.without is not None]
+
+
+def _opencv(algorithm: int) -> Inpainter:
+    def paint(samples: Sequence[Sample], holes: Sequence[np.ndarray], _settings: Diffusion) -> list[np.ndarray]:
+        _check(samples, holes)
+        return [
+            np.asarray(cv2.inpaint(sample.image, hole.astype(np.uint8), RADIUS, algorithm), dtype=np.uint8)
+            for sample, hole in zip(samples, holes, strict=True)
+        ]
+
+    return paint
+
+
+def _diffusion(samples: Sequence[Sample], holes: Sequence[np.ndarray], settings: Diffusion) -> list[np.ndarray]:
+    _check(samples, holes)
+    return diffusion.paint(samples, holes, settings)
+
+
+def _check(samples: Sequence[Sample], holes: Sequence[np.ndarray]) -> None:
+    for sample, hole in zip(samples, holes, strict=True):
+        if hole.all():
+            raise ValueError(
+                f"image {sample.image_id}: the dilated mask covers the whole picture, nothing is left to fill it from. "
+                "Use a smaller dilation, or leave the picture out."
+            )
+
+
+METHODS: dict[str, Inpainter] = {
+    "exact": _exact,
+    "telea": _opencv(cv2.INPAINT_TELEA),
+    "navier-stokes": _opencv(cv2.INPAINT_NS),
+    "diffusion": _diffusion,
+}

@@ -1,0 +1,69 @@
+"""Scenes as a folder in COCO's format, for any program that reads COCO."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as run_lengths
+
+from kn_core.pictures.scenes.kinds import KINDS
+from kn_core.pictures.scenes.scene import Confounds, kind_of, namespaced, scene
+
+
+def write_coco(
+    folder: Path | str,
+    concepts: Iterable[str],
+    n: int,
+    seed: int,
+    *,
+    confounds: Confounds | None = None,
+    size: int = 256,
+) -> Path:
+    """n scenes a concept: instances.json (every object's mask as run lengths), captions.json and images/*.png.
+
+    They are the scenes of `samples(concept, n, seed)`. All is written beside `folder` and moved there at the end, so a
+    folder of that name is complete. Raises FileExistsError where there is one already.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} must not exist yet. Remove it, or name another folder.")
+    names = list(dict.fromkeys(kind_of(concept).name for concept in concepts))
+    category = {name: number for number, name in enumerate(KINDS, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        made = Path(scratch) / folder.name
+        (made / "images").mkdir(parents=True)
+        for concept, index in ((concept, index) for concept in names for index in range(n)):
+            drawn = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
+            image_id, file_name = len(images) + 1, f"scene-{concept}-{index:06d}.png"
+            images.append({"id": image_id, "file_name": file_name, "width": size, "height": size})
+            Image.fromarray(drawn.render()).save(made / "images" / file_name)
+            for k, placed in enumerate(drawn.objects):
+                code = run_lengths.encode(np.asfortranarray(drawn.mask(k), dtype=np.uint8))
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category[placed.kind],
+                    "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
+                    "area": int(run_lengths.area(code)),
+                    "bbox": run_lengths.toBbox(code).tolist(),
+                    "iscrowd": 0,
+                }
+                annotations.append(annotation)
+            for caption in drawn.captions():
+                captions.append({"id": len(captions) + 1, "image_id": image_id, "caption": caption})
+        categories = [{"id": number, "name": name} for name, number in category.items()]
+        instances = {"images": images, "annotations": annotations, "categories": categories}
+        (made / "instances.json").write_text(json.dumps(instances))
+        (made / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+        made.replace(folder)
+    return folder

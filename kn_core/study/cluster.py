@@ -1,0 +1,271 @@
+"""A study's concepts on a Dask cluster: workers make the artefacts that `run` makes, the client keeps them.
+
+    python -m kn_core run --profile embedded --dask local                        processes of this machine
+    python -m kn_core run --profile minigpt4-llama2 --dask tcp://10.0.0.1:8786   a scheduler that is running
+
+A task is one stage of one concept. It is sent the artefacts that it builds on, as the files that they are in the
+client's store, and sends back the files that it made: no file system need be shared, and whoever opens the study later
+finds everything. Of its own a worker needs this package, the model's weights and, for photographs, a COCO folder. It
+loads the model once. What a worker had begun when it died, the scheduler gives to another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+import dask
+import numpy as np
+import torch
+from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from torch import Tensor
+
+from kn_core.fingerprint import code, fingerprint
+from kn_core.models import PromptedDecoder, load_model
+from kn_core.pictures.coco import CocoFolder
+from kn_core.profile import Profile
+from kn_core.study.run import FOR_ALL, STAGES, concepts, stages
+from kn_core.study.store import Store
+from kn_core.study.study import Study, StudyError
+
+log = logging.getLogger(__name__)
+
+Load = Callable[[Profile], PromptedDecoder]
+
+PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
+IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
+DEATHS = 10  # of workers under one task, after which a local cluster gives it up
+
+
+class ClusterError(StudyError):
+    """A cluster cannot do a study's work; the message says where and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A stage of one concept, and all that it needs beside what every worker has."""
+
+    profile: Profile
+    stage: str
+    concept: str
+    given: Mapping[str, bytes] = field(repr=False)  # file name -> artefact
+    mean: np.ndarray | None = field(repr=False)  # `Study.mean_activation` of the other concepts, (L, D)
+    long: bool  # whether `Study.effort` is the long version
+    coco: str | None  # the client's COCO folder, for workers that name none of their own
+    threads: int | None  # of torch; None: the worker's own
+    origin: str  # `origin` of the client's study
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a task sends back."""
+
+    worker: str  # its address
+    files: Mapping[str, bytes] = field(repr=False)  # file name -> artefact
+    left_out: str = ""  # why the stage cannot be done
+    failed: str = ""  # what went wrong, as a traceback: an exception of any kind need not survive the way back
+
+
+def run(
+    profile: Profile,
+    folder: Path | None,
+    where: str,
+    workers: int = 2,
+    only: str | None = None,
+    until: str | None = None,
+    load: Load = load_model,
+) -> Iterator[str]:
+    """As `run.run`, on a cluster (see `connected`): fill the study's store; a line for each thing done or left.
+
+    What is there already is not made again, and where nothing is missing there is no need of a cluster. Raises
+    ClusterError, after the last task of a stage, where workers failed, with all that the others made in the store.
+    """
+    study = _OnDisk(profile, folder)
+    threads = max(1, torch.get_num_threads() // workers) if where == "local" else None
+    with ExitStack() as stack:
+        client = None
+        for stage in stages(until):
+            missing = []
+            for concept in concepts(study, stage, only):
+                try:
+                    STAGES[stage](study, concept)
+                except _NeededError:
+                    missing.append(concept)
+                except StudyError as error:
+                    yield f"{stage}, {concept}: left out. {error}"
+            if missing and client is None:
+                client = stack.enter_context(connected(where, workers))
+                yield f"{len(client.nthreads())} workers of {client.scheduler_info()['address']}"
+            if client is not None:
+                yield from _spread(client, study, stage, missing, threads, load)
+
+
+@contextmanager
+def connected(where: str, workers: int = 2) -> Iterator[Client]:
+    """A client of the cluster `where`: 'local' for as many processes of this machine, a scheduler's address, or the
+    JSON file in which a scheduler has written it (`dask scheduler --scheduler-file`). Raises OSError if none answers.
+    """
+    if where == "local":
+        # No limit on memory: a model is most of what a worker holds, and pausing the worker would not shrink it.
+        settings = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+        with (
+            LocalCluster(n_workers=workers, scheduler_kwargs={"allowed_failures": DEATHS}, **settings) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+    else:
+        given = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
+        with Client(**given) as client:
+            yield client
+
+
+def origin(study: Study, concept: str) -> str:
+    """Digest of what a concept's artefacts follow from, and of this package: the same on the client and its workers."""
+    return fingerprint(
+        study.inputs(concept), code("kn_core.study.run"), [version(name).partition("+")[0] for name in PACKAGES]
+    )
+
+
+# On the client
+
+
+class _NeededError(Exception):
+    """The model is needed."""
+
+
+class _OnDisk(Study):
+    """A study without a model: it finds what is on disk and makes nothing."""
+
+    @cached_property
+    def model(self) -> PromptedDecoder:
+        raise _NeededError
+
+    def task(self, stage: str, concept: str, threads: int | None) -> Task:
+        """The task that a worker is sent: with it all pairs, and what there is of the concept's own artefacts."""
+        names = [f"pairs-{other}.parquet" for other in self.profile.concepts]
+        names += [f"scores-{concept}.safetensors", f"dai-{concept}.safetensors", f"neurons-{concept}.parquet"]
+        given = {name: content for name in names if (content := self.store.read(name)) is not None}
+        later = stage not in FOR_ALL
+        mean = self.mean_activation(without=concept).numpy() if later and len(self.studied()) > 1 else None
+        coco = str(Path(os.environ["KN_COCO"]).resolve()) if os.environ.get("KN_COCO") else None
+        long = later and self.effort is self.profile.long
+        return Task(self.profile, stage, concept, given, mean, long, coco, threads, origin(self, concept))
+
+
+def _spread(
+    client: Client, study: _OnDisk, stage: str, wanted: Sequence[str], threads: int | None, load: Load
+) -> Iterator[str]:
+    """Send out a stage of the wanted concepts, keep what comes back; a line for each."""
+    began, known = time.perf_counter(), set(client.nthreads())
+    waiting, done = list(wanted), as_completed([])
+    sent: dict[Future[Made], tuple[str, int]] = {}  # concept, bytes
+    failed: dict[str, str] = {}
+    while waiting or sent:
+        while waiting and (not sent or sum(size for _, size in sent.values()) < IN_FLIGHT):
+            task = study.task(stage, waiting.pop(0), threads)
+            size = sum(map(len, task.given.values()))
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": IN_FLIGHT}):
+                future = client.submit(work, task, load, key=f"{stage}-{task.concept}-{uuid.uuid4().hex}", pure=False)
+            sent[future] = task.concept, size
+            done.add(future)
+        future = next(done)
+        concept, _ = sent.pop(future)
+        made = _result(future)
+        for file, content in made.files.items():
+            study.store.put(file, content)
+        if gone := known - (now := set(client.nthreads())):
+            yield f"gone: {', '.join(sorted(gone))}; what was begun there is done again"
+        known = now
+        if made.failed:
+            log.error("%s, %s on %s\n%s", stage, concept, made.worker, made.failed)
+            failed[concept] = made.failed.strip().splitlines()[-1]
+            continue
+        said = f"after {time.perf_counter() - began:.0f} s, by {made.worker}"
+        yield f"{stage}, {concept}: {f'left out. {made.left_out}' if made.left_out else said}"
+    if failed:
+        told = "\n".join(f"  {concept}: {error}" for concept, error in failed.items())
+        raise ClusterError(
+            f"{stage}: {len(failed)} of {len(wanted)} concepts failed; the same command tries these alone.\n{told}"
+        )
+
+
+def _result(future: Future[Made]) -> Made:
+    """What a task made. One that never came to an end, because its workers died or lack the package, made nothing."""
+    try:
+        return future.result()
+    except Exception as error:
+        return Made("no worker", {}, failed="".join(traceback.format_exception_only(error)))
+
+
+# On a worker
+
+
+class _Sent(Study):
+    """A worker's study: the client's artefacts come with each task, the model and the pictures stay."""
+
+    mean: np.ndarray | None = None
+
+    def mean_activation(self, without: str) -> Tensor:
+        return super().mean_activation(without) if self.mean is None else torch.from_numpy(self.mean)
+
+
+_studies: dict[str, _Sent] = {}  # the last one, by what it follows from
+_one_at_a_time = Lock()  # hooks on a model see whatever runs through it
+
+
+def work(task: Task, load: Load = load_model) -> Made:
+    """Do a stage of one concept in a folder of its own; what it made, and what went wrong, if anything."""
+    worker = get_worker().address
+    with _one_at_a_time, TemporaryDirectory() as folder:
+        store, before, told = Store(Path(folder, "parts")), {}, {}
+        try:
+            study = _study(task, load, store)
+            for file, content in task.given.items():
+                store.put(file, content)
+            before = store.held()
+            STAGES[task.stage](study, task.concept)
+        except ClusterError:
+            told["failed"] = traceback.format_exc()
+        except StudyError as error:
+            told["left_out"] = str(error)
+        except Exception:  # of any kind: the client goes on with other concepts, and tells of this one
+            told["failed"] = traceback.format_exc()
+        new = [file for file, made in store.held().items() if before.get(file) != made]
+        return Made(worker, {file: store.read(file) or b"" for file in new}, **told)
+
+
+def _study(task: Task, load: Load, store: Store) -> _Sent:
+    """The study of a task's profile, with its model: loaded for the first task, kept for those that follow.
+
+    Raises ClusterError where it is not the client's.
+    """
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    coco = os.environ.get("KN_COCO") or task.coco
+    key = fingerprint(task.profile.fingerprint(), coco)
+    if key not in _studies:
+        _studies.clear()  # two models may not fit
+        study = _Sent(task.profile, model=load(task.profile))
+        if task.profile.data.source == "coco" and coco:
+            study.coco = CocoFolder(coco)
+        _studies[key] = study
+    study = _studies[key]
+    study.folder, study.store = store.folder.parent, store
+    study.mean, study.effort = task.mean, study.profile.long if task.long else study.profile
+    if (own := origin(study, task.concept)) != task.origin:
+        raise ClusterError(
+            f"the worker would make something else of '{task.concept}' ({own}, not {task.origin}): its kn_core, "
+            f"weights, photographs or {', '.join(PACKAGES)} are not the client's. Install the same, and start it again."
+        )
+    return study

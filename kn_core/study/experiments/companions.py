@@ -1,0 +1,133 @@
+"""Whether stage 2 tells the concept from what merely came along: scenes in which a companion goes with the object.
+
+Stage 2 is to drop neurons of something else that went with the object. So scenes get a companion, which goes together
+with the object, and what stage 2 drops of either's neurons is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kn_core.fingerprint import code, fingerprint
+from kn_core.method.capture import capture, find_target
+from kn_core.method.two_stages import image_scores, stage_1, stage_2
+from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
+from kn_core.pictures.token_grid import tokens_inside
+from kn_core.study.experiments.other_region import _activations
+from kn_core.study.study import Study, StudyError
+
+SCENES = 2  # a concept, with a companion
+
+
+# Stage 2: a companion
+
+
+def companions(study: Study, concept: str) -> pd.DataFrame:
+    """How much stage 2 drops of the concept's own neurons and of its companion's, when stage 1 has found both.
+
+    On `SCENES` scenes of both. Columns concept, companion, image_id, caption (of the whole scene), then those of
+    `drops`, a row a kind. A scene whose caption does not name the concept has a single row, of kind ''. Raises
+    StudyError where pictures are photographs, into which nothing can be planted.
+    """
+    inputs = fingerprint(study.inputs(concept), companion_of(study, concept), code(__name__))
+    return study.store.table(f"companions-{concept}", inputs, lambda: pd.DataFrame(_companions(study, concept)))
+
+
+def drops(
+    delta: Mapping[str, np.ndarray], gradcam: np.ndarray, threshold_a: float, threshold_g: float, budget: int
+) -> list[dict[str, object]]:
+    """Candidates of one scene by what they answer to, and how many of them stage 2 drops.
+
+    `delta` has the activation difference (L, D) to the scene without 'concept', 'companion' and 'both'; candidates are
+    what stage 1 finds in the last. Of these, kind 'own' also passes stage 1 when the concept alone goes and not when
+    the companion does, 'companion' the other way round, 'shared' both times and 'neither' never. Columns kind,
+    candidates, dropped, last (those in the last layer, where the gradient is zero whatever a neuron answers to), best
+    (those among the `budget` with the largest gradient scores of all that are not dropped).
+    """
+    candidates, own, companion = (stage_1(delta[gone], threshold_a) for gone in ("both", "concept", "companion"))
+    kept = stage_2(candidates, gradcam, threshold_g)
+    best = np.zeros_like(kept)
+    order = np.argsort(np.where(kept, -gradcam, np.inf), axis=None, kind="stable")
+    best.flat[order[: min(budget, kept.sum())]] = True
+    kinds = {"own": own & ~companion, "companion": companion & ~own, "shared": own & companion}
+    kinds["neither"] = ~(own | companion)
+    return [
+        {
+            "kind": kind,
+            "candidates": int((candidates & of_kind).sum()),
+            "dropped": int((candidates & ~kept & of_kind).sum()),
+            "last": int((candidates & of_kind)[-1].sum()),
+            "best": int((best & of_kind).sum()),
+        }
+        for kind, of_kind in kinds.items()
+    ]
+
+
+def companion_of(study: Study, concept: str) -> str:
+    """What is planted beside a concept: another of the profile (`planted.likely_companion`). Raises StudyError."""
+    if study.profile.data.source != "scenes":
+        raise StudyError(
+            f"Companions are planted in scenes; the profile '{study.profile.name}' reads photographs. "
+            "Run a profile whose data.source is 'scenes'."
+        )
+    others = [other for other in study.profile.concepts if other != concept]
+    if not others:
+        raise StudyError(f"A companion of '{concept}' must be another concept of the profile, and there is none.")
+    return likely_companion(concept, others)
+
+
+def example(study: Study, concept: str) -> tuple[Planted, dict[str, str]]:
+    """The first planted scene whose caption names the concept (or else the first), and what the model says of it.
+
+    Captions are by what is gone: '' for the whole scene, then as in `Planted.without`.
+    """
+    named = set(companions(study, concept).query("kind != ''")["image_id"])
+    found = _planted(study, concept)
+    scene = next((each for each in found if each.image_id in named), found[0])
+    images = {"": scene.image, **scene.without}
+
+    def compute() -> pd.DataFrame:
+        captions = study.model.caption(list(images.values()), study.profile.model.max_new_tokens)
+        return pd.DataFrame({"gone": list(images), "caption": captions})
+
+    inputs = fingerprint(study.inputs(concept), companion_of(study, concept), scene.image_id, code(__name__))
+    said = study.store.table(f"planted-{concept}", inputs, compute)
+    return scene, dict(zip(said["gone"], said["caption"], strict=True))
+
+
+def _planted(study: Study, concept: str) -> list[Planted]:
+    """The concept's scenes with its companion; the study's own are another namespace's."""
+    return list(planted(concept, companion_of(study, concept), SCENES, study.profile.data.seed + 1))
+
+
+def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
+    model, settings, threshold = study.model, study.profile.identification, study.thresholds(concept)
+    found = _planted(study, concept)
+    captions = model.caption([scene.image for scene in found], study.profile.model.max_new_tokens)
+    for scene, caption in zip(found, captions, strict=True):
+        row = {"concept": concept, "companion": companion_of(study, concept)}
+        row |= {"image_id": scene.image_id, "caption": caption}
+        target = find_target(model, caption, concept)
+        if target is None:
+            yield row | dict.fromkeys(("candidates", "dropped", "last", "best"), 0) | {"kind": ""}
+            continue
+        pair = capture(model, scene.image, scene.without["both"], caption, target, settings.site)
+        one_less = _activations(study, [scene.without["concept"], scene.without["companion"]])
+        without = {"both": pair.inpainted, "concept": one_less[0], "companion": one_less[1]}
+        maps = model.token_maps([scene.image])[0].numpy()
+        scores = {
+            gone: image_scores(
+                replace(pair, inpainted=left),
+                settings.over_positions,
+                tokens_inside(scene.masks[gone], model.grid, maps),
+            )
+            for gone, left in without.items()
+        }
+        delta, gradcam = {gone: difference for gone, (difference, _) in scores.items()}, scores["both"][1]
+        for counted in drops(delta, gradcam, threshold["delta"], threshold["gradcam"], settings.budget):
+            yield row | counted

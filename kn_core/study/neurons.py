@@ -1,0 +1,147 @@
+"""A profile's neurons: every method's scores of the selection pairs, and the sets that are chosen by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kn_core.fingerprint import code, fingerprint
+from kn_core.method import identification
+from kn_core.method.capture import Capture, capture
+from kn_core.method.rivals import integrated_gradients
+from kn_core.method.two_stages import NeuronSet
+from kn_core.pictures.token_grid import tokens_inside
+from kn_core.study.pairs import PairStudy, StudyError
+
+
+class NeuronStudy(PairStudy):
+    """The part of a `Study` that finds neurons and does nothing to them."""
+
+    @property
+    def n_layers(self) -> int:
+        """L, read from the scores on disk, so that no model need be loaded for it."""
+        return int(self.scores(self.studied()[0])["delta"].shape[1])
+
+    def inputs(self, concept: str) -> str:
+        """Digest of all that a concept's neurons follow from, for artefacts that are made of them."""
+        return self._neuron_inputs(concept)
+
+    def scores(self, concept: str) -> dict[str, np.ndarray]:
+        """Every method's scores of each selection pair (`identification.scores_of`), reduced over positions: (N, L, D).
+
+        Those of Dai et al., the slow ones, are of the first `identification.dai_images` pairs, and are there where the
+        profile asks for this rival.
+        """
+        found = self.store.arrays(f"scores-{concept}", self._score_inputs(concept), lambda: self._scores(concept))
+        if "dai" in self.profile.perturbation.rivals:
+            found["dai"] = self.store.arrays(f"dai-{concept}", self._dai_inputs(concept), lambda: self._dai(concept))[
+                "dai"
+            ]
+        return found
+
+    def thresholds(self, concept: str) -> dict[str, float]:
+        """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score."""
+        pooled = self.pooled(concept)
+        settings = self.profile.identification
+        by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
+        return {name: identification.threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
+
+    def pooled(self, concept: str) -> dict[str, np.ndarray]:
+        """Every method's scores of a concept, pooled over its selection pictures: (L, D) each."""
+        return identification.pooled(self.scores(concept), self.profile.identification)
+
+    def neurons(self, concept: str | None = None) -> pd.DataFrame:
+        """A concept's neurons by every method, and the draws of its controls, one row a neuron, the best first."""
+        return self._concepts("neurons", concept, self._neurons)
+
+    def neuron_set(self, concept: str, method: str = "two-stage", draw: int = 0) -> NeuronSet:
+        """One neuron set of a concept. Raises StudyError where there are no such neurons."""
+        neurons = self.neurons(concept)
+        chosen = neurons[(neurons["method"] == method) & (neurons["draw"] == draw)]
+        if chosen.empty:
+            raise StudyError(
+                f"No {method} neurons of '{concept}' (draw {draw}): none passed thresholds {self.thresholds(concept)}. "
+                "Lower identification.threshold_a or threshold_g in the profile."
+            )
+        return NeuronSet.from_frame(chosen)
+
+    def mean_activation(self, without: str) -> Tensor:
+        """Mean of O' over image tokens and selection pictures of the other concepts, (L, D): what 'mean' puts in."""
+        others = [concept for concept in self.studied() if concept != without]
+        if not others:
+            raise StudyError(
+                f"'mean' needs pictures of concepts other than '{without}', and none has two kept pairs. "
+                "Take 'mean' out of the profile's perturbation.sweep_interventions."
+            )
+        for concept in others:
+            if concept not in self._means:
+                self._means[concept] = self.scores(concept)["activation"].mean(axis=0)
+        means = [self._means[concept] for concept in others]
+        return torch.from_numpy(np.mean(means, axis=0))
+
+    def capture(self, concept: str, image_id: str) -> Capture:
+        """All activations and gradients of one kept pair: what a heatmap needs. Not kept on disk (some 35 MB)."""
+        row, sample = self._kept(concept, image_id), self.sample(concept, image_id)
+        target, site = self.target(concept, image_id), self.profile.identification.site
+        return capture(self.model, sample.image, self.inpainted(sample), row["caption"], target, site)
+
+    def token_maps(self, concept: str, image_id: str) -> Tensor:
+        """Where each image token looks in a picture, (P, rows * columns) of the model's grid."""
+        return self.model.token_maps([self.sample(concept, image_id).image])[0]
+
+    def _score_inputs(self, concept: str) -> str:
+        settings = self.profile.identification
+        return fingerprint(self._pair_inputs(concept), settings.site, settings.over_positions, code(__name__))
+
+    def _dai_inputs(self, concept: str) -> str:
+        return fingerprint(self._score_inputs(concept), self.profile.identification.dai_images)
+
+    def _neuron_inputs(self, concept: str) -> str:
+        protocol = self.profile.long.perturbation
+        return fingerprint(
+            self._score_inputs(concept),
+            self.profile.fingerprint("identification"),
+            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n),
+        )
+
+    def _scores(self, concept: str) -> Mapping[str, np.ndarray]:
+        settings = self.profile.identification
+        chosen = self.pairs(concept).query("role == 'select'")
+        if chosen.empty:
+            raise StudyError(
+                f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
+            )
+        found = []
+        for image_id in chosen["image_id"]:
+            pair, sample = self.capture(concept, image_id), self.sample(concept, image_id)
+            maps = self.token_maps(concept, image_id).numpy()
+            on_object = tokens_inside(sample.mask, self.model.grid, maps)
+            target = self.target(concept, image_id)
+            found.append(identification.scores_of(self.model, pair, target, settings, on_object))
+        return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
+
+    def _dai(self, concept: str) -> Mapping[str, np.ndarray]:
+        chosen = self.pairs(concept).query("role == 'select'").head(self.profile.identification.dai_images)
+        found = [
+            integrated_gradients(
+                self.model, self.sample(concept, image_id).image, caption, self.target(concept, image_id)
+            )
+            for image_id, caption in zip(chosen["image_id"], chosen["caption"], strict=True)
+        ]
+        return {"dai": np.stack(found)}
+
+    def _neurons(self, concept: str) -> pd.DataFrame:
+        def compute() -> pd.DataFrame:
+            scores, thresholds, protocol = (
+                self.scores(concept),
+                self.thresholds(concept),
+                self.profile.long.perturbation,
+            )
+            settings, seed = self.profile.identification, self.profile.data.seed
+            return identification.neurons(concept, self.model, scores, thresholds, settings, protocol, seed)
+
+        return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), compute)

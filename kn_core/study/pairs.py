@@ -1,0 +1,145 @@
+"""A profile's pictures, and which pairs of them were kept: what a study begins with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kn_core import models
+from kn_core.fingerprint import code, fingerprint, writing
+from kn_core.method import filtering
+from kn_core.method.capture import Target
+from kn_core.models import PromptedDecoder, held_out_ids, load_model
+from kn_core.pictures import diffusion_pipeline, scenes
+from kn_core.pictures.coco import CocoFolder
+from kn_core.pictures.inpaint import inpaint
+from kn_core.pictures.sample import Sample
+from kn_core.profile import Profile
+from kn_core.study.store import Store
+
+
+class StudyError(RuntimeError):
+    """A study cannot go on; the message says what is missing and what to do."""
+
+
+class PairStudy:
+    """The part of a `Study` that no neuron enters: its folder, its model, its pictures, its pairs."""
+
+    def __init__(self, profile: Profile, folder: Path | None = None, model: PromptedDecoder | None = None) -> None:
+        self.profile = profile
+        self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / profile.name
+        self.store = Store(self.folder / "parts")
+        self._samples: dict[str, dict[str, Sample]] = {}
+        self._means: dict[str, np.ndarray] = {}  # what `mean_activation` averages
+        if model is not None:
+            self.model = model
+
+    @cached_property
+    def model(self) -> PromptedDecoder:
+        """The profile's model, loaded at the first need; a study whose artefacts are all on disk never loads it."""
+        return load_model(self.profile)
+
+    @cached_property
+    def coco(self) -> CocoFolder:
+        folder = os.environ.get("KN_COCO")
+        if not folder:
+            raise StudyError(
+                f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: "
+                f"`make book PROFILE={self.profile.name} COCO=folder`, or KN_COCO=folder in the environment."
+            )
+        return CocoFolder(folder)
+
+    def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
+        """The pictures of a concept, at most `data.pool` of them; photographs that trained the projection come first.
+
+        So that, where photographs are few, effects are measured on those that the model has never seen. `only` are the
+        ids of those that are wanted; None: all.
+        """
+        self._check(concept)
+        data = self.profile.data
+        if data.source == "scenes":
+            yield from scenes.samples(concept, data.pool, data.seed, only=only)
+            return
+        unseen = held_out_ids()
+        found = sorted(self.coco.samples(concept, only), key=lambda sample: sample.image_id in unseen)
+        yield from found[: data.pool]
+
+    def sample(self, concept: str, image_id: str) -> Sample:
+        """One picture of a concept by its id."""
+        known = self._samples.setdefault(concept, {})
+        if image_id not in known:
+            known |= {sample.image_id: sample for sample in self.samples(concept, only={image_id})}
+        try:
+            return known[image_id]
+        except KeyError:
+            raise StudyError(f"No picture '{image_id}' among those of '{concept}'.") from None
+
+    def inpainted(self, sample: Sample) -> np.ndarray:
+        """The sample's picture without its object, as the profile's inpainter paints it."""
+        how = self.profile.inpainting
+        return inpaint(sample, how.method, how.dilation, how.diffusion)
+
+    def pairs(self, concept: str | None = None) -> pd.DataFrame:
+        """Pictures looked at, their captions, and which pairs were kept (`filtering.make_pairs`)."""
+        return self._concepts("pairs", concept, self._pairs)
+
+    def studied(self) -> list[str]:
+        """The profile's concepts with at least two kept pairs: one to choose neurons on, one to try them on."""
+        kept = self.pairs().query("kept").groupby("concept").size()
+        return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
+
+    def target(self, concept: str, image_id: str) -> Target:
+        """Where the caption of a kept pair names the concept."""
+        row = self._kept(concept, image_id)
+        return Target(row["target_word"], row["target_token"], row["target_position"])
+
+    def _kept(self, concept: str, image_id: str) -> Mapping[Hashable, Any]:
+        rows = self.pairs(concept).query("kept and image_id == @image_id").to_dict("records")
+        if len(rows) != 1:
+            raise StudyError(f"'{image_id}' is no kept pair of '{concept}'.")
+        return rows[0]
+
+    def _check(self, concept: str) -> None:
+        if concept not in self.profile.concepts:
+            raise StudyError(
+                f"'{concept}' is no concept of the profile '{self.profile.name}': {', '.join(self.profile.concepts)}."
+            )
+
+    def _concepts(self, name: str, concept: str | None, one: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        """One concept's frame, or those of all, which are also written as one file for readers."""
+        if concept is not None:
+            self._check(concept)
+            return one(concept)
+        concepts = list(self.profile.concepts) if name == "pairs" else self.studied()
+        if not concepts:
+            raise StudyError(f"No concept has two kept pairs; see {self.folder / 'pairs.parquet'}, column reason.")
+        frame = pd.concat([one(concept) for concept in concepts], ignore_index=True)
+        frame.attrs = {}
+        with writing(self.folder / f"{name}.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
+        return frame
+
+    @cached_property
+    def _base(self) -> str:
+        """Digest of what every artefact depends on: the model's parts and the pictures."""
+        profile = self.profile
+        model = models.identity(profile)  # first: what a reader has to bring is named before anything else
+        pictures = [] if profile.data.source == "scenes" else [self.coco.digest, sorted(held_out_ids())]
+        how = profile.inpainting
+        painter = [diffusion_pipeline.identity(how.diffusion)] if how.method == "diffusion" else []
+        return fingerprint(profile.fingerprint("model", "data", "inpainting"), model, pictures, *painter)
+
+    def _pair_inputs(self, concept: str) -> str:
+        return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(__name__))
+
+    def _pairs(self, concept: str) -> pd.DataFrame:
+        def compute() -> pd.DataFrame:
+            return filtering.make_pairs(self.model, self.samples(concept), self.profile)
+
+        return self.store.table(f"pairs-{concept}", self._pair_inputs(concept), compute)

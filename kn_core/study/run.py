@@ -1,0 +1,114 @@
+"""A whole study ahead of its pages: every concept's artefacts, several concepts at a time in processes of their own.
+
+    python -m kn_core run --profile embedded --workers 2
+    python -m kn_core run --profile embedded --stage scores
+    python -m kn_core run --profile embedded --beside embedded-vit
+
+Pages compute for themselves whatever is not there; this only makes it sooner. Two processes with one thread each get
+more captions out of two cores than one process with two. Pairs and scores are made of every concept before anything
+that follows, because perturbations are tried on other concepts' pictures too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from kn_core.profile import Profile
+from kn_core.study.experiments import (
+    companions,
+    heatmaps,
+    inpainters,
+    other_region,
+    prompts,
+    single_neurons,
+    thresholds,
+)
+from kn_core.study.study import Study, StudyError
+
+Stage = Callable[[Study, str], object]
+
+STAGES: dict[str, Stage] = {
+    "pairs": lambda study, concept: study.pairs(concept),
+    "scores": lambda study, concept: study.scores(concept),
+    "neurons": lambda study, concept: study.neurons(concept),
+    "perturbations": lambda study, concept: study.perturbations(concept),
+    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
+    "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
+    "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
+    "prompts": lambda study, concept: prompts.neurons(study, concept),
+    "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
+    "other regions": lambda study, concept: other_region.other_region(study, concept),
+    "companions": lambda study, concept: companions.companions(study, concept),
+}
+BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
+FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
+
+
+@contextmanager
+def pool(workers: int) -> Iterator[Executor]:
+    """Processes for one study after another, that share torch's threads between them."""
+    threads = max(1, torch.get_num_threads() // workers)
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as processes:
+        yield processes
+
+
+def run(
+    profile: Profile, folder: Path | None, processes: Executor, only: str | None = None, until: str | None = None
+) -> Iterator[str]:
+    """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
+
+    `until` is the last stage that is wanted, of `STAGES`; None: all of them.
+    What lies there already costs a look. A worker that dies ends the run with `BrokenProcessPool`; what was made stays,
+    and the same command goes on from there.
+    """
+    study, wanted, began = Study(profile, folder), stages(until), time.perf_counter()
+    for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
+        jobs = {
+            processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"
+            for stage in together
+            if stage in wanted
+            for concept in concepts(study, stage, only)
+        }
+        for job in as_completed(jobs):
+            yield f"{jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
+
+
+def stages(until: str | None) -> list[str]:
+    """The names of the stages, in order, up to and with `until`."""
+    names = list(STAGES)
+    return names if until is None else names[: names.index(until) + 1]
+
+
+def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:
+    """The concepts for which a stage is to be done; what comes before it must be there."""
+    if stage == "pairs":
+        return study.profile.concepts
+    studied = study.studied()
+    return studied if only is None or stage in FOR_ALL else [concept for concept in studied if concept == only]
+
+
+_studies: dict[tuple[str, Path | None], Study] = {}
+
+
+def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str | None:
+    """What stands in the way, if anything: the page that wants the artefact says it again, where it is read.
+
+    A worker keeps one study, so one model, for all that it is given of it.
+    """
+    key = profile.name, folder
+    if key not in _studies:
+        _studies.clear()
+        _studies[key] = Study(profile, folder)
+    try:
+        STAGES[stage](_studies[key], concept)
+    except StudyError as error:
+        return f"left out. {error}"
+    return None

@@ -1,0 +1,113 @@
+"""One profile's run: pairs, scores, neuron sets, perturbations, each computed once and kept under results/<profile>/.
+
+    study = Study(load_profile("embedded"))
+    study.neurons("bear")      # loads, or computes this and whatever it needs
+    study.perturbations()      # every concept; also written to results/embedded/perturbations.parquet
+
+A concept's artefacts depend on that concept alone, but for perturbations, tried on other concepts' pictures too.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+
+from kn_core.fingerprint import code, fingerprint
+from kn_core.method import perturbation, protocol
+from kn_core.method.two_stages import NeuronSet
+from kn_core.profile import Perturbation, Profile
+from kn_core.study.neurons import NeuronStudy
+from kn_core.study.pairs import StudyError
+
+__all__ = ["Study", "StudyError"]
+
+
+class Study(NeuronStudy):
+    """Load-or-compute for one profile, in `results/<profile>` unless a folder is given (`KN_RESULTS` for `results`).
+
+    `model` is the profile's, for a caller who has loaded it already.
+    """
+
+    def perturbations(self, concept: str | None = None) -> pd.DataFrame:
+        """Captions and probabilities under every intervention of the profile, one row a picture, setting and seed."""
+        return self._concepts("perturbations", concept, self._perturbations)
+
+    @cached_property
+    def effort(self) -> Profile:
+        """The profile, or its long version: with EFFORT=full, or where all of that lies on disk already."""
+        long = self.profile.long
+        if os.environ.get("EFFORT") == "full" or all(
+            self.store.holds(self._trials_name(name, long), self._trial_inputs(name, long)) for name in self.studied()
+        ):
+            return long
+        return self.profile
+
+    @property
+    def tried(self) -> bool:
+        """Whether the perturbations of every concept are on disk, made from what they would be made from now."""
+        try:
+            if not all(self.store.holds(f"pairs-{name}", self._pair_inputs(name)) for name in self.profile.concepts):
+                return False
+        except (FileNotFoundError, StudyError):  # no weights, no photographs: nothing can have been made from them
+            return False
+        profile, concepts = self.effort, self.studied()
+        return bool(concepts) and all(
+            self.store.holds(self._trials_name(name, profile), self._trial_inputs(name, profile)) for name in concepts
+        )
+
+    def pictures(
+        self, concept: str, role: Literal["select", "held_out"], first: int | None = None
+    ) -> list[perturbation.Picture]:
+        """A concept's pairs of one role, all or the `first`, as embedded prompts with and without the object."""
+        rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
+        if not rows:
+            return []
+        samples = [self.sample(concept, row["image_id"]) for row in rows]
+        shown = self.model.prompts([sample.image for sample in samples])
+        without = self.model.prompts([self.inpainted(sample) for sample in samples])
+        settings = self.effort.perturbation
+        marked = [row["image_id"] for row in rows[: settings.choosing if role == "select" else settings.sweep_pictures]]
+        return [
+            perturbation.Picture(
+                image_id=row["image_id"],
+                concept=concept,
+                caption=row["caption"],
+                target=self.target(concept, row["image_id"]),
+                held_out=role == "held_out",
+                chooses_dose=role == "select" and row["image_id"] in marked,
+                swept=role == "held_out" and row["image_id"] in marked,
+                prompt=prompt,
+                prompt_inpainted=prompt_inpainted,
+            )
+            for row, prompt, prompt_inpainted in zip(rows, shown, without, strict=True)
+        ]
+
+    def _trial_inputs(self, concept: str, profile: Profile) -> str:
+        upstream = [self._neuron_inputs(concept), *(self._score_inputs(other) for other in self.studied())]
+        return fingerprint(concept, upstream, profile.fingerprint("perturbation"), code(__name__))
+
+    def _trials_name(self, concept: str, profile: Profile) -> str:
+        return f"perturbations-{concept}" + ("-full" if profile != self.profile else "")
+
+    def _perturbations(self, concept: str) -> pd.DataFrame:
+        profile = self.effort
+        name, inputs = self._trials_name(concept, profile), self._trial_inputs(concept, profile)
+        return self.store.table(name, inputs, lambda: self._perturb(concept, profile.perturbation))
+
+    def _perturb(self, concept: str, settings: Perturbation) -> pd.DataFrame:
+        found = {method: self.neuron_set(concept, method) for method in ("two-stage", *settings.rivals)}
+        draws: dict[str, list[NeuronSet]] = {
+            kind: [self.neuron_set(concept, kind, i) for i in range(settings.draws)] for kind in settings.controls
+        }
+        pictures = self.pictures(concept, "select", settings.choosing) + self.pictures(concept, "held_out")
+        for other in self.studied():
+            if other != concept:
+                pictures += self.pictures(other, "held_out", settings.others_per_concept)
+        planned = list(protocol.trials(settings, self.profile.identification.budget, found, draws))
+        needs_mean = any(trial.setting.intervention == "mean" for trial in planned)
+        mean = self.mean_activation(without=concept) if needs_mean else None
+        tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
+        return perturbation.run(self.model, pictures, planned, mean, tokens, site)

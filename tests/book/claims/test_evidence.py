@@ -1,0 +1,131 @@
+"""What a run says of the claims, on a table small enough to work out by hand (see `perturbed`)."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from book.claims import evidence
+from book.claims.rules import Measurement, load_claims, table
+from kn_core.measures import metrics
+from tests.perturbed import headline_rows, perturbations, profile, row
+
+THRESHOLDS = {"bear": {"delta": 1.0, "gradcam": 1e-3}, "bus": {"delta": 2.6, "gradcam": 2e-3}}
+
+
+@pytest.fixture
+def pairs() -> pd.DataFrame:
+    """Two kept and used, one kept beyond what was wanted, one dropped."""
+    rows = [("bear", True, "select"), ("bus", True, "held_out"), ("bus", True, ""), ("cat", False, "")]
+    return pd.DataFrame(rows, columns=["concept", "kept", "role"])
+
+
+@pytest.fixture
+def neurons() -> pd.DataFrame:
+    """Six layers: of the bear's four best, three are late; of the bus's, all. Ranks past the budget are early."""
+    rows = [("bear", "two-stage", layer, rank) for rank, layer in enumerate([1, 2, 5, 3])]
+    rows += [("bus", "two-stage", layer, rank) for rank, layer in enumerate([4, 4, 5, 2])]
+    rows += [("bear", "two-stage", 0, 80), ("bus", "random", 0, 0)]
+    return pd.DataFrame(rows, columns=["concept", "method", "layer", "rank"])
+
+
+@pytest.fixture
+def measured(pairs: pd.DataFrame, neurons: pd.DataFrame) -> dict[str, Measurement]:
+    found = [
+        *evidence.effects(perturbations(), profile()),
+        *evidence.pair_counts(pairs),
+        evidence.late_share(neurons, profile().identification.budget, n_layers=6),
+        *evidence.in_range(THRESHOLDS),
+    ]
+    return {measurement.name: measurement for measurement in found}
+
+
+def test_the_headline_is_the_main_setting_on_pictures_that_chose_no_neurons() -> None:
+    rows = metrics.headline(perturbations(), profile())
+    pd.testing.assert_frame_equal(rows.reset_index(drop=True), pd.DataFrame(headline_rows()))
+
+
+def test_without_noise_the_headline_asks_for_no_sigma() -> None:
+    settings = profile()
+    zero = settings.perturbation.model_copy(update={"intervention": "zero"})
+    rows = metrics.headline(perturbations(), settings.model_copy(update={"perturbation": zero}))
+    assert set(rows["intervention"]) == {"zero"}
+    assert len(rows) == 8
+
+
+def test_the_perplexity_limit_is_the_95th_percentile_of_clean_captions_each_counted_once() -> None:
+    assert metrics.perplexity_limit(pd.DataFrame(headline_rows())) == pytest.approx(30 + 0.85 * 10)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "value", "baseline", "n"),
+    [
+        ("suppression", (3 / 4 + 1 / 2) / 2, 1 / 8, 4),  # control: only one of the bus-1's two draws
+        ("suppression_over_control", (3 / 4 + 1 / 4) / 2, None, 4),
+        ("retention", 1 / 2, 1 / 4, 4),  # chance: 'green grass' of bear-1 and bus-1 against the other's two captions
+        ("fluent", 1.0, None, 4),
+        ("selectivity", (1 / 2 + 1) / 2, None, 2),  # bear-1: 1 - 1/2; bus-1: 1 - 0
+        ("concepts_suppressed", 1 / 2, 0.0, 2),  # the bus's interval reaches down to nothing
+        ("concepts", 2, None, 2),
+        ("pairs", 2, None, 2),
+        ("late_share", (3 / 4 + 1) / 2, 4 / 6, 2),
+        ("activation_thresholds_in_range", 1 / 2, None, 2),
+        ("gradient_thresholds_in_range", 1.0, None, 2),
+    ],
+)
+def test_every_statistic_is_what_one_gets_by_hand(
+    measured: dict[str, Measurement], statistic: str, value: float, baseline: float | None, n: int
+) -> None:
+    found = measured[statistic]
+    assert found.value == pytest.approx(value)
+    assert found.baseline == (None if baseline is None else pytest.approx(baseline))
+    assert found.n == n
+    assert found.low <= found.value <= found.high
+
+
+def test_every_measurement_is_a_statistic_that_a_claim_asks_for(measured: dict[str, Measurement]) -> None:
+    verdicts = table(load_claims(), measured.values()).set_index("claim")["verdict"]
+    assert verdicts["causal"] in ("reproduced", "same direction")
+    assert verdicts["every-object"] == "not reproduced"  # one of two concepts: its interval reaches down to none
+    assert verdicts["suppression-beats-rivals"] == "not run"
+
+
+def test_selectivity_needs_pictures_of_other_concepts() -> None:
+    own = perturbations().query("concept == image_concept")
+    assert "selectivity" not in {found.name for found in evidence.effects(own, profile())}
+
+
+def test_with_one_concept_there_is_no_chance_level_so_retention_settles_nothing() -> None:
+    found = {each.name: each for each in evidence.effects(perturbations().query("concept == 'bear'"), profile())}
+    assert math.isnan(found["retention"].value)
+    assert found["suppression"].value == pytest.approx(3 / 4)
+    verdicts = table(load_claims(), found.values()).set_index("claim")["verdict"]
+    assert verdicts["retention"] == "not run"
+
+
+def with_methods() -> pd.DataFrame:
+    """The main setting, with methods that suppress all pictures but bus-2, none, and in a language that has gone."""
+    rows = headline_rows()
+    for method, gone, caption in (
+        ("stage-1", (), None),
+        ("pan-gated", ("bus-2",), None),
+        ("schwettmann", (), "RRRRRR"),
+    ):
+        for image_id in ("bear-1", "bear-2", "bus-1", "bus-2"):
+            away = method != "stage-1" and image_id not in gone
+            changes = {"caption": caption, "perplexity": 900.0} if caption else {}
+            rows.append(row(image_id.split("-")[0], method, image_id, away, **changes))
+    return pd.DataFrame(rows).assign(bleu_suppression=0.25)
+
+
+def test_the_paper_s_claims_on_rivals_and_single_stages() -> None:
+    found = {each.name: each for each in evidence.of_rivals(with_methods(), limit=50.0)}
+    assert found["degenerate_schwettmann"].value == 1.0
+    assert found["stage2_suppression_gain"].value == pytest.approx((3 / 4 + 1 / 2) / 2)  # stage 1 suppresses nothing
+    assert found["stage1_suppression_over_control"].value == pytest.approx(-1 / 8)
+    assert found["suppression_over_rivals"].value == pytest.approx((3 / 4 + 1 / 2) / 2 - 1)  # the best takes all four
+    assert found["bleu_suppression_over_rivals"].value == 0.0
+    assert "rouge_suppression_over_rivals" not in found  # not scored
+    assert not evidence.of_rivals(pd.DataFrame(headline_rows()), limit=50.0)

@@ -1,0 +1,163 @@
+"""Methods beside each other, on captions few enough to count by hand (see `perturbed`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from book import tables
+from book.perturbation import method_figures, methods, readings
+from kn_core.drawing import theme
+from kn_core.study.experiments import texts
+from kn_core.study.store import Store
+from kn_core.study.study import StudyError
+from tests.perturbed import perturbations, profile, row
+
+IMAGES = ("bear-1", "bear-2", "bus-1", "bus-2")
+
+
+def rows(method: str, gone: tuple[str, ...], **changes) -> list[dict[str, object]]:
+    """The main setting of one method on the four held-out pictures."""
+    return [row(image.split("-")[0], method, image, image in gone, **changes) for image in IMAGES]
+
+
+@pytest.fixture
+def main() -> pd.DataFrame:
+    """Suppression: two-stage 3 of 4, Pan et al. all, random none in two draws and one in a third."""
+    made = [*rows("two-stage", IMAGES[:3]), *rows("pan-gated", IMAGES), *rows("uniform", IMAGES[3:], seed=0)]
+    for draw, gone in enumerate([(), (), ("bus-1",)]):
+        made += rows("random", gone, seed=draw)
+    return pd.DataFrame(made)
+
+
+@pytest.fixture
+def table(main: pd.DataFrame) -> pd.DataFrame:
+    return methods.compare(main, limit=50.0)
+
+
+def test_a_comparison_is_paired_and_marks_the_best_and_what_equals_it(table: pd.DataFrame) -> None:
+    found = table[table["metric"] == "suppression"].set_index("method")
+    assert found["value"].to_dict() == pytest.approx(
+        {"two-stage": 3 / 4, "pan-gated": 1.0, "random": 1 / 12, "uniform": 1 / 4}
+    )
+    assert found.loc["pan-gated", "difference"] == pytest.approx(-1 / 4)  # two-stage minus the method
+    assert found.loc["random", "difference"] == pytest.approx(3 / 4 - 1 / 12)
+    assert found["best"].to_dict() == {"two-stage": False, "pan-gated": True, "random": False, "uniform": False}
+    assert found.loc["two-stage", "tie"]  # four pictures tell nothing apart
+    assert found.loc["random", "p_holm"] >= found.loc["random", "p"] > 0
+    assert pd.isna(found.loc["two-stage", "p"])
+
+
+def test_there_is_no_comparison_without_the_one_that_is_compared(main: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"ours must be one of the methods \['two-stage'.*Got 'dai'"):
+        methods.compare(main, limit=50.0, ours="dai")
+
+
+def test_texts_are_scored_once_whoever_asks(main: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
+    scored = []
+
+    def score(captions: list[str], references: list[str]) -> list[float]:
+        scored.append(len(captions))
+        return [float(said == wanted) for said, wanted in zip(captions, references, strict=True)]
+
+    for name in ("bleu", "rouge_l", "bertscore"):
+        monkeypatch.setattr(text, name, score)
+    pairs = pd.DataFrame([(image.split("-")[0], image, "A man on green grass.") for image in IMAGES])
+    pairs.columns = ["concept", "image_id", "caption_inpainted"]
+    study: Any = SimpleNamespace(pairs=lambda: pairs, store=Store(tmp_path))
+    for asked in (main[main["method"] == "random"], main) * 2:  # by one page, another, and both again
+        found = texts.with_text(study, asked)
+        assert found["caption"].tolist() == asked["caption"].tolist()
+    assert len(scored) == 2 * 3
+    gone = found[found["method"] == "pan-gated"]
+    assert gone["bleu_suppression"].tolist() == [1.0, 0.0, 1.0, 0.0]  # 'A man on green grass.' twice
+
+
+def test_what_grows_worse_is_best_where_it_is_smallest(main: pd.DataFrame) -> None:
+    main.loc[main["method"] == "random", "repetition"] = 0.5
+    found = methods.compare(main, limit=50.0).query("metric == 'repetition'").set_index("method")
+    assert not found.loc["random", "best"]
+    assert found.loc["two-stage", "best"]
+
+
+def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
+    draws = methods.control_draws(main, ["suppression"], limit=50.0)
+    assert draws.query("control == 'random'")["value"].tolist() == pytest.approx([0, 0, 1 / 4])
+    among = methods.among_controls(main, draws, limit=50.0).set_index("control")
+    assert among.loc["random", ["value", "draws", "low", "high", "percentile"]].tolist() == pytest.approx(
+        [3 / 4, 3, 0, 1 / 4, 1.0]
+    )
+    both = methods.control_draws(main, ["suppression", "retention"], limit=50.0)
+    shown = methods.controls_for_readers(methods.among_controls(main, both, limit=50.0))
+    assert shown.loc[0, ["Sₛₑ of the draws", "Sₛₑ, percentile"]].tolist() == ["0.00 to 0.25", "100"]
+
+
+@pytest.fixture
+def swept() -> pd.DataFrame:
+    """Pictures that chose neurons, at two noises: the stronger one takes all of the caption along."""
+    settings = [("two-stage", 1.0, 0), ("two-stage", 3.0, 1), ("dai", 1.0, 1), ("dai", 3.0, 1)]
+    made = []
+    for method, sigma, count in settings:
+        kept = {"heldout": False, "retained": 0.5 if (method, sigma) != ("dai", 3.0) else 0.0, "sigma": sigma}
+        made += [row("bear", method, image, index < count, **kept) for index, image in enumerate(IMAGES[:2])]
+    made.append(row("bear", "two-stage", "bear-1", True, heldout=False) | {"image_id": "bear-0"})  # at one noise only
+    return pd.DataFrame([*made, *(one | {"sigma": 1.0} for one in rows("dai", ()))])
+
+
+def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) -> None:
+    settings = profile()
+    noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0)})
+    settings = settings.model_copy(update={"perturbation": noise})
+    doses = methods.doses(swept, settings).set_index(["method", "sigma"])
+    assert doses.loc[("two-stage", 3.0), ["suppression", "retention", "score"]].tolist() == [0.5, 0.5, 0.5]
+    assert doses.loc[("two-stage", 1.0), "score"] == 0.0
+    assert doses["chosen"].to_dict() == {
+        ("dai", 1.0): True,
+        ("dai", 3.0): False,
+        ("two-stage", 1.0): False,
+        ("two-stage", 3.0): True,
+    }
+    chosen = methods.at_own_dose(swept, settings, {"dai": 1.0, "two-stage": 3.0})
+    assert chosen["image_id"].tolist() == list(IMAGES)
+    assert chosen["heldout"].all()
+
+
+def test_a_profile_in_which_nothing_chooses_a_dose_is_told_what_to_set(swept: pd.DataFrame) -> None:
+    settings = profile()
+    none = settings.model_copy(update={"perturbation": settings.perturbation.model_copy(update={"choosing": 0})})
+    with pytest.raises(StudyError, match="'embedded' has no pictures that choose it. Set perturbation.choosing"):
+        methods.doses(swept, none)
+
+
+def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
+    doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "chosen": [True]})
+    words = methods.in_words(table, table, doses)
+    assert words["better"] == "none differs from the two-stage neurons in either number"
+    assert words["ranking"].startswith(
+        "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
+    )
+    table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
+    assert methods.in_words(table, table, doses)["better"] == (
+        "the two-stage neurons do worse than those of Pan et al. (gated) in suppression"
+    )
+    html = tables.methods(table, methods.SUPPRESSION, words.METHODS, "A table").to_html()
+    assert "<strong>1.00</strong>†<small>" in html
+    assert "0.75 =<small>" in html
+
+
+def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -> None:
+    with theme():
+        figure = method_figures.methods(table, table, {"suppression": 0.77, "retention": 0.73})
+        assert "Pan" in figure.get_suptitle()
+        draws = methods.control_draws(main, ["suppression", "retention"], limit=50.0)
+        figure = method_figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0))
+        assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
+        curve = readings.curve(perturbations(), profile(), "sigma", ["two-stage", "random"])
+        _, ax = plt.subplots()
+        assert "harmonic mean" in method_figures.frontier(curve, ax).get_title(loc="left")
+    plt.close("all")

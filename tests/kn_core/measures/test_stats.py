@@ -1,0 +1,150 @@
+"""Intervals, tests and effect sizes on numbers small enough for hand, and on simulations whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kn_core.measures.stats import cluster_interval, effect_size, holm, paired_permutation, percentile_among
+
+
+def simulated(rng: np.random.Generator, mean: float, concepts: int = 9, images: int = 10, between: float = 1.0):
+    """Images of concepts: `mean` + an effect of the concept (standard deviation `between`) + one of the image (1)."""
+    return [rng.normal(mean + shift, 1.0, images) for shift in rng.normal(0, between, concepts)]
+
+
+def test_the_interval_of_one_concept_is_the_bootstrap_of_its_images():
+    # The mean of two draws of {0, 1} is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
+    assert cluster_interval([np.array([0.0, 1.0])]) == (0.0, 1.0)
+    low, high = cluster_interval([np.arange(100.0)], seed=3)
+    half = 1.96 * np.arange(100.0).std() / 10  # the normal approximation
+    assert (low, high) == pytest.approx((49.5 - half, 49.5 + half), abs=0.4)
+
+
+def test_the_interval_resamples_concepts_before_images():
+    # Images agree within a concept, so only which concepts are drawn varies the mean: 0, 1/2 or 1.
+    assert cluster_interval([np.zeros(50), np.ones(50)]) == (0.0, 1.0)
+
+
+def test_the_interval_depends_on_the_seed_alone():
+    clusters = [np.array([0.1, 0.7, 0.4]), np.array([0.9, 0.2])]
+    assert cluster_interval(clusters, seed=1) == cluster_interval(clusters, seed=1)
+    assert cluster_interval(clusters, seed=1, draws=50) != cluster_interval(clusters, seed=2, draws=50)
+
+
+def test_the_interval_without_spread_has_no_width_and_one_image_has_none():
+    assert cluster_interval([np.ones(4), np.ones(2)]) == (1.0, 1.0)
+    assert all(map(math.isnan, cluster_interval([np.ones(1)])))
+    assert all(map(math.isnan, cluster_interval([])))
+
+
+@pytest.mark.parametrize("between", [0.5, 1.0, 3.0])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(between):
+    rng = np.random.default_rng(0)
+    ends = [cluster_interval(simulated(rng, 0.3, between=between), draws=500, seed=seed) for seed in range(200)]
+    assert 0.88 <= np.mean([low <= 0.3 <= high for low, high in ends]) <= 0.99
+
+
+def test_flipping_the_signs_of_three_images_has_eight_outcomes():
+    differences = [np.array([1.0, 2.0, 3.0])]
+    assert paired_permutation(differences) == 2 / 8
+    assert paired_permutation(differences, alternative="greater") == 1 / 8
+    assert paired_permutation(differences, alternative="less") == 1.0
+
+
+def test_a_concept_with_more_images_weighs_no_more():
+    # 2/2 - 1/4 - 1/4 = 1/2; of +-1 +-1/4 +-1/4 four outcomes are as large. All images alike: 0, and five of eight.
+    assert paired_permutation([np.array([2.0]), np.array([-1.0, -1.0])], alternative="greater") == 4 / 8
+
+
+def test_no_difference_is_no_evidence():
+    assert paired_permutation([np.zeros(5), np.zeros(2)]) == 1.0
+    assert paired_permutation([np.zeros(20), np.zeros(20)], draws=99) == 1.0
+
+
+def test_a_sampled_p_value_is_never_zero_and_depends_on_the_seed_alone():
+    differences = [np.full(20, 1.0), np.full(20, 2.0)]
+    assert paired_permutation(differences, draws=99, alternative="greater") == 1 / 100
+    assert paired_permutation(differences, draws=99) == 2 / 100
+    mixed = [np.array([0.3, -0.1, 0.2, 0.4, -0.2, 0.1, 0.5]), np.array([-0.3, 0.6, 0.2, 0.1, -0.4, 0.2, 0.3])]
+    assert paired_permutation(mixed, seed=1) == paired_permutation(mixed, seed=1)
+    assert paired_permutation(mixed, seed=1) != paired_permutation(mixed, seed=2)
+    assert paired_permutation(mixed, seed=1) == pytest.approx(paired_permutation(mixed, draws=2**14), abs=0.02)
+
+
+def rejected(rng: np.random.Generator, mean: float) -> float:
+    """Share of 300 simulated experiments, images of unlike spread, that are significant at 5 %."""
+    spread = np.linspace(0.5, 2.0, 4)
+    tests = [[rng.normal(mean, spread) for _ in range(9)] for _ in range(300)]
+    return float(np.mean([paired_permutation(test, draws=199, seed=seed) <= 0.05 for seed, test in enumerate(tests)]))
+
+
+def test_the_permutation_test_finds_what_is_there_and_little_else():
+    rng = np.random.default_rng(0)
+    assert 0.025 <= rejected(rng, 0.0) <= 0.075
+    assert rejected(rng, 0.75) >= 0.8
+
+
+def test_too_few_images_have_no_p_value_and_no_effect_size():
+    for few in ([], [np.ones(1)]):
+        assert math.isnan(paired_permutation(few))
+        assert math.isnan(effect_size(few))
+
+
+@pytest.mark.parametrize("measure", [paired_permutation, effect_size])
+def test_undefined_differences_and_empty_concepts_are_refused(measure):
+    with pytest.raises(ValueError, match="must be finite. Got 1 of 3 that are not"):
+        measure([np.array([1.0, math.nan]), np.ones(1)])
+    with pytest.raises(ValueError, match=r"every concept must have an image. Got none for those at \[1\]"):
+        measure([np.ones(2), np.ones(0)])
+
+
+def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_keeps_the_order():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.01, 0.02, 0.03, 0.005]), [0.03, 0.04, 0.04, 0.02])
+    np.testing.assert_allclose(holm([0.5, 0.6]), [1.0, 1.0])
+    assert holm([0.2]).tolist() == [0.2]
+    assert holm([]).shape == (0,)
+
+
+def test_holm_does_not_count_tests_that_could_not_be_made():
+    np.testing.assert_allclose(holm([math.nan, 0.04, 0.01]), [math.nan, 0.04, 0.02])
+    assert np.isnan(holm([math.nan, math.nan])).all()
+
+
+@pytest.mark.parametrize("p", [[-0.1], [0.5, 1.5]])
+def test_holm_refuses_what_is_no_probability(p):
+    with pytest.raises(ValueError, match=r"p values must lie in \[0, 1\]"):
+        holm(p)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_p_and_bonferroni_and_ranks_as_p_does(p):
+    adjusted = holm(p)
+    assert np.all(adjusted >= p)
+    assert np.all(adjusted <= np.minimum(1, len(p) * np.array(p)))
+    assert np.all(np.diff(adjusted[np.argsort(p)]) >= 0)
+
+
+def test_the_effect_size_counts_in_standard_deviations_of_the_difference():
+    assert effect_size([np.array([1.0, 2.0, 3.0])]) == 2.0
+    assert effect_size([np.array([1.0]), np.array([2.0, 3.0])]) == 2.0  # images pooled
+    assert effect_size([np.array([-1.0, 1.0])]) == 0.0
+
+
+def test_the_effect_size_without_spread_is_infinite_or_undefined():
+    assert effect_size([np.full(3, 0.1)]) == math.inf
+    assert effect_size([np.full(2, -0.1), np.full(3, -0.1)]) == -math.inf
+    assert math.isnan(effect_size([np.zeros(3)]))
+
+
+def test_the_percentile_counts_ties_half():
+    assert percentile_among(2.0, [1.0, 2.0, 2.0, 3.0]) == 0.5
+    assert percentile_among(2.5, np.array([1.0, 2.0, 2.0, 3.0])) == 0.75
+    assert percentile_among(4.0, [1.0, 2.0]) == 1.0
+    assert percentile_among(0.0, [1.0, 2.0]) == 0.0
+    assert math.isnan(percentile_among(0.0, []))

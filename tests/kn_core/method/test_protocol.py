@@ -1,0 +1,89 @@
+"""A profile's trials: every method with the same budget, doses for all, sweeps around the main setting."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from kn_core.method.interventions import Setting
+from kn_core.method.protocol import main_setting, trials
+from kn_core.method.two_stages import NeuronSet
+from kn_core.profile import Perturbation
+
+
+def neurons(method: str) -> NeuronSet:
+    return NeuronSet("bear", method, np.array([0, 1]), np.array([5, 7]), np.array([2.0, 1.0]))
+
+
+FOUND = {method: neurons(method) for method in ("two-stage", "schwettmann")}
+CONTROLS = {kind: [neurons(kind) for _ in range(3)] for kind in ("random", "uniform")}
+
+
+def planned(**settings) -> Counter[tuple[str, Setting, str]]:
+    given = {"sigma": 3.0, "seeds": 1, "draws": 1, "rivals": ("schwettmann",), "controls": ("random", "uniform")}
+    made = trials(Perturbation.model_validate(given | settings), 2, FOUND, CONTROLS)
+    return Counter((trial.neurons.method, trial.setting, trial.scope) for trial in made)
+
+
+def setting(intervention="noise", positions="image", n=2, sigma=3.0, seed=0) -> Setting:
+    return Setting(intervention, positions, n, sigma, seed)
+
+
+def test_the_main_setting_on_every_picture_and_later_draws_on_some():
+    assert planned(seeds=2, draws=3) == Counter(
+        {
+            ("two-stage", setting(), "all"): 1,
+            ("random", setting(), "all"): 1,
+            ("schwettmann", setting(), "own"): 1,
+            ("two-stage", setting(seed=1), "own"): 1,
+            ("random", setting(seed=1), "own"): 1,
+            ("random", setting(seed=2), "swept"): 1,
+            ("uniform", setting(), "own"): 1,
+            **{("uniform", setting(seed=draw), "swept"): 1 for draw in (1, 2)},
+        }
+    )
+
+
+def test_rivals_have_the_noise_drawn_as_often_as_the_profile_says():
+    extra = planned(seeds=2, draws=2, rival_seeds=2) - planned(seeds=2, draws=2)
+    assert extra == Counter([("schwettmann", setting(seed=1), "own"), ("uniform", setting(seed=1), "own")])
+
+
+def test_every_method_is_tried_at_every_dose_on_pictures_that_choose_one():
+    extra = planned(sweep_sigma=(1.0, 3.0), choosing=2) - planned()
+    methods = ("two-stage", "schwettmann", "random")
+    assert extra == Counter({(method, setting(sigma=1.0), "dose"): 1 for method in methods}) + Counter(
+        [("schwettmann", setting(), "choosing")]
+    )
+
+
+def test_sweeps_are_run_for_rivals_where_the_profile_says_so():
+    swept = {"sweep_n": (1, 2), "sweep_interventions": ("zero", "weights"), "sweep_positions": ("all", "image")}
+    settings = (
+        setting(n=1),
+        setting("zero", sigma=math.nan),
+        setting("weights", "all", sigma=1.0),
+        setting(positions="all"),
+    )
+
+    def expected(*methods):
+        return Counter({(method, one, "swept"): 1 for one in settings for method in methods})
+
+    def keyed(trials):  # nan is not itself
+        return Counter({(method, str(one), scope): count for (method, one, scope), count in trials.items()})
+
+    assert keyed(planned(**swept)) - keyed(planned()) == keyed(expected("two-stage", "random"))
+    rivals = keyed(planned(sweep_rivals=True, **swept)) - keyed(planned())
+    elsewhere = keyed(Counter([("schwettmann", setting(), "fresh")]))  # and other concepts' pictures
+    assert rivals == keyed(expected("two-stage", "schwettmann", "random")) + elsewhere
+
+
+def test_a_main_setting_without_noise_has_no_sigma():
+    settings = Perturbation(intervention="zero", seeds=1, sweep_interventions=("noise",))
+    assert math.isnan(main_setting(settings, 2).sigma)
+    swept = [
+        t.setting for t in trials(settings, 2, {"two-stage": neurons("two-stage")}, {"random": CONTROLS["random"]})
+    ]
+    assert [one.sigma for one in swept if one.intervention == "noise"] == [3.0, 3.0]

@@ -1,0 +1,219 @@
+"""A study on a cluster of two processes, of which one is killed: the same tables as without, and nothing made twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import pandas as pd
+import pytest
+import torch
+from distributed import LocalCluster
+from safetensors.numpy import load_file
+
+from kn_core import __main__, models
+from kn_core.method import filtering, perturbation
+from kn_core.models import MiniGPT4
+from kn_core.pictures import scenes
+from kn_core.profile import Dask, Profile
+from kn_core.study import cluster, neurons, run
+from kn_core.study.store import Store
+from kn_core.study.study import Study
+from kn_core.weights import wheels
+from tests.kn_core.study.test_study import inhabit
+from tests.toy_world import COLOURS, toy_samples
+
+WATCHED = {"pairs": (filtering, "make_pairs"), "capture": (neurons, "capture"), "perturb": (perturbation, "run")}
+ASK_THE_MODEL = (
+    *("pairs", "scores", "neurons", "perturbations", "single neurons", "heatmaps"),
+    *("inpainters", "other regions", "companions"),
+)
+
+
+@dataclass
+class Loader:
+    """Brings the toy world to a worker, with a watch on what is computed there, and death at one place, once."""
+
+    model: MiniGPT4
+    folder: Path  # of the projection, and of the watch
+
+    def __call__(self, profile: Profile) -> MiniGPT4:
+        scenes.samples, models.PROJECTIONS = toy_samples, self.folder
+        self.note("load")
+        for what, (place, name) in WATCHED.items():
+            setattr(place, name, self.watching(what, getattr(place, name)))
+        return self.model
+
+    def watching(self, what, original):
+        def watched(*arguments, **more):
+            self.note(what)
+            if what == "capture" and "pizza" in arguments[3]:  # its caption: the scores of 'pizza' are under way
+                self.die_once()
+            return original(*arguments, **more)
+
+        return watched
+
+    def note(self, what: str) -> None:
+        with (self.folder / "watch").open("a") as file:
+            file.write(f"{what} {os.getpid()}\n")
+
+    def die_once(self) -> None:
+        try:
+            (self.folder / "killed").touch(exist_ok=False)
+        except FileExistsError:
+            return
+        self.note("killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def noted(self) -> pd.DataFrame:
+        """Columns what, process."""
+        return pd.read_csv(self.folder / "watch", sep=" ", names=["what", "process"])
+
+
+def artefacts(folder: Path) -> dict[str, tuple[str, object]]:
+    """What each file of a study's store was made from, and what is in it, bit by bit."""
+    parts, found = folder / "parts", {}
+    for file, made_from in Store(parts).held().items():
+        if file.endswith(".safetensors"):
+            arrays = load_file(parts / file)
+            content = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
+        else:
+            content = pd.read_parquet(parts / file)
+        found[file] = made_from, content
+    return found
+
+
+def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(
+    tmp_path, monkeypatch, taught_model, toy_profile
+):
+    inhabit(monkeypatch, tmp_path)
+    serial = Study(toy_profile, tmp_path / "serial", taught_model)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have: what more of them add up may differ in the last bit
+    for stage, do in run.STAGES.items():
+        for concept in COLOURS if stage != "thresholds" else ():  # these want rivals that the toy profile lacks
+            do(serial, concept)
+    torch.set_num_threads(threads)
+
+    loader, folder = Loader(taught_model, tmp_path), tmp_path / "spread"
+    first, *said = cluster.run(toy_profile, folder, "local", workers=2, load=loader)
+    assert first.startswith("2 workers of tcp://")
+    done = [line.split(":")[0] for line in said if "after" in line]
+    asked = {f"{stage}, {concept}" for stage in ASK_THE_MODEL for concept in COLOURS}
+    assert sorted(done) == sorted(asked - {"inpainters, bear"})  # a hole in a toy picture of it leaves nothing
+    assert len([line for line in said if line.startswith("gone: tcp://")]) == 1
+    assert len([line for line in said if "left out. The ablation needs the methods" in line]) == 3
+
+    # One worker died under the first picture of 'pizza', whose scores were made again, and nothing else was.
+    noted = loader.noted()
+    maps = 3 * 3  # heatmaps capture pictures of their own
+    assert noted["what"].value_counts().drop("load").to_dict() == {
+        "pairs": 3,
+        "capture": 1 + 3 * 3 + maps,
+        "perturb": 3,
+        "killed": 1,
+    }
+    assert not noted[noted["what"] == "load"]["process"].duplicated().any()  # the model was loaded once a process
+    dead = noted.loc[noted["what"] == "killed", "process"].item()
+    assert noted[noted["process"] == dead]["what"].tolist()[-2:] == ["capture", "killed"]
+    assert noted["process"].nunique() >= 2
+
+    expected, found = artefacts(tmp_path / "serial"), artefacts(folder)
+    assert found.keys() == expected.keys()
+    for file, (made_from, content) in expected.items():
+        assert found[file][0] == made_from
+        if isinstance(content, pd.DataFrame):
+            pd.testing.assert_frame_equal(found[file][1], content, check_exact=True)
+        else:
+            assert found[file][1] == content
+
+    # A serial study that comes later finds everything, and the cluster is not asked again.
+    later = Study(toy_profile, folder)
+    later.__dict__["model"] = None
+    assert later.perturbations().equals(serial.perturbations())
+    assert later.neurons().equals(serial.neurons())
+    again = list(cluster.run(toy_profile, folder, "tcp://nobody:1", load=pytest.fail))
+    assert [line.split(":")[0] for line in again] == [f"thresholds, {concept}" for concept in COLOURS]
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """The address of a cluster of one worker in this process, which therefore knows the toy world."""
+    inhabit(monkeypatch, tmp_path)
+    monkeypatch.setattr(cluster, "_studies", {})
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as found:
+        yield found.scheduler_address
+
+
+def test_a_cluster_that_is_running_one_concept_up_to_one_stage(here, tmp_path, taught_model, toy_profile):
+    said = list(
+        cluster.run(toy_profile, tmp_path / "r", here, only="bus", until="neurons", load=lambda profile: taught_model)
+    )
+    assert said[0] == f"1 workers of {here}"
+    made = ["pairs-bear", "pairs-bus", "pairs-pizza", "scores-bear", "scores-bus", "scores-pizza", "neurons-bus"]
+    made += ["dai-bear", "dai-bus", "dai-pizza"]
+    assert sorted(Path(file).stem for file in Store(tmp_path / "r" / "parts").held()) == sorted(made)
+
+
+def test_what_goes_wrong_on_a_worker_is_told_when_the_others_are_done(here, tmp_path, taught_model, toy_profile):
+    def load(profile):
+        if not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise RuntimeError("no weights here")
+        return taught_model
+
+    with pytest.raises(cluster.ClusterError, match="(?s)pairs: 1 of 3 concepts failed.* RuntimeError: no weights here"):
+        list(cluster.run(toy_profile, tmp_path / "r", here, load=load))
+    assert len(Store(tmp_path / "r" / "parts").held()) == 2
+    said = list(cluster.run(toy_profile, tmp_path / "r", here, until="pairs", load=load))
+    assert len(said) == 2  # the workers, and the concept that had failed
+
+
+def test_a_worker_with_other_weights_makes_nothing(here, tmp_path, taught_model, toy_profile):
+    def load(profile):
+        (tmp_path / "toy.safetensors").write_bytes(b"trained for longer")
+        return taught_model
+
+    with pytest.raises(cluster.ClusterError, match="would make something else of 'bear'.* Install the same"):
+        list(cluster.run(toy_profile, tmp_path / "r", here, load=load))
+    assert Store(tmp_path / "r" / "parts").held() == {}
+
+
+def test_who_computes_changes_no_fingerprint(toy_profile):
+    elsewhere = toy_profile.model_copy(update={"dask": Dask(cluster="tcp://10.0.0.1:8786", workers=8)})
+    assert elsewhere.fingerprint() == toy_profile.fingerprint()
+    with pytest.raises(ValueError, match="workers"):
+        Dask(workers=0)
+
+
+def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatch, capsys, tmp_path):
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(wheels, "fetch_all", list)
+    monkeypatch.setattr(run, "pool", nullcontext)  # gives back the number of processes
+    for name, place in (("cluster", cluster), ("run", run)):
+        monkeypatch.setattr(place, "run", lambda *given, name=name: asked.append((name, *given[2:])) or ["done"])
+    assert __main__.main(["run", "--dask", "tcp://a:1", "--stage", "pairs"]) == 0
+    assert __main__.main(["run", "--concept", "bear", "--workers", "3"]) == 0
+    text = Path("profiles/embedded.yaml").read_text() + "\ndask: {cluster: local, workers: 4}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    assert __main__.main(["run", "--profile", str(tmp_path / "mine.yaml")]) == 0
+    assert asked == [
+        ("cluster", "tcp://a:1", 2, None, "pairs"),
+        ("run", 3, "bear", None),
+        ("cluster", "local", 4, None, None),
+    ]
+    assert capsys.readouterr().out == "embedded: done\n" * 3
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("KN_RESULTS", str(tmp_path))
+    monkeypatch.setattr(wheels, "fetch_all", list)
+    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
+        assert __main__.main(["run", "--dask", "tcp://127.0.0.1:9"]) == 2
+    assert "127.0.0.1:9" in capsys.readouterr().err

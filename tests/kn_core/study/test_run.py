@@ -1,0 +1,95 @@
+"""A study filled ahead of its pages: in stages, concept by concept, whatever lies there already left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import Executor, Future
+
+import pytest
+import torch
+
+from kn_core import __main__
+from kn_core.study import pairs, run
+from kn_core.study.study import Study
+from kn_core.weights import wheels
+from tests.kn_core.study.test_study import inhabit
+from tests.toy_world import COLOURS
+
+
+class Here(Executor):
+    """Stands in for the pool: workers are other processes, which know neither the toy world nor its model."""
+
+    def submit(self, function, /, *arguments):
+        done: Future[object] = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, taught_model):
+    inhabit(monkeypatch, tmp_path)
+    monkeypatch.setattr(pairs, "load_model", lambda profile: taught_model)
+    monkeypatch.setattr(run, "_studies", {})
+    return tmp_path / "results"
+
+
+def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monkeypatch):
+    said = list(run.run(toy_profile, folder, Here()))
+    assert {line.split(":")[0] for line in said[:3]} == {f"pairs, {concept}" for concept in COLOURS}
+    assert len(said) == len(run.STAGES) * len(COLOURS)
+    left_out = [line for line in said if "left out" in line]
+    assert len(left_out) == 3  # the toy profile runs no single stages, which the ablation asks for
+    assert all("The ablation needs the methods" in line for line in left_out)
+
+    monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
+    again = Study(toy_profile, folder)
+    assert set(again.perturbations()["concept"]) == set(COLOURS)
+    assert list(run.run(toy_profile, folder, Here()))  # and once more costs a look
+
+
+def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
+    said = [line.split(":")[0] for line in run.run(toy_profile, folder, Here(), only="bus")]
+    assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
+    assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
+    assert sorted(said[6:]) == sorted(f"{stage}, bus" for stage in list(run.STAGES)[2:])
+
+
+def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, taught_model, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(pairs, "load_model", lambda profile: loaded.append(profile.name) or taught_model)
+    other = toy_profile.model_copy(update={"name": "other"})
+    for profile in (toy_profile, other):
+        assert list(run.run(profile, folder / profile.name, Here(), until="scores"))
+        assert [study.profile.name for study in run._studies.values()] == [profile.name]
+    assert loaded == [toy_profile.name, "other"]
+
+
+def test_the_processes_share_the_threads():
+    before = torch.get_num_threads()
+    with run.pool(2) as processes:
+        assert processes.submit(torch.get_num_threads).result() == max(1, before // 2)
+
+
+def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
+    monkeypatch.setattr(wheels, "fetch_all", lambda: None)
+    asked = []
+
+    def told(profile, folder, processes, only, until):
+        asked.append((profile.name, only, until))
+        return ["pairs, bear: after 1 s"]
+
+    monkeypatch.setattr(run, "run", told)
+    assert __main__.main(["run", "--concept", "bear", "--beside", "embedded-vit"]) == 0
+    assert asked == [("embedded", "bear", None), ("embedded-vit", None, "perturbations")]
+    assert capsys.readouterr().out.splitlines()[1] == "embedded-vit: pairs, bear: after 1 s"
+
+
+def test_a_new_process_can_begin_with_it():
+    """As a worker does, which imports no other module first."""
+    subprocess.run([sys.executable, "-c", "import kn_core.run"], check=True, capture_output=True, text=True)
+
+
+def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
+    assert __main__.main(["run", "--concept", "unicorn"]) == 2
+    assert "'unicorn' is no concept of 'embedded': bear, bed" in capsys.readouterr().err
