@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from book.style import METHODS
+from book.style import method_colour
 from kn_core.drawing import HEATMAP, INK, WIDTH, heatmap, picture, title, wrapped
 from kn_core.measures.stats import cluster_interval
 from kn_core.pictures.sample import Sample
@@ -72,9 +72,9 @@ def localisation(found: pd.DataFrame, names: Mapping[str, str], ax: Axes) -> Axe
         low, high = cluster_interval([group.to_numpy() for _, group in rows.groupby("concept")["inside"]])
         mean = rows.groupby("concept")["inside"].mean().mean()
         ax.plot([100 * low, 100 * high], [place, place], color=INK, linewidth=1.2)
-        ax.plot(100 * mean, place, "o", color=METHODS["random" if name.startswith("random") else "two-stage"])
-    ax.axvline(100 * area, color=METHODS["uniform"], linestyle="--", linewidth=1.2)
-    ax.text(100 * area, -0.62, " the object’s share of the picture", va="center", color=METHODS["uniform"])
+        ax.plot(100 * mean, place, "o", color=method_colour("random" if name.startswith("random") else "two-stage"))
+    ax.axvline(100 * area, color=method_colour("uniform"), linestyle="--", linewidth=1.2)
+    ax.text(100 * area, -0.62, " the object’s share of the picture", va="center", color=method_colour("uniform"))
     ax.set_yticks(range(len(names)), list(names.values()))
     ax.set(
         xlabel="share of the map’s positive part that lies on the object (%)",

@@ -15,31 +15,24 @@ class NotRun(RuntimeError):
         super().__init__(f"**Not run:** {why}." + (f" Run `{command}`." if command else ""))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def compared_with_zero(low: float, high: float) -> str:
-    """What an interval of a difference says, in words."""
+def told(low: float, high: float, above: str, below: str, neither: str, unknown: str = "not enough to tell") -> str:
+    """What the 95 % interval of a difference says: `above` where all of it lies above zero, and so on.
+
+    `unknown` is said where there is no interval.
+    """
     if np.isnan(low) or np.isnan(high):
-        return "not enough to tell"
-    return "clear of zero" if low > 0 else "on the wrong side of zero" if high < 0 else "not clear of zero"
+        return unknown
+    return above if low > 0 else below if high < 0 else neither
 
 
-# Methods and controls as the book names them: of Tables I and II the rows, in their order, and figures follow.
-METHODS = {
-    "two-stage": "both stages",
-    "stage-1": "stage 1 alone",
-    "stage-2": "stage 2 alone",
-    "schwettmann": "Schwettmann et al.",
-    "pan-released": "Pan et al. (released)",
-    "pan-gated": "Pan et al. (gated)",
-    "dai": "Dai et al.",
-    "random": "random, same layers",
-    "uniform": "random, any layer",
-    "same-activation": "random, same activation",
-    "same-norm": "random, same output size",
-}
+def compared_with_zero(low: float, high: float) -> str:
+    """Where the interval of a difference lies."""
+    return told(low, high, "clear of zero", "on the wrong side of zero", "not clear of zero")
 
 
 def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") -> str:
@@ -54,6 +47,15 @@ def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") ->
     if np.isnan(low) or np.isnan(high):
         return f"{pattern.format(value)} [too few]"
     return "{} [{},\u00a0{}]".format(*map(pattern.format, (value, low, high)))  # breaks before the bracket alone
+
+
+def spread(value: float, low: float, high: float, pattern: str = "{:.2f}") -> str:
+    """The same within a sentence: '0.57 (95 % interval 0.43 to 0.70)'."""
+    if np.isnan(value):
+        return "not measured"
+    if np.isnan(low) or np.isnan(high):
+        return f"{pattern.format(value)} (too few pictures for an interval)"
+    return "{} (95 % interval {} to {})".format(*map(pattern.format, (value, low, high)))
 
 
 def indexed(words: str) -> str:

@@ -17,14 +17,14 @@ from matplotlib.ticker import PercentFormatter
 
 from book.ablation.thresholds import STAGES, position
 from book.claims.evidence import PAPER_A, PAPER_G
-from book.style import METHODS, method_colour
+from book.style import axes_of, method_colour
 from kn_core.drawing import CARD, HEAT, INK, WIDTH, title
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
 
-METRICS = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$"}
-FLUENT = METRICS | {"fluent": "fluent captions"}
+METRICS = axes_of("suppression", "retention")
+FLUENT = axes_of("suppression", "retention", "fluent")
 MARKERS = dict(zip(ARMS, "sv^o", strict=True))
-OURS = METHODS["two-stage"]
+OURS = method_colour("two-stage")
 AXES = {
     "quantile": ("quantile of the activation difference", "quantile of the gradient score"),
     "raw": ("threshold of the activation difference $\\theta_a$", "threshold of the gradient score $\\theta_g$"),

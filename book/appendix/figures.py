@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from book.stages.figures import PAPER
-from book.style import METHODS, concept_colours
+from book.style import concept_colours, method_colour
 from kn_core.drawing import CARD, HEAT, INK, WIDTH, title
 
 
@@ -70,7 +70,7 @@ def training(log: pd.DataFrame) -> Figure:
     before = log.groupby(phase)["step"].max().cumsum().shift(fill_value=0)  # steps of the phases before each
     log = log.assign(step=log["step"] + phase.map(before))
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7))
-    colour, rows = METHODS["two-stage"], log[log["loss"] > 0]  # before step 0 there is no loss
+    colour, rows = method_colour("two-stage"), log[log["loss"] > 0]  # before step 0 there is no loss
     left.plot(rows["step"], rows["loss"], color=colour)
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))
     for name, words, style in (("scenes_named", "scenes", "-"), ("photos_named", "photographs", "--")):

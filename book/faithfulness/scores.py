@@ -9,6 +9,7 @@ import pandas as pd
 
 from book import words
 from book.claims.rules import Measurement
+from book.style import METHODS
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import cluster_interval
 from kn_core.method.two_stages import select
@@ -56,7 +57,7 @@ def in_words(neurons: pd.DataFrame, mean: pd.DataFrame) -> dict[str, str]:
         "median-effect": f"{one['effect'].abs().median():.3f}",
         "largest-effect": f"{largest['effect']:.2f}",
         "largest-where": f"layer {largest['layer']}, unit {largest['unit']}, for “{largest['concept']}”",
-        "best": words.METHODS[best],
+        "best": METHODS[best].label,
         "rho-best": rho[f"rho-{best}"],
         "sum-name": REFERENCE["gradcam-sum"],
     }

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from book.claims.evidence import late_share
-from book.other_models.two_studies import both, compared_on, shared_neurons, siblings
-from book.page import Page, Studies
+from book.other_models.two_studies import Comparison, Studies, both, compared_on, shared_neurons, siblings
 from book.words import interval
 from kn_core.measures.metrics import contrast, differences, headline, perplexity_limit, summarise
 from kn_core.measures.stats import cluster_interval, each_alone
@@ -126,7 +125,7 @@ MAPS = {  # name of a map -> what it is to a reader
 }
 
 
-def page(studies: Studies, concept: str | None = None) -> Page:
+def page(studies: Studies, concept: str | None = None) -> Comparison:
     """Everything that the page shows of two studies, computed or loaded. Raises NotRun."""
     concepts = both(studies, concept)
     frames = {
@@ -144,7 +143,7 @@ def page(studies: Studies, concept: str | None = None) -> Page:
         "blocks": frames["blocks"][["block", "share"]],
     }
     words, ending = in_words(*frames.values()), f"-{concept}" if concept else ""
-    return Page(PREFIX, compared_on(studies, concepts), words, frames, readable, studies, ending)
+    return Comparison(PREFIX, compared_on(studies, concepts), words, frames, readable, studies, ending)
 
 
 def for_readers(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from book.other_models.towers import DIFFERENCE, QUANTITIES
-from book.style import METHODS, label, method_colour
+from book.style import axes_of, label, method_colour
 from kn_core.drawing import CARD, INK, WIDTH, title
 from kn_core.measures.stats import cluster_interval
 
-SIDES = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$"}
+SIDES = axes_of("suppression", "retention")
 MAPS = {
     "own": "two-stage neurons",
     "exchanged": "... queries exchanged",
@@ -78,7 +78,7 @@ def places(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-COLOURS = (METHODS["two-stage"], METHODS["stage-1"])  # the towers, in the order of the frame
+COLOURS = (method_colour("two-stage"), method_colour("stage-1"))  # the towers, in the order of the frame
 
 
 def towers(compared: pd.DataFrame) -> Figure:

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from book.claims import evidence, rules
-from book.other_models.two_studies import both, compared_on, shared_neurons, siblings
-from book.page import Page, Studies
+from book.other_models.two_studies import Comparison, Studies, both, compared_on, shared_neurons, siblings
 from book.tables import P_HOLM
 from book.words import compared_with_zero, indexed, interval
 from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
@@ -141,7 +140,7 @@ QUANTITIES = {
 }
 
 
-def page(studies: Studies) -> Page:
+def page(studies: Studies) -> Comparison:
     """Everything that the page shows of two studies, computed or loaded. Raises NotRun."""
     concepts = both(studies)
     frames = {
@@ -157,7 +156,7 @@ def page(studies: Studies) -> Page:
     }
     words = in_words(frames["compared"], frames["shared"], frames["verdicts"], towers)
     words["concepts"] = str(len(concepts))
-    return Page(PREFIX, compared_on(studies, concepts), words, frames, readable, studies)
+    return Comparison(PREFIX, compared_on(studies, concepts), words, frames, readable, studies)
 
 
 def compared_for_readers(frame: pd.DataFrame, towers: list[str]) -> pd.DataFrame:

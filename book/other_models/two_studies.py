@@ -6,19 +6,26 @@ The decoder's neurons are the same ones, so the sets that both studies find can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from scipy.stats import hypergeom
 
-from book.page import Studies
+from book import tables
+from book.page import save_figure
 from book.words import NotRun
 from kn_core import models
+from kn_core.fingerprint import writing
 from kn_core.measures.overlap import Neuron, overlap
 from kn_core.measures.stats import holm
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study.study import Study
+
+Studies = Mapping[str, Study]  # two of them, by what tells them apart
 
 
 def siblings(profile: str, suffix: str, label: Callable[[Profile], str]) -> Studies:
@@ -98,3 +105,33 @@ def jaccard_by_chance(one: int, other: int, total: int) -> float:
 def compared_on(studies: Studies, concepts: Sequence[str]) -> str:
     names = " and ".join(f"`{study.profile.name}` ({name})" for name, study in studies.items())
     return f"Compared on {', '.join(concepts)}: {names}."
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a page shows of two studies.
+
+    Its tables and figures are saved beside the first study, as `<prefix>_<name><ending>`.
+    """
+
+    prefix: str
+    notice: str
+    words: Mapping[str, str]
+    frames: Mapping[str, pd.DataFrame]
+    readable: Mapping[str, pd.DataFrame]
+    studies: Studies
+    ending: str = ""
+
+    def table(self, name: str, caption: str) -> Styler:
+        """One of the tables, whose frame is also saved."""
+        path = self._first.folder / "tables" / f"{self.prefix}_{name}{self.ending}.csv"
+        with writing(path) as temporary:
+            self.frames[name].to_csv(temporary, index=False)
+        return tables.table(self.readable[name], caption)
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        save_figure(self._first, figure, f"{self.prefix}_{name}{self.ending}")
+
+    @property
+    def _first(self) -> Study:
+        return next(iter(self.studies.values()))

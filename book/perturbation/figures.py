@@ -19,13 +19,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from book.style import label, method_colour
+from book.style import axes_of, label, method_colour
 from kn_core.drawing import CARD, FAINT, INK, WIDTH, title
 
 FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of captions reads as sentences
-METHODS = ("two-stage", "random")
+COMPARED = ("two-stage", "random")
 MARKERS = {"two-stage": "o", "random": "s"}
-METRICS = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$", "fluent": "fluent captions"}
+METRICS = axes_of("suppression", "retention", "fluent")
 LINES: dict[str, Any] = {"n": "-", "sigma": "--"}
 OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
 
@@ -34,7 +34,7 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, metrics: Sequence
     """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the headline's."""
     figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH, 2.9), sharex=True, sharey=True, squeeze=False)
     for ax, metric in zip(axes[0], metrics, strict=True):
-        for method in METHODS:
+        for method in COMPARED:
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
             colour = method_colour(method)
             ax.plot(rows[over], rows["value"], f"{MARKERS[method]}-", markersize=4, color=colour, label=label(method))
@@ -75,7 +75,7 @@ def trade_off(curves: Mapping[str, pd.DataFrame], paper: tuple[float, float], ma
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.6))
     points = pd.concat([_points(curve, over) for over, curve in curves.items()], ignore_index=True)
-    for method, over in product(METHODS, curves):
+    for method, over in product(COMPARED, curves):
         rows, colour = points[(points["method"] == method) & (points["over"] == over)], method_colour(method)
         ax.plot(rows["suppression"], rows["retention"], LINES[over], color=colour, linewidth=1, alpha=0.7, zorder=2)
         face = [colour if share >= FLUENT else CARD for share in rows["fluent"]]
@@ -116,7 +116,7 @@ def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
 
 
 def _key(ax: Axes, swept: Sequence[str]) -> None:
-    handles = [Line2D([], [], color=method_colour(name), marker="o", label=label(name)) for name in METHODS]
+    handles = [Line2D([], [], color=method_colour(name), marker="o", label=label(name)) for name in COMPARED]
     names = {"n": "number of neurons swept", "sigma": "noise swept"}
     handles += [Line2D([], [], color=FAINT, linestyle=LINES[over], label=names[over]) for over in swept]
     plain: Any = {"color": "none", "markeredgecolor": INK, "linestyle": ""}
@@ -155,7 +155,7 @@ def compared(curve: pd.DataFrame, over: str, order: Sequence[str], names: Mappin
 
 def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -> str:
     """'“zero” suppresses most, 52% (random neurons 2%); “patch” least, 15% (0%)'."""
-    ours, control = (dict(rows[rows["method"] == method][[over, "value"]].to_numpy()) for method in METHODS)
+    ours, control = (dict(rows[rows["method"] == method][[over, "value"]].to_numpy()) for method in COMPARED)
     most, least = max(ours, key=ours.__getitem__), min(ours, key=ours.__getitem__)
     found = f"“{names.get(most, most)}” suppresses most, {ours[most]:.0%} (random neurons {control[most]:.0%})"
     if most == least:

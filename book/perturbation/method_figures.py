@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from book.style import METHODS, label, method_colour
+from book.style import METHODS, axes_of, label, method_colour
 from kn_core.drawing import CARD, FAINT, INK, WIDTH, figure_of, title
 
-SIDES = {"suppression": "suppression $S_{se}$", "retention": "retention $S_{re}$"}
+SIDES = axes_of("suppression", "retention")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 

@@ -10,34 +10,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from book import words
 from book.claims.evidence import RIVALS
 from book.perturbation.readings import sweep
-from book.words import _listed
+from book.style import METHODS, READINGS, methods_of
+from book.words import listed
 from kn_core.measures import text
 from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.profile import Profile
 from kn_core.study.study import StudyError
 
-SUPPRESSION = {  # columns of Table II
-    "suppression": "caption (Sₛₑ)",
-    "suppression_probability": "probability",
-    "bleu_suppression": "BLEU",
-    "rouge_suppression": "ROUGE-L",
-    "bertscore_suppression": "BERTScore",
-}
-RETENTION = {
-    "retention": "caption (Sᵣₑ)",
-    "retention_probability": "probability",
-    "bleu_retention": "BLEU",
-    "rouge_retention": "ROUGE-L",
-    "bertscore_retention": "BERTScore",
-    "fluent": "fluent",
-}
-METHODS = ("two-stage", "stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai")
-CONTROLS = ("random", "uniform", "same-activation", "same-norm")
-LOW_IS_GOOD = ("log_perplexity", "repetition")
+CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
+CONTROLS = methods_of("control")
 
 
 def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -85,12 +69,12 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
         raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")
     images = per_image(rows, ["method"], perplexity_limit=limit)
     table = with_intervals(images, ["method"])
-    order = {method: place for place, method in enumerate(words.METHODS)}
+    order = {method: place for place, method in enumerate(METHODS)}
     table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
     against = [_against(images, ours, method) for method in table["method"].unique() if method != ours]
     table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
     table["p_holm"] = table.groupby("metric")["p"].transform(holm)
-    good = table["value"].where(~table["metric"].isin(LOW_IS_GOOD), -table["value"])
+    good = table["value"].where(~table["metric"].map(lambda metric: READINGS[metric].low_is_good), -table["value"])
     table["best"] = good == good.groupby(table["metric"]).transform("max")
     table["tie"] = False
     for metric, of_metric in table.groupby("metric"):
@@ -140,7 +124,7 @@ def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
 
 def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
     """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
-    shown = pd.DataFrame({"control": [words.METHODS[name] for name in dict.fromkeys(among["control"])]})
+    shown = pd.DataFrame({"control": [METHODS[name].label for name in dict.fromkeys(among["control"])]})
     for metric, heading in (("suppression", "Sₛₑ"), ("retention", "Sᵣₑ")):
         rows = among[among["metric"] == metric]
         shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
@@ -155,7 +139,7 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     rivals = same[same["method"].isin(RIVALS)]
     told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
     better = [
-        f"the two-stage neurons {said} {_listed([words.METHODS[name] for name in rows['method']])} in {metric}"
+        f"the two-stage neurons {said} {listed([METHODS[name].label for name in rows['method']])} in {metric}"
         for metric, of_metric in told.items()
         for said, rows in (
             ("do better than those of", of_metric[of_metric["difference"] > 0]),
@@ -177,10 +161,10 @@ BOTH = ("suppression", "retention")
 
 def _ranking(table: pd.DataFrame) -> str:
     """Who suppresses most and who keeps most, of the methods that choose neurons."""
-    found = table[table["method"].isin(METHODS)].set_index("method")
+    found = table[table["method"].isin(CHOOSING)].set_index("method")
     best = {metric: found[found["metric"] == metric]["value"] for metric in BOTH}
     suppresses, keeps = (str(best[metric].idxmax()) for metric in BOTH)
-    first, last = words.METHODS[suppresses], words.METHODS[keeps]
+    first, last = METHODS[suppresses].label, METHODS[keeps].label
     place = int((best["suppression"] > best["suppression"]["two-stage"]).sum()) + 1
     return (
         f"Most is suppressed by the neurons of {first} ({best['suppression'].max():.2f}; two-stage "

@@ -12,23 +12,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from book.style import READINGS
 from book.words import interval
 from kn_core.measures.metrics import contrast, headline, perplexity_limit, summarise
 from kn_core.profile import Profile
 
 Over = Literal["n", "sigma", "intervention", "positions"]
 
-READINGS = {
-    "suppression": "Sₛₑ, caption",
-    "suppression_probability": "Sₛₑ, probability",
-    "retention": "Sᵣₑ, caption",
-    "retention_probability": "Sᵣₑ, probability",
-    "retention_others": "Sᵣₑ, other pictures",
-    "selectivity": "selectivity",
-    "fluent": "fluent captions",
-    "log_perplexity": "log perplexity",
-    "repetition": "repetition",
-}
+IN_TABLE = (
+    *("suppression", "suppression_probability", "retention", "retention_probability", "retention_others"),
+    *("selectivity", "fluent", "log_perplexity", "repetition"),
+)
 
 
 def sweep(
@@ -84,7 +78,7 @@ def table_2(perturbations: pd.DataFrame, profile: Profile, paper: Mapping[str, f
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     sides = {"two_stage": both.xs("two-stage"), "random": both.xs("random"), "difference": gap}
     records = []
-    for metric in READINGS:
+    for metric in IN_TABLE:
         record: dict[str, object] = {"metric": metric, "paper": (paper or {}).get(metric, np.nan)}
         for side, found in sides.items():
             place = found.loc[metric] if metric in found.index else dict.fromkeys(("value", "low", "high"), np.nan)
@@ -100,7 +94,7 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
     """`table_2` with its readings in words and every value with its interval, as text."""
     sides = {"two_stage": "two-stage", "random": "random", "difference": "difference"}
     paper = ["–" if np.isnan(value) else f"{value:g}" for value in table["paper"]]
-    shown = pd.DataFrame({"reading": table["metric"].map(READINGS), "paper": paper})
+    shown = pd.DataFrame({"reading": table["metric"].map(lambda metric: READINGS[metric].label), "paper": paper})
     for side, words in sides.items():
         bounds = table[[side, f"{side}_low", f"{side}_high"]].itertuples(index=False)
         shown[words] = [interval(*bound) for bound in bounds]

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from book.style import METHODS
+from book.style import method_colour
 from kn_core.drawing import CARD, FAINT, INK, MASK, WIDTH, figure_of, picture, title
 from kn_core.measures.stats import cluster_interval
 from kn_core.pictures.scenes.planted import Planted
 
-KINDS = {"own": ("the concept’s own", METHODS["two-stage"], "o"), "companion": ("the companion’s", MASK, "s")}
+KINDS = {"own": ("the concept’s own", method_colour("two-stage"), "o"), "companion": ("the companion’s", MASK, "s")}
 
 
 def regions(frame: pd.DataFrame, ax: Axes) -> Axes:

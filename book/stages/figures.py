@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import NullLocator
 
-from book.style import METHODS, by_concept, concept_colours
+from book.style import by_concept, concept_colours, method_colour
 from kn_core.drawing import figure_of, title
 
 CARD_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
@@ -123,7 +123,7 @@ def quadrants(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes) -
     shown = ax.pcolormesh(*bins, np.where(counts > 0, counts, np.nan), cmap="Greys", norm=LogNorm(0.5), rasterized=True)
     figure_of(ax).colorbar(shown, ax=ax, label="neurons in a cell", pad=0.02)
     for draw, name in ((ax.axvline, "delta"), (ax.axhline, "gradcam")):
-        draw(thresholds[name], color=METHODS["two-stage"], linewidth=1.2)
+        draw(thresholds[name], color=method_colour("two-stage"), linewidth=1.2)
     moves, carries = stages["delta"] > thresholds["delta"], stages["gradcam"] > thresholds["gradcam"]
     for right, up, said in ((1, 1, "kept"), (1, 0, "dropped by stage 2"), (0, 1, "never candidates"), (0, 0, "")):
         count = int(((moves == right) & (carries == up)).sum())

@@ -12,14 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from book.stages.layers import layer_shares, with_intervals
-from book.style import METHODS, concept_colours, label
+from book.style import METHODS, concept_colours, label, method_colour
 from kn_core.drawing import INK, WIDTH, figure_of, title
 
 
 def kept_and_dropped(stages: pd.DataFrame, n_layers: int, ax: Axes) -> Axes:
     """Layers of the candidates that stage 2 keeps and of those that it drops; mean over concepts, 95 % interval."""
     chosen = stages[stages["candidate"]]
-    for kept, colour, said in ((False, METHODS["stage-1"], "dropped"), (True, METHODS["two-stage"], "kept")):
+    for kept, colour, said in (
+        (False, method_colour("stage-1"), "dropped"),
+        (True, method_colour("two-stage"), "kept"),
+    ):
         shares = layer_shares(chosen[chosen["kept"] == kept], n_layers)
         mean, low, high = with_intervals(shares)
         ax.plot(100 * mean, color=colour, linewidth=1.8, label=said)
@@ -43,12 +46,12 @@ def layer_histogram(
     """
     mean, low, high = with_intervals(layer_shares(neurons, n_layers))
     late = np.arange(n_layers) >= n_layers / 3
-    ax.bar(range(n_layers), 100 * mean, width=0.8, color=METHODS["two-stage"], label=label("two-stage"))
+    ax.bar(range(n_layers), 100 * mean, width=0.8, color=method_colour("two-stage"), label=label("two-stage"))
     ax.vlines(range(n_layers), 100 * low, 100 * high, color=INK, linewidth=1.0)
     for name, frame in (others or {}).items():
         steps = 100 * with_intervals(layer_shares(frame, n_layers))[0]
-        ax.stairs(steps, np.arange(n_layers + 1) - 0.5, color=METHODS[name], linewidth=1.5, label=label(name))
-    ax.axhline(100 / n_layers, color=METHODS["uniform"], linestyle="--", linewidth=1.2, label="uniform")
+        ax.stairs(steps, np.arange(n_layers + 1) - 0.5, color=method_colour(name), linewidth=1.5, label=label(name))
+    ax.axhline(100 / n_layers, color=method_colour("uniform"), linestyle="--", linewidth=1.2, label="uniform")
     ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
     ax.text(0.01, 0.98, "first third", transform=ax.transAxes, va="top", color="#555555")
     ax.set(
@@ -79,9 +82,9 @@ def methods_over_layers(neurons: pd.DataFrame, n_layers: int, per_row: int = 2) 
     for ax, method in zip(axes.flat, shown, strict=False):
         mean, low, high = with_intervals(layer_shares(neurons[neurons["method"] == method], n_layers))
         upper[method] = float(mean[late].sum())
-        ax.bar(range(n_layers), 100 * mean, width=0.8, color=METHODS[method])
+        ax.bar(range(n_layers), 100 * mean, width=0.8, color=method_colour(method))
         ax.vlines(range(n_layers), 100 * low, 100 * high, color=INK, linewidth=0.7)
-        ax.axhline(100 / n_layers, color=METHODS["uniform"], linestyle="--", linewidth=0.9)
+        ax.axhline(100 / n_layers, color=method_colour("uniform"), linestyle="--", linewidth=0.9)
         ax.axvspan(-0.5, np.argmax(late) - 0.5, color="#f2f2f2", zorder=0)
         ax.set_title(f"{label(method)}: {upper[method]:.0%}", fontsize=9, fontweight="normal")
         ax.tick_params(labelsize=8)

@@ -7,10 +7,12 @@ the mean over their images, so that a concept with many images weighs no more th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import percentileofscore, permutation_test
 
@@ -33,6 +35,37 @@ def cluster_interval(clusters: Sequence[np.ndarray], *, draws: int = 2000, seed:
             place[here] = rng.choice(values, size=(len(here), len(values))).mean(axis=1)
     low, high = np.quantile(means.mean(axis=0), [0.025, 0.975])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over concepts of the mean over their images, with its 95 % interval; NaN says that there is none."""
+
+    value: float
+    low: float
+    high: float
+    n: int = 0  # images, or concepts where each has one value
+    n_concepts: int = 0
+
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """value, low, high."""
+        return self.value, self.low, self.high
+
+
+def estimate(values: Iterable[float], concepts: Iterable[Hashable] | None = None, *, sort: bool = False) -> Estimate:
+    """The mean over concepts of the mean over their images, and its bootstrap interval (`cluster_interval`).
+
+    `values` (n,) are one an image, NaN where it has none, and `concepts` (n,) says whose it is; without `concepts` each
+    value is a concept's own. The bootstrap draws concepts in the order in which they come, or sorted by name.
+    """
+    found = pd.Series(list(values), dtype=float)
+    whose = pd.Series(range(len(found)) if concepts is None else list(concepts))  # type: ignore[arg-type]
+    clusters = [group.to_numpy() for _, group in found.dropna().groupby(whose, sort=sort)]
+    if not clusters:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean = float(np.mean([cluster.mean() for cluster in clusters]))
+    return Estimate(mean, *cluster_interval(clusters), sum(map(len, clusters)), len(clusters))
 
 
 def each_alone(values: Iterable[float]) -> list[np.ndarray]:
