@@ -51,6 +51,11 @@ def closure(module: str) -> frozenset[str]:
     return frozenset(_reached(_with_packages(module)))
 
 
+def imported(module: str) -> frozenset[str]:
+    """The modules of `PACKAGES` that a module's own import statements name, and the packages that they lie in."""
+    return _parsed(module)[1]
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parent / "profiles"  # of an installed package; a checkout has them beside it
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -315,7 +315,8 @@ def profile_names() -> list[str]:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("KN_PROFILES") or PROFILES)
+    checkout = PROFILES.parents[1] / "profiles"
+    return Path(os.environ.get("KN_PROFILES") or (checkout if checkout.is_dir() else PROFILES))
 
 
 def load_profile(name: str | Path) -> Profile:
