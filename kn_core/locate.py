@@ -29,7 +29,7 @@ from kn_core.method.identification import RANKED_BY, found_by, scores_of
 from kn_core.method.interventions import Setting
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models import PromptedDecoder
+from kn_core.models.base import CaptionModel
 from kn_core.pictures.inpaint import DILATION, take_out
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.token_grid import cells, tokens_inside
@@ -135,7 +135,7 @@ class Found:
 
 
 def find_neurons(
-    model: PromptedDecoder,
+    model: CaptionModel,
     picture: Sample,
     *,
     inpaint: str | None = None,
@@ -203,7 +203,7 @@ def find_neurons(
 
 
 def perturb(
-    model: PromptedDecoder,
+    model: CaptionModel,
     picture: Sample,
     neurons: NeuronSet,
     *,
@@ -247,7 +247,9 @@ def perturb(
     prompt, prompt_inpainted = model.prompts([picture.image, without])
     shown = perturbation.Picture(
         *(picture.image_id, picture.concept, caption, _named(model, picture, caption)),
-        held_out=True, chooses_dose=False, swept=True,
+        held_out=True,
+        chooses_dose=False,
+        swept=True,
         prompt=prompt,
         prompt_inpainted=prompt_inpainted,
     )
@@ -258,8 +260,8 @@ def perturb(
     )
 
 
-def _check(model: PromptedDecoder, picture: Sample) -> None:
-    if not isinstance(model, PromptedDecoder):
+def _check(model: CaptionModel, picture: Sample) -> None:
+    if not isinstance(model, CaptionModel):
         raise TypeError(f"model must be what load_model gives. Got {type(model).__name__}.")
     if not isinstance(picture, Sample):
         raise TypeError(
@@ -267,7 +269,7 @@ def _check(model: PromptedDecoder, picture: Sample) -> None:
         )
 
 
-def _named(model: PromptedDecoder, picture: Sample, caption: str) -> Target:
+def _named(model: CaptionModel, picture: Sample, caption: str) -> Target:
     """Where the caption names the picture's word. Raises LocateError where it does not."""
     target = find_target(model, caption, picture.concept)
     if target is None:

@@ -37,8 +37,6 @@ class _Settings(BaseModel):
 class _Captioner(_Settings):
     """What every caption model has."""
 
-    before: str  # the prompt's text before the image tokens
-    after: str  # and after them
     max_new_tokens: Count = 24
     batch_size: Count = 16
 
@@ -55,6 +53,8 @@ class Model(_Captioner):
     """The parts of a caption model that is put together here, as MiniGPT-4 is."""
 
     family: Literal["minigpt4"] = "minigpt4"
+    before: str  # the prompt's text before the image tokens
+    after: str  # and after them
     tower: Literal["efficientnet-lite0", "dinov2-small", "eva-vit-g"]
     decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
     connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
@@ -84,10 +84,17 @@ class Model(_Captioner):
 
 
 class Checkpoint(_Captioner):
-    """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type."""
+    """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type.
+
+    `before` and `after`, the prompt's texts around the image tokens, are read from the checkpoint's chat template where
+    they are not given. BLIP-2 and InstructBLIP have none: there they are '' and `prompt`.
+    """
 
     family: Literal["transformers"]
     checkpoint: str  # a local folder, or the name on the hub of one that is in the hub's cache
+    before: str | None = None
+    after: str | None = None
+    prompt: str = "Provide a one-sentence caption for the provided image."  # what the chat template asks
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
 

@@ -51,7 +51,7 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
     """A picture and the object that its caption is to name, marked by a box or by a mask.
 
     `picture` is a path, a PIL image or an array (h, w, 3) uint8; `box` is (x, y, width, height) in its pixels, from the
-    top left; `mask` a path, a PIL image or an array (h, w) of the picture's shape, where the object is bright or opaque.
+    top left; `mask` a path, a PIL image or an array (h, w) of its shape, where the object is bright or opaque.
     A picture of more than `MAX_SIDE` pixels a side is scaled down to that, and its mask with it.
 
     Raises PictureError for what is no such picture, mask or box, and for a mask too small to survive scaling.

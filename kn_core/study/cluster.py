@@ -32,7 +32,7 @@ from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
-from kn_core.models import PromptedDecoder, load_model
+from kn_core.models import CaptionModel, load_model
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
 from kn_core.study.run import FOR_ALL, STAGES, concepts, stages
@@ -41,7 +41,7 @@ from kn_core.study.study import Study, StudyError
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[Profile], PromptedDecoder]
+Load = Callable[[Profile], CaptionModel]
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
 IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
@@ -148,7 +148,7 @@ class _OnDisk(Study):
     """A study without a model: it finds what is on disk and makes nothing."""
 
     @cached_property
-    def model(self) -> PromptedDecoder:
+    def model(self) -> CaptionModel:
         raise _NeededError
 
     def task(self, stage: str, concept: str, threads: int | None) -> Task:

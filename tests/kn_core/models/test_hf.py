@@ -637,7 +637,7 @@ def test_the_grid_is_held_against_what_the_model_returns(make):
 
 def test_a_tower_whose_tokens_lie_on_no_patch(make, save, tmp_path, monkeypatch):
     folder = copy(save("idefics3"), tmp_path)
-    monkeypatch.setitem(hf.ADAPTERS, "idefics3", partial(hf._load, shuffle=lambda _: 1, towers=("clip_vision_model",)))
+    monkeypatch.setitem(hf.ADAPTERS, "idefics3", partial(hf._adapt, shuffle=lambda _: 1, towers=("clip_vision_model",)))
     with pytest.raises(CheckpointError, match="whose tokens lie on patches, clip_vision_model. Got idefics3_vision"):
         make("idefics3", folder)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kn_core.pictures.image_files import PictureError, box_mask, open_mask, open_picture
+from kn_core.pictures.image_files import PictureError, box_mask, as_mask, open_picture
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -163,21 +163,21 @@ def test_a_truncated_picture_is_an_error_wherever_it_ends(tmp_path: Path, suffix
 )
 def test_masks_of_every_mode(tmp_path: Path, make: Callable[[], Image.Image]) -> None:
     make().save(tmp_path / "mask.png")
-    mask = open_mask(tmp_path / "mask.png", (2, 4))
+    mask = as_mask(tmp_path / "mask.png", (2, 4))
     assert mask.dtype == np.bool_ and mask.tolist() == [[True, True, False, False]] * 2
 
 
 def test_a_mask_of_another_size_is_scaled_and_of_another_aspect_ratio_refused(tmp_path: Path) -> None:
     _half("L", 255, 0).save(tmp_path / "mask.png")
-    assert open_mask(tmp_path / "mask.png", (4, 8)).tolist() == [[True] * 4 + [False] * 4] * 4
-    assert open_mask(tmp_path / "mask.png", (1, 2)).tolist() == [[True, False]]
+    assert as_mask(tmp_path / "mask.png", (4, 8)).tolist() == [[True] * 4 + [False] * 4] * 4
+    assert as_mask(tmp_path / "mask.png", (1, 2)).tolist() == [[True, False]]
     with pytest.raises(PictureError, match="the mask is 4 x 2 pixels, the picture 2 x 4 .*aspect ratio"):
-        open_mask(tmp_path / "mask.png", (4, 2))
+        as_mask(tmp_path / "mask.png", (4, 2))
 
 
 def test_a_scaled_mask_may_have_been_rounded_by_a_pixel(tmp_path: Path) -> None:
     _half("L", 255, 0).resize((320, 213)).save(tmp_path / "mask.png")
-    assert open_mask(tmp_path / "mask.png", (427, 640)).shape == (427, 640)
+    assert as_mask(tmp_path / "mask.png", (427, 640)).shape == (427, 640)
 
 
 def test_a_mask_is_rotated_by_its_own_exif_tag(tmp_path: Path) -> None:
@@ -185,14 +185,14 @@ def test_a_mask_is_rotated_by_its_own_exif_tag(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[ORIENTATION] = 6
     image.save(tmp_path / "mask.png", exif=exif)
-    assert open_mask(tmp_path / "mask.png", (4, 2)).tolist() == [[True] * 2] * 2 + [[False] * 2] * 2
+    assert as_mask(tmp_path / "mask.png", (4, 2)).tolist() == [[True] * 2] * 2 + [[False] * 2] * 2
 
 
 @pytest.mark.parametrize(("level", "message"), [(0, "the mask is empty"), (255, "covers the whole picture")])
 def test_masks_without_object_or_background_are_errors(tmp_path: Path, level: int, message: str) -> None:
     Image.new("L", (4, 2), level).save(tmp_path / "mask.png")
     with pytest.raises(PictureError, match=message):
-        open_mask(tmp_path / "mask.png", (2, 4))
+        as_mask(tmp_path / "mask.png", (2, 4))
 
 
 def test_box_mask_holds_the_pixels_whose_centre_is_inside() -> None:
