@@ -327,7 +327,11 @@ def _folder() -> Path:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError."""
+    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError.
+
+    >>> load_profile("embedded").identification.budget
+    80
+    """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     if not path.is_file():
         known = profile_names()

@@ -23,9 +23,11 @@ Picture = str | Path | Image.Image | np.ndarray
 def as_picture(picture: Picture) -> np.ndarray:
     """Whatever people hold a picture in, as (h, w, 3) uint8 RGB, by the rules of `open_picture`.
 
-    An array that is uint8 RGB already is returned as it is. A uint8 tensor on the processor counts as an array. Raises
-    PictureError for anything else.
+    An array that is uint8 RGB already is returned as it is. A uint8 tensor on the processor counts as an array, and a
+    `Sample` as its image. Raises PictureError for anything else.
     """
+    if isinstance(image := getattr(picture, "image", None), np.ndarray):
+        return image
     if isinstance(picture, str | Path):
         return open_picture(picture)
     if isinstance(picture, Image.Image):

@@ -21,7 +21,13 @@ MAX_SIDE = 1024
 class Sample:
     """A picture that shows a concept. Scenes and COCO give the same type, so nothing downstream asks which it is.
 
-    `without` is the exact counterfactual, the same scene rendered without the object; photographs have none.
+    `without` is the exact counterfactual, the same scene rendered without the object; photographs have none. Raises
+    ValueError where shapes or types do not fit.
+
+    >>> mask = np.zeros((4, 6), bool)
+    >>> mask[1:3, 2:5] = True
+    >>> Sample("mine", "dog", np.zeros((4, 6, 3), np.uint8), mask).area_fraction
+    0.25
     """
 
     image_id: str

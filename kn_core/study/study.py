@@ -28,7 +28,14 @@ __all__ = ["Study", "StudyError"]
 class Study(NeuronStudy):
     """Load-or-compute for one profile, in `results/<profile>` unless a folder is given (`KN_RESULTS` for `results`).
 
-    `model` is the profile's, for a caller who has loaded it already.
+    `profile` is a `Profile`, its name or its file; `model` is the profile's, for a caller who has loaded it already.
+    Nothing is computed before it is asked for; what is on disk and was made from the same settings, weights, pictures
+    and code is loaded. Raises StudyError where something is missing, with what to do.
+
+    >>> study = Study("embedded")
+    >>> picture = next(study.samples("bear"))
+    >>> picture.image.shape, study.inpainted(picture).shape
+    ((256, 256, 3), (256, 256, 3))
     """
 
     def perturbations(self, concept: str | None = None) -> pd.DataFrame:
