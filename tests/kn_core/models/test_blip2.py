@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -309,6 +310,18 @@ def test_the_profile_asks_for_what_the_loader_gives():
     assert isinstance(profile.model, Checkpoint)
     assert profile.model.before == ""
     assert set(blip2.ADAPTERS) == {"blip-2", "instructblip"}
+
+
+def test_one_in_memory_can_be_taken_twice(model, plain, begun):
+    read = Path(model.model.name_or_path) / "preprocessor_config.json"
+    pictures_of = SimpleNamespace(to_json_string=read.read_text)
+    processor = SimpleNamespace(tokenizer=begun, image_processor=pictures_of, qformer_tokenizer=begun)
+    own, images = plain(model), pictures(2)
+    for _ in range(2):
+        again = load_model((own, processor), after=SAID)
+        with record(again) as found:
+            assert torch.equal(again.logits(images), model.logits(images))
+        assert found[0].shape == (2, again.prompt_length, 48)
 
 
 def test_asked_nothing_it_is_asked_the_prompt(folders):

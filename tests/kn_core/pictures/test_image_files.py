@@ -4,9 +4,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from kn_core.pictures.image_files import PictureError, as_mask, box_mask, open_picture
+from kn_core.pictures.image_files import PictureError, as_picture, box_mask, as_mask, open_picture
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -141,6 +142,51 @@ def test_a_truncated_picture_is_an_error_wherever_it_ends(tmp_path: Path, suffix
         cut.write_bytes(content[: int(len(content) * share)])
         with pytest.raises(PictureError, match="truncated or damaged|not a picture"):
             open_picture(cut)
+
+
+# Pictures in memory
+
+
+def test_an_rgb_array_is_the_picture_itself() -> None:
+    levels = np.asarray(_half("RGB", RED, BLACK))
+    assert as_picture(levels) is levels
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P"])
+def test_paths_images_and_arrays_are_one_picture(tmp_path: Path, mode: str) -> None:
+    image = _half("RGBA", (0, 90, 9, 51), (*RED, 255)).convert(mode)
+    exif = image.getexif()
+    exif[ORIENTATION] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    turned = open_picture(tmp_path / "turned.png")
+    assert turned.shape == (4, 2, 3)
+    for same in (tmp_path / "turned.png", str(tmp_path / "turned.png"), Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(as_picture(same), turned)
+    if mode in ("RGB", "RGBA", "L"):
+        for levels in (np.asarray(image), torch.from_numpy(np.array(image))):
+            assert np.array_equal(
+                as_picture(levels), as_picture(_half("RGBA", (0, 90, 9, 51), (*RED, 255)).convert(mode))
+            )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (np.zeros((2, 3, 3)), r"ndarray float64 \(2, 3, 3\)"),
+        (np.zeros((2, 3), np.uint16), r"ndarray uint16 \(2, 3\)"),
+        (np.zeros((3, 2, 2), np.uint8), r"ndarray uint8 \(3, 2, 2\)"),
+        (np.zeros((0, 2, 3), np.uint8), r"ndarray uint8 \(0, 2, 3\)"),
+        (torch.zeros(3, 8, 8), r"Tensor torch.float32 torch.Size\(\[3, 8, 8\]\)"),
+        (torch.zeros(8, 8, 3, dtype=torch.bfloat16, requires_grad=True), r"Tensor torch.bfloat16"),
+        (None, "NoneType"),
+        ([[0, 1]], "list"),
+    ],
+)
+def test_what_is_no_picture_in_memory_is_said_by_kind_and_shape(wrong: object, got: str) -> None:
+    with pytest.raises(PictureError, match=rf"levels 0..255 of shape \(h, w, 3\), .* Got {got}.*[.]$"):
+        as_picture(wrong)  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match="nowhere.png: no such file"):
+        as_picture("nowhere.png")
 
 
 # Masks
