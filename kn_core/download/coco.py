@@ -33,12 +33,7 @@ GIVE_UP = 20  # pictures in a row that do not come: the trouble is not theirs
 
 
 def download(
-    root: Path,
-    split: str,
-    profile: Profile,
-    concepts: Sequence[str] = (),
-    mirror: str | None = None,
-    say: Say = print,
+    root: Path, split: str, profile: Profile, concepts: Sequence[str] = (), mirror: str | None = None, say: Say = print
 ) -> Path:
     """Make `root` a COCO folder with all pictures of `concepts` (default: the profile's) that the profile could keep.
 

@@ -313,7 +313,7 @@ def test_an_object_too_small_for_a_profile_that_reads_inside_it(tiny, profile, p
 
 def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
     def missing(profile):
-        raise FileNotFoundError("No usable projection at p. Train one with `python -m kn_core.train_projection`.")
+        raise FileNotFoundError("No usable projection at p. Train one with `python -m kn_core.training`.")
 
     monkeypatch.setattr(models, "load_model", missing)
     assert command("locate", photo, "--mask", "mask.png", "--word", "dog") == 2
