@@ -66,7 +66,7 @@ def _read(root: Path, split: str, concepts: Sequence[str]) -> CocoFolder:
         raise DownloadError(f"{error} Move it away and run the same command again, to have it downloaded.") from None
     try:
         for concept in concepts:
-            coco.outlines(concept)  # complains of an unknown one
+            next(coco.outlines(concept), None)  # complains of an unknown one
     except ValueError as error:
         raise DownloadError(str(error)) from None
     return coco

@@ -62,12 +62,6 @@ class Scene:
             visible *= 1 - layer(nearer, self.size)[1]
         return visible > 0.5
 
-    def footprint(self, index: int) -> np.ndarray:
-        """bool (size, size): where the object or its shadow is; outside, its removal changes nothing."""
-        self._check(index)
-        _, opacity, shadow = layer(self.objects[index], self.size)
-        return (opacity > 0) | (shadow > 0)
-
     def captions(self, without: int | None = None) -> tuple[str, ...]:
         """Five phrasings of what the scene shows, the main object first; `without` an object, of what is left."""
         self._check(without)
