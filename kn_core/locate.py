@@ -27,7 +27,7 @@ from kn_core.pictures.diffusion_pipeline import DiffusionError
 from kn_core.pictures.image_files import box_mask, open_mask, open_picture
 from kn_core.pictures.inpaint import inpaint
 from kn_core.pictures.sample import Sample
-from kn_core.pictures.token_grid import cells
+from kn_core.pictures.token_grid import cells, tokens_inside
 from kn_core.profile import Profile
 
 Box = tuple[float, float, float, float]
@@ -128,12 +128,7 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
     pair = capture(model, sample.image, inpainted, caption, target, settings.site)
     inside = cells(sample.mask, model.grid)  # (rows, columns)
     maps = model.token_maps([sample.image])[0]  # (P, rows * columns)
-    on_object = maps.numpy() @ inside.ravel() > 0.5  # (P,)
-    if settings.over_positions == "mask" and not on_object.any():
-        raise LocateError(
-            f"{sample.image_id}: the object fills no image token by half, and the profile '{profile.name}' reads only "
-            "such tokens (over_positions: mask). Crop the picture around the object, or choose another profile."
-        )
+    on_object = tokens_inside(sample.mask, model.grid, maps.numpy())  # (P,)
     delta, gradcam = image_scores(pair, settings.over_positions, on_object)
     threshold_a = float(np.quantile(delta, settings.threshold_a.quantile))
     threshold_g = float(np.quantile(gradcam, settings.threshold_g.quantile))
@@ -209,7 +204,7 @@ def save(found: Located, folder: Path) -> list[Path]:
 def draw(found: Located) -> Figure:
     """The picture with the object's outline, the picture without it, and the heatmap on the model's own token grid.
 
-    To be called, and the figure saved, within `plots.theme()`.
+    To be called, and the figure saved, within `drawing.theme()`.
     """
     image, word = found.sample.image, found.sample.concept
     height, width = image.shape[:2]

@@ -69,10 +69,6 @@ def box_mask(box: tuple[float, float, float, float], shape: tuple[int, int]) -> 
 
 def _load(path: Path, rotate: bool) -> Image.Image:
     """The decoded first frame; every way in which that can fail, said in one line."""
-    if not path.exists():
-        raise PictureError(f"{path}: no such file.")
-    if path.is_dir():
-        raise PictureError(f"{path}: is a folder. Give the path of one picture.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -80,11 +76,14 @@ def _load(path: Path, rotate: bool) -> Image.Image:
                 image.load()
                 return ImageOps.exif_transpose(image) if rotate else image.copy()
     except UnidentifiedImageError:
-        raise PictureError(
-            f"{path}: not a picture in a format that Pillow reads (PNG, JPEG, TIFF, WebP, GIF, ...)."
-        ) from None
+        formats = "PNG, JPEG, TIFF, WebP, GIF, ..."
+        raise PictureError(f"{path}: not a picture in a format that Pillow reads ({formats}).") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels. Scale it down first.") from None
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise PictureError(f"{path}: is a folder. Give the path of one picture.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise PictureError(f"{path}: truncated or damaged ({error}).") from error
 

@@ -303,12 +303,16 @@ def test_thresholds_that_nothing_passes(tiny, profile, photo):
         locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
 
 
-def test_an_object_too_small_for_a_profile_that_reads_inside_it(tiny, profile, photo):
+def test_an_object_that_fills_no_token_by_half_is_read_where_it_fills_most(tiny, profile, photo):
     sample = locate.open_sample(photo, "dog", (0, 0, 3, 3))
     settings = profile.identification.model_copy(update={"over_positions": "mask"})
     profile = profile.model_copy(update={"identification": settings})
-    with pytest.raises(locate.LocateError, match="fills no image token by half"):
-        locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
+    inside = locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
+    settings = profile.identification.model_copy(update={"over_positions": "max"})
+    profile = profile.model_copy(update={"identification": settings})
+    assert len(inside.neurons) and not inside.table.equals(
+        locate.locate(tiny, sample, locate.take_out(sample, profile), profile).table
+    )
 
 
 def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
