@@ -58,7 +58,7 @@ class Model(_Captioner):
     tower: Literal["efficientnet-lite0", "dinov2-small", "eva-vit-g"]
     decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
     connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
-    projection: str  # its weights: a file in kn_core/projections, without its suffix; of released ones a label
+    projection: str  # its weights: a file in kn_core/weights/projections, without its suffix; of released ones a label
     cells_per_token: Count = 1
     files: Files | None = None  # of the parts that no package carries
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

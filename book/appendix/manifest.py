@@ -72,14 +72,14 @@ def projection(profile: Profile, suffix: str) -> Path:
     path = PROJECTIONS / f"{profile.parts.projection}.{suffix}"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} must be there. `python -m kn_core.train_projection` writes a projection, its evaluation and its "
+            f"{path} must be there. `python -m kn_core.training` writes a projection, its evaluation and its "
             f"log; put them into {path.parent} under the projection's name."
         )
     return path
 
 
 def evaluation(profile: Profile) -> dict[str, Any]:
-    """What `train_projection.evaluate` found of the profile's projection."""
+    """What `training.card.evaluate` found of the profile's projection."""
     found: dict[str, Any] = json.loads(projection(profile, "json").read_text(encoding="utf-8"))
     return found
 

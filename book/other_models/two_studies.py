@@ -42,7 +42,7 @@ def siblings(profile: str, suffix: str, label: Callable[[Profile], str]) -> Stud
         try:
             models.identity(one)
         except FileNotFoundError as error:
-            make = f"python -m kn_core.train_projection --profile {one.name} --coco DIR"
+            make = f"python -m kn_core.training --profile {one.name} --coco DIR"
             raise NotRun(f"the projection of the profile {one.name} is not trained", make) from error
     return {name: Study(one) for name, one in zip(labels, found, strict=True)}
 

@@ -90,7 +90,7 @@ def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
-            f"No usable projection at {path} ({error}). Train one with `python -m kn_core.train_projection`."
+            f"No usable projection at {path} ({error}). Train one with `python -m kn_core.training`."
         ) from None
     layer = nn.Linear(width, hidden)
     layer.load_state_dict({name: tensor.float() for name, tensor in state.items()})

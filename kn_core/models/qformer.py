@@ -135,7 +135,7 @@ def load_qformer(path: Path, width: int, hidden: int, grid: tuple[int, int]) -> 
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
-            f"No usable Q-Former at {path} ({error}). Train one with `python -m kn_core.train_projection`."
+            f"No usable Q-Former at {path} ({error}). Train one with `python -m kn_core.training`."
         ) from None
     projection = QFormerProjection(width, hidden, grid)
     projection.load_state_dict({name: tensor.float() for name, tensor in state.items()})

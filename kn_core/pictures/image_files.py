@@ -101,10 +101,6 @@ def box_mask(box: tuple[float, float, float, float], shape: tuple[int, int]) -> 
 def _load(source: Path | Image.Image, rotate: bool) -> Image.Image:
     """The decoded first frame of a file, or of an image in memory; every way in which that can fail, in one line."""
     name = "the picture" if isinstance(source, Image.Image) else str(source)
-    if isinstance(source, Path) and not source.exists():
-        raise PictureError(f"{name}: no such file.")
-    if isinstance(source, Path) and source.is_dir():
-        raise PictureError(f"{name}: is a folder. Give the path of one picture.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -112,11 +108,14 @@ def _load(source: Path | Image.Image, rotate: bool) -> Image.Image:
                 image.load()
                 return ImageOps.exif_transpose(image) if rotate else image.copy()
     except UnidentifiedImageError:
-        raise PictureError(
-            f"{name}: not a picture in a format that Pillow reads (PNG, JPEG, TIFF, WebP, GIF, ...)."
-        ) from None
+        formats = "PNG, JPEG, TIFF, WebP, GIF, ..."
+        raise PictureError(f"{name}: not a picture in a format that Pillow reads ({formats}).") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels. Scale it down first.") from None
+    except FileNotFoundError:
+        raise PictureError(f"{name}: no such file.") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name}: is a folder. Give the path of one picture.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise PictureError(f"{name}: truncated or damaged ({error}).") from error
 

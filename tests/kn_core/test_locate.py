@@ -306,6 +306,15 @@ def test_thresholds_that_nothing_passes(tiny, profile, photo):
         located(tiny, profile, photo, settings=settings)
 
 
+def test_an_object_that_fills_no_token_by_half_is_read_where_it_fills_most(tiny, profile, photo):
+    picture = open_picture(photo, "dog", box=(0, 0, 3, 3))
+    found = {
+        how: find_neurons(tiny, picture, settings=profile.identification.model_copy(update={"over_positions": how}))
+        for how in ("mask", "any")
+    }
+    assert len(found["mask"].neurons) and not found["mask"].table.equals(found["any"].table)
+
+
 def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
     def missing(profile):
         raise FileNotFoundError("No usable projection at p. Train one with `python -m kn_core.training`.")

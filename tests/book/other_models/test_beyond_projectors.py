@@ -144,7 +144,7 @@ def test_a_missing_study_ends_the_page_with_how_to_run_it(studies, monkeypatch, 
         beyond_projectors.compared("embedded-qformer")
     assert str(missing.value) == (
         "**Not run:** the projection of the profile embedded is not trained. "
-        "Run `python -m kn_core.train_projection --profile embedded --coco DIR`."
+        "Run `python -m kn_core.training --profile embedded --coco DIR`."
     )
 
 

@@ -215,7 +215,7 @@ def test_parts_that_do_not_fit_are_refused(tiny_model):
 
 def test_a_projection_is_loaded_whole_or_not_at_all(tmp_path):
     path = tmp_path / "layer.safetensors"
-    with pytest.raises(FileNotFoundError, match="Train one with `python -m kn_core.train_projection`"):
+    with pytest.raises(FileNotFoundError, match="Train one with `python -m kn_core.training`"):
         load_projection(path, 3, 32)
     layer = nn.Linear(3, 32)
     save_file({name: tensor.detach().half() for name, tensor in layer.state_dict().items()}, path)

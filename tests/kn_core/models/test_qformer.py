@@ -305,7 +305,7 @@ def test_the_card_says_what_stands_between_and_where_it_started(tmp_path):
     card.write(path, report, load_profile("embedded-qformer"))
     written = path.read_text()
     assert f"{N_QUERIES} learnt queries read the 1280" in written
-    assert "`python -m kn_core.train_projection --profile embedded-qformer --coco DIR` in 25 minutes" in written
+    assert "`python -m kn_core.training --profile embedded-qformer --coco DIR` in 25 minutes" in written
     assert "the linear layer with\nsha256 `abc` (200 steps of 32 pictures, 3% of the variance left)" in written
     assert "ridge" not in written
     del report["made"]["distilled"]

@@ -69,12 +69,7 @@ def tiny_pipeline(seed: int = 0, **more) -> StableDiffusionInpaintPipeline:
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False} | more
     return StableDiffusionInpaintPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tiny_tokenizer(),
-        unet=unet,
-        scheduler=scheduler,
-        **parts,
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tiny_tokenizer(), unet=unet, scheduler=scheduler, **parts
     )
 
 

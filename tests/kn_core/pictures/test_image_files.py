@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kn_core.pictures.image_files import PictureError, as_picture, box_mask, as_mask, open_picture
+from kn_core.pictures.image_files import PictureError, as_mask, as_picture, box_mask, open_picture
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
