@@ -21,7 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from kn_core.profile import Inpainting, Profile, ProfileError, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.settings import Inpainting
 
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
 

@@ -33,7 +33,7 @@ from kn_core.models.base import CaptionModel
 from kn_core.pictures.inpaint import DILATION, take_out
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.token_grid import cells, tokens_inside
-from kn_core.profile import Identification, Intervention, Positions, Threshold
+from kn_core.settings import Identification, Intervention, Positions, Threshold
 
 SETTINGS = Identification(threshold_a=Threshold(quantile=0.95), threshold_g=Threshold(quantile=0.95))
 METHODS = ("two-stage", *RANKED_BY)

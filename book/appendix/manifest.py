@@ -15,7 +15,8 @@ import yaml
 
 from kn_core.fingerprint import digest, writing
 from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
-from kn_core.profile import Checkpoint, Model, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Checkpoint, Model
 from kn_core.study.study import Study
 from kn_core.weights import local, wheels
 

@@ -19,7 +19,8 @@ from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import Dinov2Small, EfficientNetLite0
-from kn_core.profile import Checkpoint, Model, Profile, ProfileError, load_profile, profile_names
+from kn_core.profile import Profile, ProfileError, load_profile, profile_names
+from kn_core.settings import Checkpoint, Model
 from kn_core.weights import local, wheels
 from kn_core.weights.local import device
 
@@ -61,7 +62,7 @@ def load_model(
     not a copy. A name that is a profile's is that profile's; './name' is the folder beside it.
 
     A checkpoint's chat template says how it is asked. `settings` are for a checkpoint that no profile speaks of:
-    `before`, `after`, `prompt`, `batch_size` and, from a folder, `dtype` and `device` (see `profile.Checkpoint`).
+    `before`, `after`, `prompt`, `batch_size` and, from a folder, `dtype` and `device` (see `settings.Checkpoint`).
     `projection` is for a profile whose model is put together here: the profile's own, a safetensors file, or None for
     an untrained layer to be trained.
 

@@ -18,7 +18,7 @@ from kn_core.models.base import CaptionModel, FeedForward
 from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
 from kn_core.models.rollout import record_attention, rollout
 from kn_core.pictures.image_files import Picture
-from kn_core.profile import Checkpoint
+from kn_core.settings import Checkpoint
 
 
 class Blip2(CaptionModel):

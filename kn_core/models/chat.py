@@ -8,7 +8,7 @@ import jinja2
 import transformers
 
 from kn_core.models.checkpoints import CheckpointError, Found
-from kn_core.profile import Checkpoint
+from kn_core.settings import Checkpoint
 
 
 def prompt_texts(found: Found, settings: Checkpoint, marks: tuple[str, str]) -> tuple[str, str]:

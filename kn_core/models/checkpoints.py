@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from kn_core.models.towers import resize
-from kn_core.profile import Checkpoint, ProfileError
+from kn_core.profile import ProfileError
+from kn_core.settings import Checkpoint
 from kn_core.weights import local
 from kn_core.weights.local import device
 

@@ -22,7 +22,7 @@ from kn_core.models import blip2, chat, checkpoints
 from kn_core.models.base import CaptionModel, FeedForward, Site
 from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
 from kn_core.models.hooks import record
-from kn_core.profile import Checkpoint
+from kn_core.settings import Checkpoint
 
 
 class VisionLanguageModel(CaptionModel):

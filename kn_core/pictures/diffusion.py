@@ -1,7 +1,7 @@
 """Inpainting by a diffusion pipeline of diffusers, Stable Diffusion 2 inpainting unless the profile names another.
 
 Where the paper inpaints photographs it must do something like this; with which model, resolution, prompt and seed it
-does not say as far as we know, so all of that is a setting (`profile.Diffusion`). Painted pictures are kept in the
+does not say as far as we know, so all of that is a setting (`settings.Diffusion`). Painted pictures are kept in the
 user's cache (`wheels.cache`), since one takes seconds on an accelerator and minutes without.
 """
 
@@ -26,7 +26,7 @@ from kn_core.fingerprint import code, fingerprint, writing
 from kn_core.pictures.diffusion_pipeline import DiffusionError, identity, load, not_installed, placed
 from kn_core.pictures.image_files import PictureError, open_picture
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from kn_core.weights.wheels import cache
 
 log = logging.getLogger(__name__)

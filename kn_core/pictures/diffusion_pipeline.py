@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from kn_core.weights import local
 
 INSTALL = "pip install -e '.[paper]'"

@@ -11,7 +11,7 @@ from kn_core.pictures import diffusion
 from kn_core.pictures.diffusion_pipeline import DiffusionError
 from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 
 # (samples, their holes (h, w) bool, settings of diffusion) -> pictures (h, w, 3) uint8
 Inpainter = Callable[[Sequence[Sample], Sequence[np.ndarray], Diffusion], list[np.ndarray]]

@@ -18,7 +18,8 @@ import pandas as pd
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import perturbation, protocol
 from kn_core.method.two_stages import NeuronSet
-from kn_core.profile import Perturbation, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Perturbation
 from kn_core.study.neurons import NeuronStudy
 from kn_core.study.pairs import StudyError
 

@@ -19,7 +19,8 @@ from kn_core.models.qformer import N_QUERIES
 from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Model, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Model
 from kn_core.training.data import PHOTO_CONCEPTS
 from kn_core.weights.wheels import SMOLLM2_135M
 

@@ -23,7 +23,8 @@ from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.inpaint import DILATION
 from kn_core.pictures.sample import open_picture
 from kn_core.pictures.token_grid import cells
-from kn_core.profile import Threshold, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Threshold
 from kn_core.weights import wheels
 
 SAYS = ("a small dog on a red field", "a red field")

@@ -21,7 +21,8 @@ from book.claims.departures import Departure, choices, departures
 from book.perturbation import captions, figures, readings
 from book.style import method_colour
 from kn_core.drawing import theme
-from kn_core.profile import Threshold, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Threshold
 from tests.perturbed import headline_rows, perturbations, profile
 
 PAPER = {"suppression": 0.77, "retention": 0.73}

@@ -29,7 +29,8 @@ from kn_core.models import CaptionModel, blip2, hf, load_model
 from kn_core.models.blip2 import Blip2
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.hooks import intervene, record
-from kn_core.profile import Checkpoint, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
 from tests.toy_world import toy_samples
 

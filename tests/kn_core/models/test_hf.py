@@ -31,7 +31,8 @@ from kn_core.method.two_stages import NeuronSet
 from kn_core.models import checkpoints, hf, identity, load_model
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.hooks import intervene, record
-from kn_core.profile import Checkpoint, Profile, ProfileError, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
 from tests import tiny_checkpoints
 from tests.tiny_checkpoints import DECODER, FAMILIES, SIZE, TOWER, byte_level, metaspace, pictures

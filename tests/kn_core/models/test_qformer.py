@@ -19,7 +19,8 @@ from kn_core.models.hooks import intervene, record
 from kn_core.models.qformer import N_QUERIES, QFormerProjection, load_qformer, region_means, regions
 from kn_core.models.rollout import Attentions, record_attention, rollout
 from kn_core.pictures.token_grid import inside, tokens_inside
-from kn_core.profile import Model, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Model
 from kn_core.training import __main__ as train_projection
 from kn_core.training import card, distillation
 from kn_core.training.__main__ import Recipe, distilled, save_projection, train

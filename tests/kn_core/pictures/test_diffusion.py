@@ -29,7 +29,7 @@ from kn_core.pictures.diffusion import in_cells, pasted
 from kn_core.pictures.diffusion_pipeline import DiffusionError, folder_of, identity, load, why_not
 from kn_core.pictures.inpaint import dilated, inpaint, inpaint_all
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from tests.kn_core.study.test_study import changed
 
 
