@@ -96,7 +96,9 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    tables = file.with_suffix(".yaml")
+    beside = tables.read_bytes() if tables.is_file() else b""
+    return hashlib.sha256(ast.dump(tree).encode() + beside).hexdigest(), imports
 
 
 def _is_text(statement: ast.AST) -> bool:
