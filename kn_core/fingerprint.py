@@ -3,7 +3,8 @@
     fingerprint(profile.fingerprint("filtering"), code(__name__))
 
 The digest of a module is that of everything that it imports, found by the syntax tree, so that no list of modules has
-to be kept by hand and none can go stale. Comments, docstrings and layout are not part of it: they compute nothing.
+to be kept by hand and none can go stale. Comments, docstrings and layout are not part of it: they compute nothing. A
+YAML file of a module's name beside it holds its tables, and is part of it.
 """
 
 from __future__ import annotations
