@@ -50,7 +50,7 @@ def find(sources: Sequence[Source]) -> dict[str, Path]:
             found[source.setting] = path
             continue
         looked = ["the hub's cache"] * _is_repository(source.name)
-        looked += map(str, places or ["KN_MODELS, which is not set"])
+        looked += [str(place) for place in places] or ["KN_MODELS, which is not set"]
         seen = f"missing: {', '.join(map(str, lacking))}" if lacking else f"looked at: {' and '.join(looked)}"
         missing.append(
             f"  {source.setting}: '{source.name}', {source.what}, {source.gigabytes:g} GB\n"

@@ -95,8 +95,9 @@ def save_dinov2(path: Path, folder: Path, **sizes: Any) -> None:
     config: Any = Dinov2Config  # transformers annotates its many options one by one
     config(**sizes, architectures=["Dinov2Model"], use_mask_token=False).save_pretrained(folder)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    model: Any = Dinov2Model
     options = dict.fromkeys(("local_files_only", "ignore_mismatched_sizes", "output_loading_info"), True)
-    info: Any = Dinov2Model.from_pretrained(folder, **options)[1]
+    _, info = model.from_pretrained(folder, **options)
     wrong = {key.replace("_keys", ""): sorted(map(str, info[key])) for key in info if info[key]}
     if wrong:
         told = "; ".join(f"{key}: {', '.join(names)[:200]}" for key, names in wrong.items())

@@ -1,6 +1,6 @@
 """The embedded data set: OpenMoji drawings on drawn scenery, composed from a seed, with exact counterfactuals.
 
-    picture = scene(7, "bear")
+    picture = scene([7], "bear")
     picture.render()                        # uint8 (256, 256, 3)
     picture.mask(picture.main)              # where the bear is seen
     picture.render(without=picture.main)    # the same picture without it and its shadow
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from kn_core.pictures.scenes.folder import write_coco
 from kn_core.pictures.scenes.kinds import KINDS
-from kn_core.pictures.scenes.scene import Confounds, Scene, samples, scene
+from kn_core.pictures.scenes.scene import Scene, samples, scene
 from kn_core.pictures.scenes.settings import SETTINGS
 
-__all__ = ["KINDS", "SETTINGS", "Confounds", "Scene", "samples", "scene", "write_coco"]
+__all__ = ["KINDS", "SETTINGS", "Scene", "samples", "scene", "write_coco"]

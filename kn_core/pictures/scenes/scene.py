@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +17,6 @@ from kn_core.pictures.scenes.layout import lay_out
 from kn_core.pictures.scenes.page import Page
 from kn_core.pictures.scenes.phrases import captions
 from kn_core.pictures.scenes.settings import SETTINGS, Setting
-
-Confounds = Mapping[str, str | tuple[str, float]]  # main kind -> companion, or companion and probability
 
 
 @lru_cache(maxsize=8)
@@ -88,30 +86,26 @@ class Scene:
 
 
 def scene(
-    seed: int | Sequence[int],
-    concept: str | None = None,
-    *,
-    n_objects: int | None = None,
-    confounds: Confounds | None = None,
-    size: int = 256,
+    seed: Sequence[int], concept: str, n_objects: int | None = None, companion: str | None = None, size: int = 256
 ) -> Scene:
     """One scene; its every pixel follows from the arguments.
 
-    `concept` is the main object's kind (None: any), `n_objects` how many there are (None: one to three).
-    `confounds={"bear": ("tree", 0.9)}` plants a tree beside the bear in 90 % of its scenes, and no tree comes there by
-    chance; a name alone plants always. Raises ValueError for a kind that is not known.
+    `concept` is the main object's kind, `n_objects` how many there are (None: one to three), `companion` the kind of
+    one that comes along whether it would by chance or not. Raises ValueError for a kind that is not known.
     """
-    seed = (seed,) if isinstance(seed, int) else tuple(seed)
     rng = np.random.default_rng([*seed, 0])
-    main = kind_of(concept) if concept is not None else list(KINDS.values())[rng.integers(len(KINDS))]
-    planted, barred = _plant(rng, main, confounds or {})
+    main, planted = kind_of(concept), [] if companion is None else [kind_of(companion)]
+    if planted:
+        rng.random()  # as where a companion came with a probability, so that all that follows is drawn as ever
+    if main in planted:
+        raise ValueError(f"a companion must be of another kind. Got {concept} beside {companion}.")
     count = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])) if n_objects is None else n_objects
     if not (1 if n_objects is None else len(planted) + 1) <= count <= 3:
         raise ValueError(f"n_objects must be 1 to 3, and 2 or 3 where a companion is planted. Got {count}.")
     setting = _choose_setting(rng, main, planted)
     kinds = [main, *planted]
     while len(kinds) < count:
-        kinds.append(_by_chance(rng, setting, kinds, barred))
+        kinds.append(_by_chance(rng, setting, kinds))
     stages = [setting.stage(kind.stage) for kind in kinds]
     table = stages[0] == "table" and "ground" not in stages
     if not table:  # what belongs on a table lies on the ground then
@@ -122,7 +116,7 @@ def scene(
         tabletop(page, page.horizon)
     placed = lay_out(rng, kinds, stages, page)
     objects = sorted(placed, key=lambda one: one.nearness)
-    return Scene(seed, setting.name, str(page), tuple(objects), objects.index(placed[0]), table, size)
+    return Scene(tuple(seed), setting.name, str(page), tuple(objects), objects.index(placed[0]), table, size)
 
 
 def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
@@ -130,14 +124,7 @@ def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
     return seed, zlib.crc32(concept.encode()), index
 
 
-def samples(
-    concept: str,
-    n: int,
-    seed: int,
-    only: Container[str] | None = None,
-    confounds: Confounds | None = None,
-    size: int = 256,
-) -> Iterator[Sample]:
+def samples(concept: str, n: int, seed: int, only: Container[str] | None = None, size: int = 256) -> Iterator[Sample]:
     """Scenes 0 to n - 1 about a concept, with their exact counterfactuals; `seed` is a namespace (see the package).
 
     `only` are the ids of those that are wanted; None: all. Others are not drawn.
@@ -146,8 +133,7 @@ def samples(
     for index in range(n):
         image_id = f"scene-{concept}-{index:06d}"
         if only is None or image_id in only:
-            made = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
-            yield made.sample(image_id)
+            yield scene(namespaced(seed, concept, index), concept, size=size).sample(image_id)
 
 
 def kind_of(name: str) -> Kind:
@@ -155,18 +141,6 @@ def kind_of(name: str) -> Kind:
     if name not in KINDS:
         raise ValueError(f"no scenes show {name!r}. The {len(KINDS)} kinds are {', '.join(sorted(KINDS))}.")
     return KINDS[name]
-
-
-def _plant(rng: np.random.Generator, main: Kind, confounds: Confounds) -> tuple[list[Kind], set[str]]:
-    """The planted companion, if the draw says so, and what must not come by chance."""
-    rules = {name: (rule, 1.0) if isinstance(rule, str) else rule for name, rule in confounds.items()}
-    for name, (companion, probability) in rules.items():
-        if not 0 <= probability <= 1 or kind_of(name) is kind_of(companion):
-            raise ValueError(f"a confound is another kind with a probability in [0, 1]. Got {name}: {rules[name]}.")
-    if main.name not in rules:
-        return [], set()
-    companion, probability = rules[main.name]
-    return [KINDS[companion]] if rng.random() < probability else [], {companion}
 
 
 def _choose_setting(rng: np.random.Generator, main: Kind, planted: Sequence[Kind]) -> Setting:
@@ -177,11 +151,10 @@ def _choose_setting(rng: np.random.Generator, main: Kind, planted: Sequence[Kind
     return list(SETTINGS.values())[rng.choice(len(weights), p=weights / weights.sum())]
 
 
-def _by_chance(rng: np.random.Generator, setting: Setting, kinds: Sequence[Kind], barred: set[str]) -> Kind:
+def _by_chance(rng: np.random.Generator, setting: Setting, kinds: Sequence[Kind]) -> Kind:
     """Something that may well be here beside the others; every kind comes once."""
-    taken = {kind.name for kind in kinds} | barred
     on_table = setting.stage(kinds[0].stage) == "table"
-    here = [kind for kind in KINDS.values() if kind.name not in taken and setting.name in kind.settings]
+    here = [kind for kind in KINDS.values() if kind not in kinds and setting.name in kind.settings]
     fitting = [kind for kind in here if (setting.stage(kind.stage) == "table") == on_table]
     # a poor picture shows one thing as a dot or the other as a wall, so what is of similar size comes more often
     ratios = np.log([kind.metres / kinds[0].metres for kind in fitting])
