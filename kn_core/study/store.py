@@ -127,7 +127,7 @@ def _changed(path: Path) -> int | None:
 
 
 def _metadata(path: Path, suffix: str = "") -> dict[str, str]:
-    """What `Store` wrote beside an artefact's data; nothing for a file that it did not write, or a broken one.
+    """What `Store` wrote beside an artefact's data; nothing for another's file, or a broken one.
 
     `suffix` says what a temporary file will be.
     """

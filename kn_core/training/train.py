@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +77,11 @@ def train(
     }
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        _check_same(run, saved.get("run"), checkpoint)
+        advice, before = f"Name another folder with --out, or delete {checkpoint} to start anew.", saved.get("run")
+        if not before:
+            raise ResumeError(f"{checkpoint} does not say which recipe made it. {advice}")
+        if other := [f"{key} {before.get(key)} (asked for: {run[key]})" for key in run if before.get(key) != run[key]]:
+            raise ResumeError(f"{checkpoint} is of another run: {', '.join(other)}. {advice}")
     elif start is not None:
         layer.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
     else:
@@ -129,15 +132,6 @@ def train(
                 torch.save(state, temporary)
     if recipe.whiten:
         parametrize.remove_parametrizations(layer, "weight")
-
-
-def _check_same(run: Mapping[str, Any], saved: Mapping[str, Any] | None, checkpoint: Path) -> None:
-    advice = f"Name another folder with --out, or delete {checkpoint} to start anew."
-    if not saved:
-        raise ResumeError(f"{checkpoint} does not say which recipe made it. {advice}")
-    other = [f"{key} {saved.get(key)} (asked for: {run[key]})" for key in run if saved.get(key) != run[key]]
-    if other:
-        raise ResumeError(f"{checkpoint} is of another run: {', '.join(other)}. {advice}")
 
 
 def log_until(path: Path, step: int) -> list[list[str]]:

@@ -42,7 +42,6 @@ def state_dict(
     does not follow from the nodes that read it, and for two constants of one name.
     """
     state = {name.removeprefix(f"{module}."): v for name, v in constants.items() if name.startswith(f"{module}.")}
-    positions: dict[str, np.ndarray] = {}
     for node in nodes:
         place = node.name.strip("/").split("/")
         for name in node.inputs:
@@ -51,8 +50,7 @@ def state_dict(
             if node.kind == "MatMul":
                 found, value = ".".join([*place[1:-1], "weight"]), constants[name].T
             elif place[1:-1] == ["embeddings"] and node.kind in ("Concat", "Reshape"):
-                positions[node.kind] = constants[name]
-                continue
+                found, value = node.kind, constants[name]
             else:
                 raise ExportError(
                     f"{name} must be read by a MatMul, or in {module}/embeddings by a Concat (class token's position) "
@@ -61,12 +59,13 @@ def state_dict(
             if found in state:
                 raise ExportError(f"{found} must be one constant. {name}, read by {node.name}, is another.")
             state[found] = value
-    if positions.keys() != {"Concat", "Reshape"}:
+    positions = [kind for kind in ("Concat", "Reshape") if kind in state]
+    if len(positions) != 2:
         raise ExportError(
             f"the position embeddings of {module}/embeddings must be two constants, read by a Concat and a Reshape. "
             f"Found: {', '.join(positions) or 'none'}."
         )
-    state[POSITIONS] = np.concatenate([positions["Concat"], positions["Reshape"]], axis=1)  # (1, 1 + patches, H)
+    state[POSITIONS] = np.concatenate([state.pop(kind) for kind in positions], axis=1)  # (1, 1 + patches, H)
     return state
 
 

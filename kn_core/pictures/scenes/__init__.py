@@ -7,9 +7,8 @@
     picture.captions()                      # 'A bear standing in a forest next to a tent.', ...
 
 `samples` gives scenes as `pictures.sample.Sample`, `write_coco` writes them as a folder in COCO's format.
-
-A `seed` of `samples` and `write_coco` is a namespace, not a counter: the scenes of (seed, concept, index) share none
-with those of another seed. By convention 0 trains the projection, 1 validates it, and studies take 2 and above.
+A `seed` of theirs is a namespace, not a counter: the scenes of (seed, concept, index) share none with those of another
+seed. By convention 0 trains the projection, 1 validates it, and studies take 2 and above.
 
 The drawings are OpenMoji's (openmoji.org, CC BY-SA 4.0), partly recoloured; so are pictures made of them.
 """

@@ -23,17 +23,13 @@ TIP = (36, 56)  # where a slice's point lies on its page
 
 @dataclass(frozen=True)
 class Drawing:
-    """One of OpenMoji's drawings and what is changed about it.
-
-    `recolour` exchanges pieces of the SVG's text, in any case. `whole` turns a slice about its tip to a full round.
-    `flat` is the factor on the height of what was drawn from above and is seen lying, from the side.
-    """
+    """One of OpenMoji's drawings and what is changed about it."""
 
     hexcode: str
     colour: str = ""  # as people name it; empty where nobody would
-    recolour: tuple[tuple[str, str], ...] = ()
-    whole: bool = False
-    flat: float = 1.0
+    recolour: tuple[tuple[str, str], ...] = ()  # pieces of the SVG's text, in any case, and what replaces them
+    whole: bool = False  # turn a slice about its tip to a full round
+    flat: float = 1.0  # factor on the height of what was drawn from above and is seen lying, from the side
 
     @classmethod
     def parse(cls, text: str) -> Drawing:

@@ -42,7 +42,8 @@ class Scene:
 
     def render(self, without: int | None = None) -> np.ndarray:
         """The picture, uint8 (size, size, 3); `without` an object and its shadow, all else the same pixel for pixel."""
-        self._check(without)
+        if without is not None and not 0 <= without < len(self.objects):
+            raise IndexError(f"the scene has objects 0 to {len(self.objects) - 1}. Got {without}.")
         canvas = _background(self.scenery, self.size).copy()  # (size, size, 3)
         for index, placed in enumerate(self.objects):
             if index != without:
@@ -54,7 +55,6 @@ class Scene:
 
     def mask(self, index: int) -> np.ndarray:
         """bool (size, size): the pixels that the object fills by more than half, where no nearer object covers it."""
-        self._check(index)
         visible = layer(self.objects[index], self.size)[1].copy()
         for nearer in self.objects[index + 1 :]:
             visible *= 1 - layer(nearer, self.size)[1]
@@ -62,27 +62,17 @@ class Scene:
 
     def captions(self, without: int | None = None) -> tuple[str, ...]:
         """Five phrasings of what the scene shows, the main object first; `without` an object, of what is left."""
-        self._check(without)
         rng = np.random.default_rng([*self.seed, 1 if without is None else 2 + without])
         order = sorted(range(len(self.objects)), key=lambda k: k != self.main)
         seen = [self.objects[k] for k in order if k != without]
-        return tuple(captions(rng, SETTINGS[self.setting], seen, table=self.table, main=without != self.main))
+        said = captions(rng, SETTINGS[self.setting], seen, table=self.table, main=without != self.main)
+        return tuple(f"{phrase[0].upper()}{phrase[1:]}." for phrase in said)
 
     def sample(self, image_id: str) -> Sample:
         """The scene as a sample of its main object, with its exact counterfactual."""
-        return Sample(
-            image_id=image_id,
-            concept=self.objects[self.main].kind,
-            image=self.render(),
-            mask=self.mask(self.main),
-            others=tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main),
-            references=self.captions(),
-            without=self.render(without=self.main),
-        )
-
-    def _check(self, index: int | None) -> None:
-        if index is not None and not 0 <= index < len(self.objects):
-            raise IndexError(f"the scene has objects 0 to {len(self.objects) - 1}. Got {index}.")
+        others = tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main)
+        concept, mask, without = self.objects[self.main].kind, self.mask(self.main), self.render(without=self.main)
+        return Sample(image_id, concept, self.render(), mask, others, self.captions(), without=without)
 
 
 def scene(
@@ -129,7 +119,6 @@ def samples(concept: str, n: int, seed: int, only: Container[str] | None = None,
 
     `only` are the ids of those that are wanted; None: all. Others are not drawn.
     """
-    kind_of(concept)
     for index in range(n):
         image_id = f"scene-{concept}-{index:06d}"
         if only is None or image_id in only:
