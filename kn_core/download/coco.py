@@ -6,8 +6,6 @@ All is written below one folder, each file whole or not at all; what is there is
 its annotations, in either layout, gets the pictures that it lacks, and one that lacks none is not written to.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Photographs from any COCO-format folder: the pictures, masks and captions of a concept as `Sample`s."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import hashlib

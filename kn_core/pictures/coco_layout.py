@@ -1,7 +1,5 @@
 """Where the files of a COCO-format folder lie, in the plain layout and in the official one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -4,8 +4,6 @@ With which model, resolution, prompt and seed the paper inpaints photographs it 
 of that is a setting (`profile.Diffusion`). Painted pictures are kept in the user's cache (`wheels.cache`).
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A reader's own pictures and masks: any mode that Pillow opens becomes uint8 RGB, anything else one clear line."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The picture without the object: exactly where the scene can be rendered again, painted over elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """Where an object lies on the grid of image tokens: shares of cells, and which tokens look at it."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.sparse import csr_array
 

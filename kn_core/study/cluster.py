@@ -8,8 +8,6 @@ made: no file system need be shared. Of its own a worker needs this package, the
 COCO folder. It loads the model once. What a worker had begun when it died, the scheduler gives to another one.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -4,8 +4,6 @@ An artefact is one file, written whole or not at all, with the fingerprint of it
 does not match is made again. A lock an artefact keeps two runs from making the same one: the second waits, then loads.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import logging

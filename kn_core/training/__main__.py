@@ -9,8 +9,6 @@ Stopped at any point, the same command goes on from the last checkpoint and ends
 a function of (seed, step). Another command is refused.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What a trained projection gets right, measured, and its model card (`card.md`), in which no number is typed."""
 
-from __future__ import annotations
-
 import csv
 import json
 import textwrap

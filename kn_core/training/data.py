@@ -4,8 +4,6 @@ Both networks are frozen, so a picture is only ever seen as the tower's features
 cropped once, its features are kept in half precision, an epoch costs no vision at all. All of it follows from a seed.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import defaultdict

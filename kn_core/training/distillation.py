@@ -5,8 +5,6 @@ learns, without the decoder, the mean of the linear layer's tokens there. The an
 move the queries where they will. Training from random weights was not tried.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The training run: batches that follow from (seed, step), Adam on a one-cycle rate, a checkpoint to go on from."""
 
-from __future__ import annotations
-
 import csv
 import math
 import time

@@ -4,8 +4,6 @@ They are large or need consent to a licence, so nothing is downloaded. A name is
 `KN_MODELS`, or that of a repository on the hub, whose files are taken from the hub's cache.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

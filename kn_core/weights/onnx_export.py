@@ -6,8 +6,6 @@ fc1/MatMul`. The position embeddings, interpolated in the graph, are folded too,
 patches'. Only the file is read; nothing of it is executed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ must be the one written here, the members that are wanted are taken out, convert
 A second call needs no network.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -13,8 +13,6 @@ seed. By convention 0 trains the projection, 1 validates it, and studies take 2 
 The drawings are OpenMoji's (openmoji.org, CC BY-SA 4.0), partly recoloured; so are pictures made of them.
 """
 
-from __future__ import annotations
-
 from kn_core.pictures.scenes.folder import write_coco
 from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.scene import Scene, samples, scene

@@ -1,7 +1,5 @@
 """Scenes as a folder in COCO's format, for any program that reads COCO."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Only the forest has trees and the street buildings, which is why the kinds `tree` and `house` do not occur there.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from kn_core.pictures.scenes.page import Page

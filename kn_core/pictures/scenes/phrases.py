@@ -1,7 +1,5 @@
 """What people would say of a scene: templates, grammatical and plain, the main object first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

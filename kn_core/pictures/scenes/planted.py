@@ -1,7 +1,5 @@
 """Scenes in which a concept always has a companion, and what is left of them without one of the two, or both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 

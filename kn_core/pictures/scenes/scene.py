@@ -1,7 +1,5 @@
 """Pictures whose every pixel is known: OpenMoji drawings on drawn scenery, from a seed."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass

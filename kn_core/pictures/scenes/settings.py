@@ -1,7 +1,5 @@
 """Where a scene plays: how the place is drawn, what belongs there, and how people say so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
