@@ -191,8 +191,8 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
     captions, sources, weights = ([row[key] for row in described["rows"]] for key in ("captions", "source", "weight"))
     shape = (len(sources), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
     features = np.memmap(path / "features.f16", np.float16, "r", shape=shape)
-    objects, said = np.load(path / "objects.npy"), tuple(map(tuple, captions))
-    return Bank(features, objects, said, np.array(sources), np.array(weights), tuple(described["vocabulary"]))
+    cells_of, said = np.load(path / "objects.npy"), tuple(map(tuple, captions))
+    return Bank(features, cells_of, said, np.array(sources), np.array(weights), tuple(described["vocabulary"]))
 
 
 def _cell_objects(example: Example, grid: tuple[int, int], vocabulary: dict[str, int]) -> np.ndarray:
