@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-WHITE = (255, 255, 255, 255)
-
 
 class PictureError(ValueError):
     """A picture, mask or box that cannot be used; the message is one line that says why and what to do."""
@@ -26,7 +24,7 @@ def open_picture(path: str | Path, *, rotate: bool = True) -> np.ndarray:
         raise PictureError(f"{path}: floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel.")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
 
 

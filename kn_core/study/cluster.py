@@ -40,7 +40,6 @@ from kn_core.study.study import Study, StudyError
 log = logging.getLogger(__name__)
 
 Load = Callable[[Profile], PromptedDecoder]
-
 PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
 IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
 DEATHS = 10  # of workers under one task, after which a local cluster gives it up

@@ -86,7 +86,7 @@ def train(
         layer.load_state_dict(dict(zip(("weight", "bias"), ridge(model, bank), strict=True)))
     if recipe.whiten:
         whiten(layer, bank)
-    steps, every = recipe.steps, recipe.every
+    steps = recipe.steps
     optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
     nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
@@ -120,7 +120,7 @@ def train(
         losses.append(loss.item())
         if (step + 1) % 50 == 0:
             print(f"step {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s", flush=True)
-        if (step + 1) % every == 0 or step + 1 == last:
+        if (step + 1) % recipe.every == 0 or step + 1 == last:
             report(step + 1, float(np.mean(losses)), rate)
             losses.clear()
             state = {"run": run, "step": step + 1, "seconds": time.time() - began}

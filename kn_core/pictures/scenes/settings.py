@@ -31,7 +31,6 @@ class Setting:
         return "on a table", f"on a table {self.places['ground'][0]}"
 
 
-# name, drawing, horizon, nouns, empty, places
 # fmt: off
 _ALL = (
     Setting("field", outdoors.field, (44, 58), ("a green field", "a field"),
