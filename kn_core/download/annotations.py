@@ -1,7 +1,5 @@
 """The official annotations of MS COCO 2017 over the network: two members of one archive whose sha256 is known."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

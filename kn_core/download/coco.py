@@ -4,11 +4,7 @@
 
 All is written below one folder, each file whole or not at all; what is there is not fetched again. A folder that has
 its annotations, in either layout, gets the pictures that it lacks, and one that lacks none is not written to.
-
-A study that reads the folder looks at the pictures that are there: its funnel begins where these constraints end.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -55,9 +51,6 @@ def download(
     return coco_layout.official(root, "instances", split) if several else root
 
 
-# Which pictures
-
-
 def _read(root: Path, split: str) -> CocoFolder:
     folders = coco_layout.picture_folders(root, "images" if coco_layout.is_plain(root) else split)
     if not any(folder.is_dir() for folder in folders):
@@ -102,9 +95,6 @@ def _url(coco: CocoFolder, image_id: str, split: str, address: str) -> str:
         return url
     path = urlsplit(url).path or quote(f"/{record.get('split', split)}/{record['file_name']}")
     return address + path
-
-
-# Pictures
 
 
 def _fetch_pictures(coco: CocoFolder, urls: Mapping[str, str], wanted: int, say: Say) -> None:

@@ -1,7 +1,5 @@
 """Files over HTTP that arrive whole or are said not to: what broke off goes on where it stopped, a few times."""
 
-from __future__ import annotations
-
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Photographs from any COCO-format folder: the pictures, masks and captions of a concept as `Sample`s."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import hashlib
@@ -98,10 +96,7 @@ class CocoFolder:
         self.skipped = missing | self.skipped
 
     def outlines(self, concept: str) -> Iterator[Sample]:
-        """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not.
-
-        For what depends on the masks and is to be known before a picture is fetched.
-        """
+        """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not."""
         for image_id in self._showing(concept):
             record = self.record(image_id)
             black = np.broadcast_to(np.uint8(0), (record["height"], record["width"], 3))
@@ -122,16 +117,9 @@ class CocoFolder:
         if not masks:
             self._skip(self.path(image_id).name, f"no usable mask of '{concept}'")
             return None
-        return Sample(
-            image_id=image_id,
-            concept=concept,
-            image=image,
-            mask=np.logical_or.reduce(masks),
-            others=tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept})),
-            references=self.captions(image_id),
-            n_instances=len(masks),
-            resized=bool(self.record(image_id).get("resized", False)),
-        )
+        others = tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept}))
+        resized, mask = bool(self.record(image_id).get("resized", False)), np.logical_or.reduce(masks)
+        return Sample(image_id, concept, image, mask, others, self.captions(image_id), len(masks), resized=resized)
 
     def instances(self, image_id: str | int) -> list[Instance]:
         """Every annotated object of a picture, crowds too, as masks at the resolution of its file."""
@@ -153,10 +141,9 @@ class CocoFolder:
 
     def record(self, image_id: str | int) -> dict[str, Any]:
         """What the annotations say of the picture itself: file_name, height and width, coco_url and more."""
-        try:
-            return self._records[str(image_id)]
-        except KeyError:
-            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.") from None
+        if str(image_id) not in self._records:
+            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.")
+        return self._records[str(image_id)]
 
     def _instances(self, image_id: str | int, image: np.ndarray, concept: str | None = None) -> list[Instance]:
         record, found = self.record(image_id), []

@@ -1,7 +1,5 @@
 """Where the files of a COCO-format folder lie, in the plain layout and in the official one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 
@@ -19,20 +17,25 @@ def layout(folder: Path, split: str | None) -> tuple[Path, Path, Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no COCO folder at {folder}. Give a folder with instances.json and images/.")
-    if is_plain(folder):
-        return folder / "instances.json", folder / "captions.json", _picture_folder(folder, "images")
     found = [split] if split else splits(folder)
-    if len(found) > 1:
+    if is_plain(folder):
+        instances, captions, preferred = folder / "instances.json", folder / "captions.json", "images"
+    elif len(found) > 1:
         raise ValueError(
             f"{folder / 'annotations'} holds several splits: {', '.join(found)}. Choose one by the path of its file in "
             f"the folder's place, such as {official(folder, 'instances', found[0])}."
         )
-    if not found or not official(folder, "instances", found[0]).is_file():
-        raise FileNotFoundError(
-            f"{folder} holds neither instances.json nor annotations/instances_{split or '<split>'}.json."
-        )
-    instances, captions = (official(folder, kind, found[0]) for kind in ("instances", "captions"))
-    return instances, captions, _picture_folder(folder, found[0])
+    elif not found or not official(folder, "instances", found[0]).is_file():
+        wanted = f"annotations/instances_{split or '<split>'}.json"
+        raise FileNotFoundError(f"{folder} holds neither instances.json nor {wanted}.")
+    else:
+        instances, captions = (official(folder, kind, found[0]) for kind in ("instances", "captions"))
+        preferred = found[0]
+    candidates = picture_folders(folder, preferred)
+    pictures = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if pictures is None:
+        raise FileNotFoundError(f"no pictures: neither {' nor '.join(map(str, candidates))} is a folder.")
+    return instances, captions, pictures
 
 
 def is_plain(folder: Path) -> bool:
@@ -53,11 +56,3 @@ def splits(folder: Path) -> list[str]:
 def picture_folders(folder: Path, preferred: str) -> tuple[Path, ...]:
     """Where pictures may lie, the usual place first; `preferred` is the split or, in the plain layout, 'images'."""
     return folder / preferred, folder / "images" / preferred, folder / "images"
-
-
-def _picture_folder(folder: Path, preferred: str) -> Path:
-    candidates = picture_folders(folder, preferred)
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise FileNotFoundError(f"no pictures: neither {' nor '.join(map(str, candidates))} is a folder.")

@@ -1,11 +1,8 @@
 """Inpainting by a diffusion pipeline of diffusers, Stable Diffusion 2 inpainting unless the profile names another.
 
-Where the paper inpaints photographs it must do something like this; with which model, resolution, prompt and seed it
-does not say as far as we know, so all of that is a setting (`settings.Diffusion`). Painted pictures are kept in the
-user's cache (`wheels.cache`), since one takes seconds on an accelerator and minutes without.
+With which model, resolution, prompt and seed the paper inpaints photographs it does not say as far as we know, so all
+of that is a setting (`settings.Diffusion`). Painted pictures are kept in the user's cache (`wheels.cache`).
 """
-
-from __future__ import annotations
 
 import inspect
 import logging
@@ -130,9 +127,6 @@ def _size(sample: Sample, settings: Diffusion) -> tuple[int, int]:
     longer = max(sample.image.shape[:2])
     height, width = (max(1, round(side * settings.resolution / longer / CELL)) for side in sample.image.shape[:2])
     return height * CELL, width * CELL
-
-
-# The cache
 
 
 def _places(samples: Sequence[Sample], holes: Sequence[np.ndarray], settings: Diffusion) -> list[Path]:

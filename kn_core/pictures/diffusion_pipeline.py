@@ -1,7 +1,5 @@
 """Where a diffusion pipeline lies, whether it is whole, and how it is loaded: never by a download."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -1,15 +1,11 @@
 """A reader's own pictures and masks: any mode that Pillow opens becomes uint8 RGB, anything else one clear line."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-
-WHITE = (255, 255, 255, 255)
 
 
 class PictureError(ValueError):
@@ -128,7 +124,7 @@ def _rgb(image: Image.Image, name: str) -> np.ndarray:
         raise PictureError(f"{name}: floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel.")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
 
 

@@ -1,7 +1,5 @@
 """The picture without the object: exactly where the scene can be rendered again, painted over elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -55,6 +53,12 @@ def inpaint_all(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Got '{method}'.")
     holes = [dilated(sample.mask, dilation) for sample in samples]
+    for sample, hole in zip(samples, holes, strict=True):
+        if method != "exact" and hole.all():
+            raise ValueError(
+                f"image {sample.image_id}: the dilated mask covers the whole picture, nothing is left to fill it from. "
+                "Use a smaller dilation, or leave the picture out."
+            )
     return METHODS[method](samples, holes, settings or Diffusion())
 
 
@@ -78,32 +82,15 @@ def _exact(samples: Sequence[Sample], _holes: Sequence[np.ndarray], _settings: D
 
 def _opencv(algorithm: int) -> Inpainter:
     def paint(samples: Sequence[Sample], holes: Sequence[np.ndarray], _settings: Diffusion) -> list[np.ndarray]:
-        _check(samples, holes)
-        return [
-            np.asarray(cv2.inpaint(sample.image, hole.astype(np.uint8), RADIUS, algorithm), dtype=np.uint8)
-            for sample, hole in zip(samples, holes, strict=True)
-        ]
+        pairs = [(s.image, hole.astype(np.uint8)) for s, hole in zip(samples, holes, strict=True)]
+        return [np.asarray(cv2.inpaint(image, hole, RADIUS, algorithm), np.uint8) for image, hole in pairs]
 
     return paint
-
-
-def _diffusion(samples: Sequence[Sample], holes: Sequence[np.ndarray], settings: Diffusion) -> list[np.ndarray]:
-    _check(samples, holes)
-    return diffusion.paint(samples, holes, settings)
-
-
-def _check(samples: Sequence[Sample], holes: Sequence[np.ndarray]) -> None:
-    for sample, hole in zip(samples, holes, strict=True):
-        if hole.all():
-            raise ValueError(
-                f"image {sample.image_id}: the dilated mask covers the whole picture, nothing is left to fill it from. "
-                "Use a smaller dilation, or leave the picture out."
-            )
 
 
 METHODS: dict[str, Inpainter] = {
     "exact": _exact,
     "telea": _opencv(cv2.INPAINT_TELEA),
     "navier-stokes": _opencv(cv2.INPAINT_NS),
-    "diffusion": _diffusion,
+    "diffusion": diffusion.paint,
 }

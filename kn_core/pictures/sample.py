@@ -1,7 +1,5 @@
 """One picture with the object that its concept names, where the object is, and what people say of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Where an object lies on the grid of image tokens: shares of cells, and which tokens look at it."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -11,8 +9,8 @@ ROUNDING = 1e-9  # of a cell: what is exactly half, or equal, is taken for it
 def cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """The share of each cell that the mask fills: (h, w) bool -> (rows, columns) float64 in [0, 1].
 
-    Exact areas: a cell's edge that cuts through a pixel splits it. The model squashes the whole picture to a square
-    before it cuts it into cells, so cutting the unsquashed mask into as many cells gives the same shares.
+    Exact areas: a cell's edge that cuts through a pixel splits it. That the model squashes a picture to a square before
+    it cuts it into cells does not change the shares.
     """
     rows, columns = (_overlap(cell_count, pixels) for cell_count, pixels in zip(grid, mask.shape, strict=True))
     shares: np.ndarray = np.clip((rows @ mask @ columns.T) * (grid[0] * grid[1] / mask.size), 0, 1)
@@ -43,12 +41,10 @@ def tokens_inside(mask: np.ndarray, grid: tuple[int, int], maps: np.ndarray) -> 
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask at another size (rows, columns), in the geometry of the model's preprocessing; bool.
+    """The mask at another size (rows, columns), bool: a pixel is set where the object fills at least half of it.
 
-    The model resizes the whole picture, without a crop, with Pillow's bicubic filter, which centres its output pixel
-    (i, j) on the picture's rectangle [i, i+1) h/rows x [j, j+1) w/columns. Here that rectangle is averaged (area
-    resampling, `cells`) and the pixel set if the object fills at least half of it: same geometry, and the object keeps
-    its area. Bicubic itself has negative lobes, so at a threshold it would carve and fatten thin parts of a mask.
+    The geometry is that of the model's bicubic resizing of whole pictures; the object keeps its area. Bicubic itself
+    has negative lobes: at a threshold it would carve and fatten thin parts of a mask.
     """
     return cells(mask, size) >= 0.5 - ROUNDING
 

@@ -3,13 +3,10 @@
     python -m kn_core run --profile embedded --dask local                        processes of this machine
     python -m kn_core run --profile minigpt4-llama2 --dask tcp://10.0.0.1:8786   a scheduler that is running
 
-A task is one stage of one concept. It is sent the artefacts that it builds on, as the files that they are in the
-client's store, and sends back the files that it made: no file system need be shared, and whoever opens the study later
-finds everything. Of its own a worker needs this package, the model's weights and, for photographs, a COCO folder. It
-loads the model once. What a worker had begun when it died, the scheduler gives to another one.
+A task is one stage of one concept. It is sent the artefacts that it builds on, as files, and sends back those that it
+made: no file system need be shared. Of its own a worker needs this package, the model's weights and, for photographs, a
+COCO folder. It loads the model once. What a worker had begun when it died, the scheduler gives to another one.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -43,7 +40,6 @@ from kn_core.study.study import Study, StudyError
 log = logging.getLogger(__name__)
 
 Load = Callable[[Profile], CaptionModel]
-
 PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
 IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
 DEATHS = 10  # of workers under one task, after which a local cluster gives it up
@@ -135,9 +131,6 @@ def origin(study: Study, concept: str) -> str:
     return fingerprint(study.inputs(concept), code("kn_core.study.run"), versions)
 
 
-# On the client
-
-
 class _NeededError(Exception):
     """The model is needed."""
 
@@ -199,9 +192,6 @@ def _spread(
         raise ClusterError("\n".join(told + [f"  {concept}: {error}" for concept, error in failed.items()]))
 
 
-# On a worker
-
-
 class _Sent(Study):
     """A worker's study: the client's artefacts come with each task, the model and the pictures stay."""
 
@@ -236,20 +226,16 @@ def work(task: Task, load: Load = load_model) -> Made:
 
 
 def _study(task: Task, load: Load, store: Store) -> _Sent:
-    """The study of a task's profile, with its model: loaded for the first task, kept for those that follow.
-
-    Raises ClusterError where it is not the client's.
-    """
+    """The study of a task's profile, its model loaded once. Raises ClusterError where it is not the client's."""
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     coco = os.environ.get("KN_COCO") or task.coco
     key = fingerprint(task.profile.fingerprint(), coco)
     if key not in _studies:
         _studies.clear()  # two models may not fit
-        study = _Sent(task.profile, model=load(task.profile))
+        _studies[key] = _Sent(task.profile, model=load(task.profile))
         if task.profile.data.source == "coco" and coco:
-            study.coco = CocoFolder(coco)
-        _studies[key] = study
+            _studies[key].coco = CocoFolder(coco)
     study = _studies[key]
     study.folder, study.store = store.folder.parent, store
     study.mean, study.effort = task.mean, study.profile.long if task.long else study.profile

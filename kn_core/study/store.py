@@ -4,8 +4,6 @@ An artefact is one file, written whole or not at all, with the fingerprint of it
 does not match is made again. A lock an artefact keeps two runs from making the same one: the second waits, then loads.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import logging
@@ -127,7 +125,7 @@ def _changed(path: Path) -> int | None:
 
 
 def _metadata(path: Path, suffix: str = "") -> dict[str, str]:
-    """What `Store` wrote beside an artefact's data; nothing for a file that it did not write, or a broken one.
+    """What `Store` wrote beside an artefact's data; nothing for another's file, or a broken one.
 
     `suffix` says what a temporary file will be.
     """

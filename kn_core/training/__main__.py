@@ -9,8 +9,6 @@ Stopped at any point, the same command goes on from the last checkpoint and ends
 a function of (seed, step). Another command is refused.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence
@@ -92,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = {"dtype": options.dtype, "tower_dtype": options.tower_dtype, "average": options.average}
     made, log = _earlier(start)
     phases = [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)]
-    layer.with_suffix(".csv").write_text("".join([*log, *_lines(options.out / "log.csv")[bool(log) :]]))
+    rows = (options.out / "log.csv").read_text().splitlines(keepends=True)
+    layer.with_suffix(".csv").write_text("".join([*log, *rows[bool(log) :]]))  # one header
     card.make(layer, profile, made | {"phases": phases, "examples": counts}, folder)
 
 
@@ -118,11 +117,8 @@ def _earlier(start: Path | None) -> tuple[dict[str, Any], list[str]]:
     """How the layer that a run starts from was made, and its log, so that the new layer's card tells both."""
     if start is None or not start.with_suffix(".json").exists():
         return {}, []
-    return json.loads(start.with_suffix(".json").read_text())["made"], _lines(start.with_suffix(".csv"))
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines(keepends=True)
+    log = start.with_suffix(".csv").read_text().splitlines(keepends=True)
+    return json.loads(start.with_suffix(".json").read_text())["made"], log
 
 
 def _shares(text: str) -> dict[str, int]:

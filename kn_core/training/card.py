@@ -1,7 +1,5 @@
 """What a trained projection gets right, measured, and its model card (`card.md`), in which no number is typed."""
 
-from __future__ import annotations
-
 import csv
 import json
 import textwrap
@@ -47,11 +45,9 @@ def evaluate(model: MiniGPT4, folder: CocoFolder | None, scenes_per_kind: int) -
     kinds: dict[str, dict[str, int]] = {}
     for kind in scenes.KINDS:
         made = list(scenes.samples(kind, scenes_per_kind, seed=1))
-        pictures = {
-            "named": [s.image for s in made],
-            "named_without": [s.without for s in made if s.without is not None],
-        }
-        named = {key: sum(names(c, kind) for c in model.caption(shown)) for key, shown in pictures.items()}
+        gone = [s.without for s in made if s.without is not None]
+        pictures = ("named", [s.image for s in made]), ("named_without", gone)
+        named = {key: sum(names(c, kind) for c in model.caption(shown)) for key, shown in pictures}
         kinds[kind] = named | {"scenes": len(made)}
     n = sum(found["scenes"] for found in kinds.values())
     shares = {key: sum(found[key] for found in kinds.values()) / n for key in ("named", "named_without")}

@@ -4,13 +4,12 @@ Both networks are frozen, so a picture is only ever seen as the tower's features
 cropped once, its features are kept in half precision, an epoch costs no vision at all. All of it follows from a seed.
 """
 
-from __future__ import annotations
-
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.token_grid import cells
 
 log = logging.getLogger(__name__)
-
 PHOTO_CONCEPTS = ("bed", "bear", "bus", "cat", "dog", "giraffe", "pizza", "toilet", "train")
 SIDE = 256  # pixels of a picture that objects are pasted into
 
@@ -47,14 +45,13 @@ class Example:
 
 def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
     """Scenes of every kind from one namespace, every third also without its main object: absence is learnt too."""
-    for kind in scenes.KINDS:
-        for index in range(per_kind):
-            scene = scenes.scene((seed, list(scenes.KINDS).index(kind), index), kind)
-            masks = tuple((placed.kind, scene.mask(i)) for i, placed in enumerate(scene.objects))
-            yield Example("scene", scene.render(), scene.captions(), masks)
-            if index % 3 == 0:
-                rest = tuple(mask for i, mask in enumerate(masks) if i != scene.main)
-                yield Example("scene", scene.render(without=scene.main), scene.captions(without=scene.main), rest)
+    for (number, kind), index in product(enumerate(scenes.KINDS), range(per_kind)):
+        scene = scenes.scene((seed, number, index), kind)
+        masks = tuple((placed.kind, scene.mask(i)) for i, placed in enumerate(scene.objects))
+        yield Example("scene", scene.render(), scene.captions(), masks)
+        if index % 3 == 0:
+            rest = tuple(mask for i, mask in enumerate(masks) if i != scene.main)
+            yield Example("scene", scene.render(without=scene.main), scene.captions(without=scene.main), rest)
 
 
 def photo_examples(folder: CocoFolder, held_out: frozenset[str], views: int, seed: int) -> Iterator[Example]:
@@ -81,7 +78,9 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
         backgrounds.append((np.asarray(Image.fromarray(image).resize((SIDE, SIDE))), frozenset(present)))
         for instance in instances:
             if not instance.crowd and instance.mask.mean() > 0.02:
-                cut_outs.setdefault(instance.concept, []).append(_cut_out(image, instance.mask))
+                rgba = Image.fromarray(np.dstack([image, instance.mask.astype(np.uint8) * 255]))
+                bounds = Image.fromarray(instance.mask).getbbox()
+                cut_outs.setdefault(instance.concept, []).append(np.asarray(rgba.crop(bounds)))
     kinds = sorted(cut_outs)
     chances = np.array([4.0 if kind in PHOTO_CONCEPTS else 1.0 for kind in kinds])
     for rng in (np.random.default_rng([seed, 2, index]) for index in range(count)):
@@ -116,9 +115,9 @@ def all_examples(
 
 def template_captions(masks: Sequence[tuple[str, np.ndarray]], said: Sequence[str]) -> tuple[str, ...]:
     """Plain captions that name the largest objects which no human caption names."""
-    area: dict[str, float] = {}
+    area: defaultdict[str, float] = defaultdict(float)
     for name, mask in masks:
-        area[name] = area.get(name, 0.0) + float(mask.mean())
+        area[name] += float(mask.mean())
     large = sorted((name for name, share in area.items() if share > 0.04), key=area.__getitem__, reverse=True)[:2]
     unnamed = [name for name in large if not names(" ".join(said), name)]
     if not unnamed:
@@ -145,15 +144,8 @@ def _view(
     return seen, tuple((name, mask[top:bottom, left:right][:, ::step]) for name, mask in masks)
 
 
-def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The object's bounding box as RGBA, (h, w, 4) uint8."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    return np.dstack([image[box], mask[box].astype(np.uint8) * 255])
-
-
 def _paste(background: np.ndarray, cut_out: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The object, its longest side 45-95 % of the frame's, mirrored at random, wholly inside the frame."""
+    """The object (h, w, 4), its longest side 45-95 % of the frame's, mirrored at random, wholly inside the frame."""
     scale = SIDE * rng.uniform(0.45, 0.95) / max(cut_out.shape[:2])
     size = (max(1, round(cut_out.shape[1] * scale)), max(1, round(cut_out.shape[0] * scale)))
     piece = Image.fromarray(cut_out[:, :: rng.choice([-1, 1])]).resize(size)
@@ -196,16 +188,11 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         with writing(index) as temporary:  # last: its presence says that the bank is whole
             temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
     described = json.loads(index.read_text())
-    read = described["rows"]
-    shape = (len(read), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
-    return Bank(
-        features=np.memmap(path / "features.f16", np.float16, "r", shape=shape),
-        objects=np.load(path / "objects.npy"),
-        captions=tuple(tuple(row["captions"]) for row in read),
-        sources=np.array([row["source"] for row in read]),
-        weights=np.array([row["weight"] for row in read]),
-        vocabulary=tuple(described["vocabulary"]),
-    )
+    captions, sources, weights = ([row[key] for row in described["rows"]] for key in ("captions", "source", "weight"))
+    shape = (len(sources), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
+    features = np.memmap(path / "features.f16", np.float16, "r", shape=shape)
+    cells_of, said = np.load(path / "objects.npy"), tuple(map(tuple, captions))
+    return Bank(features, cells_of, said, np.array(sources), np.array(weights), tuple(described["vocabulary"]))
 
 
 def _cell_objects(example: Example, grid: tuple[int, int], vocabulary: dict[str, int]) -> np.ndarray:

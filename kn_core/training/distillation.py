@@ -1,11 +1,9 @@
 """A Q-Former's start: what a trained linear layer makes of the regions of a picture.
 
 So that a few hundred steps of captions are enough, each query is anchored to a region, a few cells of the tower, and
-learns, without the decoder, the mean of the linear layer's tokens there. The anchor is a start, no constraint: keys
-read content too, and captions move the queries where they will. Training from random weights was not tried.
+learns, without the decoder, the mean of the linear layer's tokens there. The anchor is a start, no constraint: captions
+move the queries where they will. Training from random weights was not tried.
 """
-
-from __future__ import annotations
 
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """What a projection is trained on: the cross-entropy of captions, in which the names of objects count for more."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The training run: batches that follow from (seed, step), Adam on a one-cycle rate, a checkpoint to go on from."""
 
-from __future__ import annotations
-
 import csv
 import math
 import time
@@ -9,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,14 +75,18 @@ def train(
     }
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        _check_same(run, saved.get("run"), checkpoint)
+        advice, before = f"Name another folder with --out, or delete {checkpoint} to start anew.", saved.get("run")
+        if not before:
+            raise ResumeError(f"{checkpoint} does not say which recipe made it. {advice}")
+        if other := [f"{key} {before.get(key)} (asked for: {run[key]})" for key in run if before.get(key) != run[key]]:
+            raise ResumeError(f"{checkpoint} is of another run: {', '.join(other)}. {advice}")
     elif start is not None:
         layer.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
     else:
         layer.load_state_dict(dict(zip(("weight", "bias"), ridge(model, bank), strict=True)))
     if recipe.whiten:
         whiten(layer, bank)
-    steps, every = recipe.steps, recipe.every
+    steps = recipe.steps
     optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
     nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
@@ -119,7 +120,7 @@ def train(
         losses.append(loss.item())
         if (step + 1) % 50 == 0:
             print(f"step {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s", flush=True)
-        if (step + 1) % every == 0 or step + 1 == last:
+        if (step + 1) % recipe.every == 0 or step + 1 == last:
             report(step + 1, float(np.mean(losses)), rate)
             losses.clear()
             state = {"run": run, "step": step + 1, "seconds": time.time() - began}
@@ -129,15 +130,6 @@ def train(
                 torch.save(state, temporary)
     if recipe.whiten:
         parametrize.remove_parametrizations(layer, "weight")
-
-
-def _check_same(run: Mapping[str, Any], saved: Mapping[str, Any] | None, checkpoint: Path) -> None:
-    advice = f"Name another folder with --out, or delete {checkpoint} to start anew."
-    if not saved:
-        raise ResumeError(f"{checkpoint} does not say which recipe made it. {advice}")
-    other = [f"{key} {saved.get(key)} (asked for: {run[key]})" for key in run if saved.get(key) != run[key]]
-    if other:
-        raise ResumeError(f"{checkpoint} is of another run: {', '.join(other)}. {advice}")
 
 
 def log_until(path: Path, step: int) -> list[list[str]]:

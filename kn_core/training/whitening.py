@@ -1,7 +1,5 @@
 """Whitened coordinates for training a linear layer, for towers whose features lie along few directions."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

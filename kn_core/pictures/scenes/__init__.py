@@ -1,24 +1,21 @@
 """The embedded data set: OpenMoji drawings on drawn scenery, composed from a seed, with exact counterfactuals.
 
-    picture = scene(7, "bear")
+    picture = scene([7], "bear")
     picture.render()                        # uint8 (256, 256, 3)
     picture.mask(picture.main)              # where the bear is seen
     picture.render(without=picture.main)    # the same picture without it and its shadow
     picture.captions()                      # 'A bear standing in a forest next to a tent.', ...
 
 `samples` gives scenes as `pictures.sample.Sample`, `write_coco` writes them as a folder in COCO's format.
-
-A `seed` of `samples` and `write_coco` is a namespace, not a counter: the scenes of (seed, concept, index) share none
-with those of another seed. By convention 0 trains the projection, 1 validates it, and studies take 2 and above.
+A `seed` of theirs is a namespace, not a counter: the scenes of (seed, concept, index) share none with those of another
+seed. By convention 0 trains the projection, 1 validates it, and studies take 2 and above.
 
 The drawings are OpenMoji's (openmoji.org, CC BY-SA 4.0), partly recoloured; so are pictures made of them.
 """
 
-from __future__ import annotations
-
 from kn_core.pictures.scenes.folder import write_coco
 from kn_core.pictures.scenes.kinds import KINDS
-from kn_core.pictures.scenes.scene import Confounds, Scene, samples, scene
+from kn_core.pictures.scenes.scene import Scene, samples, scene
 from kn_core.pictures.scenes.settings import SETTINGS
 
-__all__ = ["KINDS", "SETTINGS", "Confounds", "Scene", "samples", "scene", "write_coco"]
+__all__ = ["KINDS", "SETTINGS", "Scene", "samples", "scene", "write_coco"]

@@ -1,13 +1,12 @@
 """OpenMoji's drawings in colour, and how one lies in a picture: its pixels, its opacity, its shadow."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
 import zipfile
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Self
 
 import numpy as np
 import resvg_py
@@ -23,20 +22,16 @@ TIP = (36, 56)  # where a slice's point lies on its page
 
 @dataclass(frozen=True)
 class Drawing:
-    """One of OpenMoji's drawings and what is changed about it.
-
-    `recolour` exchanges pieces of the SVG's text, in any case. `whole` turns a slice about its tip to a full round.
-    `flat` is the factor on the height of what was drawn from above and is seen lying, from the side.
-    """
+    """One of OpenMoji's drawings and what is changed about it."""
 
     hexcode: str
     colour: str = ""  # as people name it; empty where nobody would
-    recolour: tuple[tuple[str, str], ...] = ()
-    whole: bool = False
-    flat: float = 1.0
+    recolour: tuple[tuple[str, str], ...] = ()  # pieces of the SVG's text, in any case, and what replaces them
+    whole: bool = False  # turn a slice about its tip to a full round
+    flat: float = 1.0  # factor on the height of what was drawn from above and is seen lying, from the side
 
     @classmethod
-    def parse(cls, text: str) -> Drawing:
+    def parse(cls, text: str) -> Self:
         """'1F68C blue #EA5A47>#61b2e4' is a bus painted blue; 'whole' and '~0.6' set the other two."""
         hexcode, *words = text.split()
         swaps = tuple((old, new) for old, arrow, new in (word.partition(">") for word in words) if arrow)

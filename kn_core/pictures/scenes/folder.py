@@ -1,7 +1,5 @@
 """Scenes as a folder in COCO's format, for any program that reads COCO."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable
@@ -14,12 +12,10 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from kn_core.pictures.scenes.kinds import KINDS
-from kn_core.pictures.scenes.scene import Confounds, kind_of, namespaced, scene
+from kn_core.pictures.scenes.scene import kind_of, namespaced, scene
 
 
-def write_coco(
-    folder: Path | str, concepts: Iterable[str], n: int, seed: int, confounds: Confounds | None = None, size: int = 256
-) -> Path:
+def write_coco(folder: Path | str, concepts: Iterable[str], n: int, seed: int, size: int = 256) -> Path:
     """n scenes a concept: instances.json (every object's mask as run lengths), captions.json and images/*.png.
 
     They are the scenes of `samples(concept, n, seed)`. All is written beside `folder` and moved there at the end, so a
@@ -30,15 +26,13 @@ def write_coco(
         raise FileExistsError(f"{folder} must not exist yet. Remove it, or name another folder.")
     names = list(dict.fromkeys(kind_of(concept).name for concept in concepts))
     category = {name: number for number, name in enumerate(KINDS, start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    captions: list[dict[str, Any]] = []
+    images, annotations, captions = (list[dict[str, Any]]() for _ in range(3))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         made = Path(scratch) / folder.name
         (made / "images").mkdir(parents=True)
         for concept, index in product(names, range(n)):
-            drawn = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
+            drawn = scene(namespaced(seed, concept, index), concept, size=size)
             image_id, file_name = len(images) + 1, f"scene-{concept}-{index:06d}.png"
             images.append({"id": image_id, "file_name": file_name, "width": size, "height": size})
             Image.fromarray(drawn.render()).save(made / "images" / file_name)

@@ -1,7 +1,5 @@
 """Scenery under a roof, and the table, which can stand anywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from kn_core.pictures.scenes.page import Page

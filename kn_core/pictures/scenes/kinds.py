@@ -1,7 +1,5 @@
 """The kinds of objects that scenes show: OpenMoji's drawings of them, their size, and where they belong."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Where the objects of a scene go: on their stage, as large as distance makes them, not in each other's way."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,10 +1,7 @@
-"""Scenery under the sky.
+"""Scenery under the sky. Nothing in it is one of the object kinds, so that a removed object leaves none behind.
 
-Nothing in it is one of the object kinds, so that a removed object leaves none behind; only the forest has trees and the
-street buildings, which is why the kinds `tree` and `house` do not occur there.
+Only the forest has trees and the street buildings, which is why the kinds `tree` and `house` do not occur there.
 """
-
-from __future__ import annotations
 
 import numpy as np
 

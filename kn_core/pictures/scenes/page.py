@@ -1,7 +1,5 @@
 """The page that scenery is drawn on: flat, softly coloured shapes, composed as SVG text from a random generator."""
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Scenes in which a concept always has a companion, and what is left of them without one of the two, or both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +23,7 @@ class Planted:
 def planted(concept: str, companion: str, n: int, seed: int) -> Iterator[Planted]:
     """Scenes 0 to n - 1 that show the two and nothing else; `seed` is a namespace (see `pictures.scenes`)."""
     for index in range(n):
-        made = scene(namespaced(seed, concept, index), concept, n_objects=2, confounds={concept: companion})
+        made = scene(namespaced(seed, concept, index), concept, n_objects=2, companion=companion)
         one, other = made.main, 1 - made.main
         without = {"concept": made.render(without=one), "companion": made.render(without=other)}
         without["both"] = replace(made, objects=()).render()

@@ -1,9 +1,7 @@
 """Pictures whose every pixel is known: OpenMoji drawings on drawn scenery, from a seed."""
 
-from __future__ import annotations
-
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +15,6 @@ from kn_core.pictures.scenes.layout import lay_out
 from kn_core.pictures.scenes.page import Page
 from kn_core.pictures.scenes.phrases import captions
 from kn_core.pictures.scenes.settings import SETTINGS, Setting
-
-Confounds = Mapping[str, str | tuple[str, float]]  # main kind -> companion, or companion and probability
 
 
 @lru_cache(maxsize=8)
@@ -44,7 +40,8 @@ class Scene:
 
     def render(self, without: int | None = None) -> np.ndarray:
         """The picture, uint8 (size, size, 3); `without` an object and its shadow, all else the same pixel for pixel."""
-        self._check(without)
+        if without is not None and not 0 <= without < len(self.objects):
+            raise IndexError(f"the scene has objects 0 to {len(self.objects) - 1}. Got {without}.")
         canvas = _background(self.scenery, self.size).copy()  # (size, size, 3)
         for index, placed in enumerate(self.objects):
             if index != without:
@@ -56,7 +53,6 @@ class Scene:
 
     def mask(self, index: int) -> np.ndarray:
         """bool (size, size): the pixels that the object fills by more than half, where no nearer object covers it."""
-        self._check(index)
         visible = layer(self.objects[index], self.size)[1].copy()
         for nearer in self.objects[index + 1 :]:
             visible *= 1 - layer(nearer, self.size)[1]
@@ -64,54 +60,40 @@ class Scene:
 
     def captions(self, without: int | None = None) -> tuple[str, ...]:
         """Five phrasings of what the scene shows, the main object first; `without` an object, of what is left."""
-        self._check(without)
         rng = np.random.default_rng([*self.seed, 1 if without is None else 2 + without])
         order = sorted(range(len(self.objects)), key=lambda k: k != self.main)
         seen = [self.objects[k] for k in order if k != without]
-        return tuple(captions(rng, SETTINGS[self.setting], seen, table=self.table, main=without != self.main))
+        said = captions(rng, SETTINGS[self.setting], seen, table=self.table, main=without != self.main)
+        return tuple(f"{phrase[0].upper()}{phrase[1:]}." for phrase in said)
 
     def sample(self, image_id: str) -> Sample:
         """The scene as a sample of its main object, with its exact counterfactual."""
-        return Sample(
-            image_id=image_id,
-            concept=self.objects[self.main].kind,
-            image=self.render(),
-            mask=self.mask(self.main),
-            others=tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main),
-            references=self.captions(),
-            without=self.render(without=self.main),
-        )
-
-    def _check(self, index: int | None) -> None:
-        if index is not None and not 0 <= index < len(self.objects):
-            raise IndexError(f"the scene has objects 0 to {len(self.objects) - 1}. Got {index}.")
+        others = tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main)
+        concept, mask, without = self.objects[self.main].kind, self.mask(self.main), self.render(without=self.main)
+        return Sample(image_id, concept, self.render(), mask, others, self.captions(), without=without)
 
 
 def scene(
-    seed: int | Sequence[int],
-    concept: str | None = None,
-    *,
-    n_objects: int | None = None,
-    confounds: Confounds | None = None,
-    size: int = 256,
+    seed: Sequence[int], concept: str, n_objects: int | None = None, companion: str | None = None, size: int = 256
 ) -> Scene:
     """One scene; its every pixel follows from the arguments.
 
-    `concept` is the main object's kind (None: any), `n_objects` how many there are (None: one to three).
-    `confounds={"bear": ("tree", 0.9)}` plants a tree beside the bear in 90 % of its scenes, and no tree comes there by
-    chance; a name alone plants always. Raises ValueError for a kind that is not known.
+    `concept` is the main object's kind, `n_objects` how many there are (None: one to three), `companion` the kind of
+    one that comes along whether it would by chance or not. Raises ValueError for a kind that is not known.
     """
-    seed = (seed,) if isinstance(seed, int) else tuple(seed)
     rng = np.random.default_rng([*seed, 0])
-    main = kind_of(concept) if concept is not None else list(KINDS.values())[rng.integers(len(KINDS))]
-    planted, barred = _plant(rng, main, confounds or {})
+    main, planted = kind_of(concept), [] if companion is None else [kind_of(companion)]
+    if planted:
+        rng.random()  # as where a companion came with a probability, so that all that follows is drawn as ever
+    if main in planted:
+        raise ValueError(f"a companion must be of another kind. Got {concept} beside {companion}.")
     count = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])) if n_objects is None else n_objects
     if not (1 if n_objects is None else len(planted) + 1) <= count <= 3:
         raise ValueError(f"n_objects must be 1 to 3, and 2 or 3 where a companion is planted. Got {count}.")
     setting = _choose_setting(rng, main, planted)
     kinds = [main, *planted]
     while len(kinds) < count:
-        kinds.append(_by_chance(rng, setting, kinds, barred))
+        kinds.append(_by_chance(rng, setting, kinds))
     stages = [setting.stage(kind.stage) for kind in kinds]
     table = stages[0] == "table" and "ground" not in stages
     if not table:  # what belongs on a table lies on the ground then
@@ -122,7 +104,7 @@ def scene(
         tabletop(page, page.horizon)
     placed = lay_out(rng, kinds, stages, page)
     objects = sorted(placed, key=lambda one: one.nearness)
-    return Scene(seed, setting.name, str(page), tuple(objects), objects.index(placed[0]), table, size)
+    return Scene(tuple(seed), setting.name, str(page), tuple(objects), objects.index(placed[0]), table, size)
 
 
 def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
@@ -130,24 +112,15 @@ def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
     return seed, zlib.crc32(concept.encode()), index
 
 
-def samples(
-    concept: str,
-    n: int,
-    seed: int,
-    only: Container[str] | None = None,
-    confounds: Confounds | None = None,
-    size: int = 256,
-) -> Iterator[Sample]:
+def samples(concept: str, n: int, seed: int, only: Container[str] | None = None, size: int = 256) -> Iterator[Sample]:
     """Scenes 0 to n - 1 about a concept, with their exact counterfactuals; `seed` is a namespace (see the package).
 
     `only` are the ids of those that are wanted; None: all. Others are not drawn.
     """
-    kind_of(concept)
     for index in range(n):
         image_id = f"scene-{concept}-{index:06d}"
         if only is None or image_id in only:
-            made = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
-            yield made.sample(image_id)
+            yield scene(namespaced(seed, concept, index), concept, size=size).sample(image_id)
 
 
 def kind_of(name: str) -> Kind:
@@ -155,18 +128,6 @@ def kind_of(name: str) -> Kind:
     if name not in KINDS:
         raise ValueError(f"no scenes show {name!r}. The {len(KINDS)} kinds are {', '.join(sorted(KINDS))}.")
     return KINDS[name]
-
-
-def _plant(rng: np.random.Generator, main: Kind, confounds: Confounds) -> tuple[list[Kind], set[str]]:
-    """The planted companion, if the draw says so, and what must not come by chance."""
-    rules = {name: (rule, 1.0) if isinstance(rule, str) else rule for name, rule in confounds.items()}
-    for name, (companion, probability) in rules.items():
-        if not 0 <= probability <= 1 or kind_of(name) is kind_of(companion):
-            raise ValueError(f"a confound is another kind with a probability in [0, 1]. Got {name}: {rules[name]}.")
-    if main.name not in rules:
-        return [], set()
-    companion, probability = rules[main.name]
-    return [KINDS[companion]] if rng.random() < probability else [], {companion}
 
 
 def _choose_setting(rng: np.random.Generator, main: Kind, planted: Sequence[Kind]) -> Setting:
@@ -177,11 +138,10 @@ def _choose_setting(rng: np.random.Generator, main: Kind, planted: Sequence[Kind
     return list(SETTINGS.values())[rng.choice(len(weights), p=weights / weights.sum())]
 
 
-def _by_chance(rng: np.random.Generator, setting: Setting, kinds: Sequence[Kind], barred: set[str]) -> Kind:
+def _by_chance(rng: np.random.Generator, setting: Setting, kinds: Sequence[Kind]) -> Kind:
     """Something that may well be here beside the others; every kind comes once."""
-    taken = {kind.name for kind in kinds} | barred
     on_table = setting.stage(kinds[0].stage) == "table"
-    here = [kind for kind in KINDS.values() if kind.name not in taken and setting.name in kind.settings]
+    here = [kind for kind in KINDS.values() if kind not in kinds and setting.name in kind.settings]
     fitting = [kind for kind in here if (setting.stage(kind.stage) == "table") == on_table]
     # a poor picture shows one thing as a dot or the other as a wall, so what is of similar size comes more often
     ratios = np.log([kind.metres / kinds[0].metres for kind in fitting])

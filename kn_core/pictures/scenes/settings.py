@@ -1,7 +1,5 @@
 """Where a scene plays: how the place is drawn, what belongs there, and how people say so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,7 +31,6 @@ class Setting:
         return "on a table", f"on a table {self.places['ground'][0]}"
 
 
-# name, drawing, horizon, nouns, empty, places
 # fmt: off
 _ALL = (
     Setting("field", outdoors.field, (44, 58), ("a green field", "a field"),

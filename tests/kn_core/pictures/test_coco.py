@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -296,13 +295,6 @@ def test_cells_are_exact_shares_of_area() -> None:
     assert np.allclose(cells(one, (3, 3))[0], [(3 / 4) ** 2, 0.0, 0.0])
 
 
-def test_cells_of_a_photograph_are_those_of_the_squashed_photograph() -> None:
-    """The model squashes the picture first: Pillow's box filter on a size that divides evenly is the same average."""
-    mask = np.random.default_rng(0).random((64, 96)) < 0.3
-    squashed = Image.fromarray(mask.astype(np.float32)).resize((32, 32), Image.Resampling.BOX)
-    assert np.allclose(cells(mask, (8, 8)), np.asarray(squashed).reshape(8, 4, 8, 4).mean(axis=(1, 3)), atol=1e-6)
-
-
 def test_cells_of_any_shape_are_those_of_the_plain_sum_over_pixels() -> None:
     rng = np.random.default_rng(0)
     for shape, grid in (((37, 53), (8, 8)), ((5, 7), (16, 4)), ((9, 1), (1, 3)), ((200, 333), (13, 111))):
@@ -344,10 +336,3 @@ def test_resize_mask_lies_where_the_models_bicubic_picture_lies() -> None:
     mask[33:201, 57:333] = True
     picture = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize((256, 256), Image.Resampling.BICUBIC)
     assert (resize_mask(mask, (256, 256)) == (np.asarray(picture) >= 128)).all()
-
-
-@pytest.mark.skipif("KN_COCO" not in os.environ, reason="set KN_COCO to a COCO-format folder to read it here")
-def test_a_real_folder() -> None:
-    coco = CocoFolder(os.environ["KN_COCO"])
-    sample = next(coco.samples("bear"))
-    assert sample.concept == "bear" and 0 < sample.area_fraction < 1 and sample.n_instances >= 1 and sample.references

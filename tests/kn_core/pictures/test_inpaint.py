@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kn_core.pictures.inpaint import METHODS, dilated, inpaint
+from kn_core.pictures.inpaint import dilated, inpaint
 from kn_core.pictures.sample import Sample
 
 OPENCV = ["telea", "navier-stokes"]
@@ -75,12 +75,3 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
 def test_nothing_left_to_fill_from_is_an_error() -> None:
     with pytest.raises(ValueError, match="covers the whole picture"):
         inpaint(_sample(), "telea", dilation=60)
-
-
-def test_another_method_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def black(samples, holes, settings):
-        return [np.where(hole[:, :, None], np.uint8(0), s.image) for s, hole in zip(samples, holes, strict=True)]
-
-    monkeypatch.setitem(METHODS, "black", black)
-    sample = _sample()
-    assert (inpaint(sample, "black", dilation=0)[sample.mask] == 0).all()

@@ -1,7 +1,5 @@
 """A study on a cluster of two processes, of which one is killed: the same tables as without, and nothing made twice."""
 
-from __future__ import annotations
-
 import os
 import signal
 from contextlib import nullcontext

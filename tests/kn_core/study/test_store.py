@@ -1,7 +1,5 @@
 """Load or compute, whatever happened to the last run."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

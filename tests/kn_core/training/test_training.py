@@ -1,7 +1,5 @@
 """Training of the projection: what it sees, in what order, and that a stopped run ends as if it had not been."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
@@ -159,16 +157,19 @@ def rows(folder: Path) -> list[list[str]]:
         return [row[:3] + row[4:] for row in csv.reader(file)]
 
 
+@pytest.mark.parametrize("whitened", [False, True])
 @pytest.mark.parametrize("killed_in", ["a step", "a checkpoint"])
 def test_a_stopped_run_ends_with_the_numbers_of_an_uninterrupted_one(
-    make_model, toy_bank, tmp_path, monkeypatch, killed_in
+    make_model, toy_bank, tmp_path, monkeypatch, killed_in, whitened
 ):
+    recipe = replace(RECIPE, whiten=whitened)
     validate = list(toy_samples("bear", 2, seed=1))
     whole, stopped = make_model(), make_model()
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
     start = whole.projection.weight.clone()
-    train(whole, toy_bank, tmp_path / "whole", RECIPE, validate)
+    train(whole, toy_bank, tmp_path / "whole", recipe, validate)
+    assert sorted(whole.projection.state_dict()) == ["bias", "weight"]  # a plain layer
     assert not torch.equal(whole.projection.weight, start)
 
     place, name = {"a step": (trainer, "caption_loss"), "a checkpoint": (torch, "save")}[killed_in]
@@ -183,9 +184,9 @@ def test_a_stopped_run_ends_with_the_numbers_of_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(place, name, dies)
         with pytest.raises(KeyboardInterrupt):
-            train(stopped, toy_bank, tmp_path / "stopped", RECIPE, validate)
+            train(stopped, toy_bank, tmp_path / "stopped", recipe, validate)
     resumed = make_model()
-    train(resumed, toy_bank, tmp_path / "stopped", RECIPE, validate)
+    train(resumed, toy_bank, tmp_path / "stopped", recipe, validate)
     assert torch.equal(resumed.projection.weight, whole.projection.weight)
     assert torch.equal(resumed.projection.bias, whole.projection.bias)
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
@@ -264,32 +265,6 @@ def test_whitening_makes_inputs_uncorrelated_and_changes_no_output():
     assert torch.allclose(seen.T @ seen / len(seen), expected, atol=1e-3)
     parametrize.remove_parametrizations(layer, "weight")
     assert torch.allclose(layer.weight, before, atol=1e-4)
-
-
-def test_whitened_training_learns_resumes_and_leaves_a_plain_layer(make_model, toy_bank, tmp_path, monkeypatch):
-    recipe = replace(RECIPE, whiten=True)
-    for name in ("whole", "stopped", "plain"):
-        (tmp_path / name).mkdir()
-    whole, stopped = make_model(), make_model()
-    train(whole, toy_bank, tmp_path / "whole", recipe, [])
-    calls = []
-
-    def killed(*arguments):
-        calls.append(arguments)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return caption_loss(*arguments)
-
-    monkeypatch.setattr(trainer, "caption_loss", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(stopped, toy_bank, tmp_path / "stopped", recipe, [])
-    monkeypatch.undo()
-    again, plain = make_model(), make_model()
-    train(again, toy_bank, tmp_path / "stopped", recipe, [])
-    assert sorted(whole.projection.state_dict()) == ["bias", "weight"]
-    assert torch.equal(again.projection.weight, whole.projection.weight)
-    train(plain, toy_bank, tmp_path / "plain", RECIPE, [])
-    assert not torch.allclose(plain.projection.weight, whole.projection.weight)
 
 
 def test_a_saved_projection_is_the_trained_one_in_half_precision(tiny_model, tmp_path):
