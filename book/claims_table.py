@@ -1,4 +1,4 @@
-"""What the book shows of a study, kept as files beside it: tables, figures, claims and verdicts, the manifest."""
+"""The claims of the paper with our numbers and verdicts: of a whole study, of one page, profile by profile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from book.press import commands
 from book.stages import confounds
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile, profile_names
-from kn_core.study.experiments import texts
 from kn_core.study.study import Study
 from kn_core.weights.wheels import WeightsError
 
@@ -115,8 +114,7 @@ def _effects(study: Study) -> list[Measurement]:
 
 
 def _rivals(study: Study) -> list[Measurement]:
-    rows, limit = methods.main_rows(study.perturbations(), study.profile)
-    return evidence.of_rivals(texts.with_text(study, rows), limit)
+    return evidence.of_rivals(*methods.main_rows(study, study.perturbations()))
 
 
 def _thresholds(study: Study) -> list[Measurement]:

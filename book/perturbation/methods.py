@@ -5,30 +5,35 @@ Frames of `perturbations.parquet` in, tidy frames out. All methods have the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 
 from book.claims.evidence import RIVALS
-from book.perturbation.readings import sweep
-from book.style import METHODS, READINGS, methods_of
+from book.perturbation.readings import harmonic_mean, sweep
+from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures import text
 from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.profile import Profile
-from kn_core.study.study import StudyError
+from kn_core.study.experiments.texts import with_text
+from kn_core.study.study import Study, StudyError
 
+BOTH = ("suppression", "retention")
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
-CONTROLS = methods_of("control")
+SUPPRESSION, RETENTION = readings_of("suppression"), (*readings_of("retention"), "fluent")  # columns of Table II
+CONTROLS = methods_of("control")  # those of single neurons too, which no perturbation has
+
+
+def main_rows(study: Study, perturbations: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """The main setting's rows on held-out pictures, their captions scored as text too; and what is too perplexing."""
+    return with_text(study, headline(perturbations, study.profile)), perplexity_limit(perturbations)
 
 
 def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How each noise does on the pictures that choose a dose.
 
-    Columns method, sigma, suppression, retention, score, chosen. `score` is the harmonic mean of suppression and
-    retention, which is 0 for gibberish and for noise that does nothing. Chosen is a method's best; of equals, the
+    Columns method, sigma, suppression, retention, score (their harmonic mean), chosen: a method's best; of equals, the
     weakest noise. No held-out picture has a say. Raises StudyError where the profile lets no picture choose.
     """
     settings = profile.perturbation
@@ -45,17 +50,17 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
     means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
     wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")[["suppression", "retention"]]
-    total = wide.sum(axis=1)
-    wide["score"] = (2 * wide.prod(axis=1) / total).where(total > 0, 0.0)
+    wide["score"] = harmonic_mean(wide["suppression"], wide["retention"])
     wide = wide.reset_index().rename_axis(columns=None)
     wide["chosen"] = wide.index.isin(wide.groupby("method")["score"].idxmax())  # the first, so the weakest, of equals
     return wide
 
 
-def at_own_dose(perturbations: pd.DataFrame, profile: Profile, chosen: Mapping[str, float]) -> pd.DataFrame:
-    """Own held-out pictures that saw every noise, under each method's chosen one; `chosen[method]` is its sigma."""
-    rows = sweep(perturbations, profile, "sigma", list(chosen.keys()))
-    return rows[rows["sigma"] == rows["method"].map(dict(chosen))]
+def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
+    """`main_rows`, but of the pictures that saw every noise, and under each method's chosen one of `doses`."""
+    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+    rows = sweep(perturbations, study.profile, "sigma", list(chosen.index))
+    return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen)])
 
 
 def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
@@ -85,7 +90,7 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     return table
 
 
-def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> pd.DataFrame:
+def control_draws(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
 
     All draws, and in `among_controls` what is held against them, are of the pictures on which every draw was tried.
@@ -94,7 +99,7 @@ def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> p
     found = []
     for control in (name for name in CONTROLS if name in set(rows["method"])):
         of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
-        found.append(of_draw[of_draw["metric"].isin(metrics)].rename(columns={"seed": "draw"}).assign(control=control))
+        found.append(of_draw[of_draw["metric"].isin(BOTH)].rename(columns={"seed": "draw"}).assign(control=control))
     return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
 
 
@@ -156,9 +161,6 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     }
 
 
-BOTH = ("suppression", "retention")
-
-
 def _ranking(table: pd.DataFrame) -> str:
     """Who suppresses most and who keeps most, of the methods that choose neurons."""
     found = table[table["method"].isin(CHOOSING)].set_index("method")
@@ -197,8 +199,3 @@ def _p(images: pd.DataFrame, method: str, against: str) -> float:
 
 def _clusters(images: pd.DataFrame) -> list[np.ndarray]:
     return [values.to_numpy(float) for _, values in images.groupby("image_concept")["value"]]
-
-
-def main_rows(perturbations: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, float]:
-    """The main setting's rows on held-out pictures, and the perplexity above which a caption is not fluent."""
-    return headline(perturbations, profile), perplexity_limit(perturbations)
