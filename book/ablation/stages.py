@@ -83,7 +83,9 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
             words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
         found = gains[gains["at"] == at].set_index(["gain", "metric"])[ENDS]
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
-            changes = [_change(metric, *found.loc[(gain, metric)]) for metric in ("suppression", "retention")]
+            changes = [
+                _change(metric, *found.loc[(gain, metric)].to_numpy(float)) for metric in ("suppression", "retention")
+            ]
             words[f"{name}{suffix}"] = ", and ".join(changes)
     together = gains[(gains["gain"] == "together") & (gains["metric"] == "suppression")]
     value, low, high = together[ENDS].iloc[0]

@@ -5,6 +5,8 @@ Frames of `perturbations.parquet` in, tidy frames out. All methods have the same
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -110,13 +112,11 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
     """
     own = _with_every_draw(rows)
     value = _means(own[own["method"] == ours], [], limit)
-    by_control = draws.groupby(["control", "metric"], sort=False)["value"]
-    found = by_control.agg(draws="size", low="min", high="max").reset_index()
+    found = draws.groupby(["control", "metric"], sort=False)["value"].agg(draws=list).reset_index()
+    found["low"], found["high"] = found["draws"].map(min), found["draws"].map(max)
     found["value"] = found["metric"].map(value.to_dict())
-    by = {key: group["value"].to_numpy() for key, group in draws.groupby(["control", "metric"])}
-    places = zip(found["control"], found["metric"], found["value"], strict=True)
-    found["percentile"] = [percentile_among(here, by[control, metric]) for control, metric, here in places]
-    return found
+    found["percentile"] = list(map(percentile_among, found["value"], found["draws"]))
+    return found.assign(draws=found["draws"].map(len))
 
 
 def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,17 +141,13 @@ def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
 def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict[str, str]:
     """`compare` under one noise and under each method's own, for sentences."""
     chosen = doses[doses["chosen"]].set_index("method")["sigma"]
-    rivals = same[same["method"].isin(RIVALS)]
-    told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
-    better = [
-        f"the two-stage neurons {said} {listed([METHODS[name].label for name in rows['method']])} in {metric}"
-        for metric, of_metric in told.items()
-        for said, rows in (
-            ("do better than those of", of_metric[of_metric["difference"] > 0]),
-            ("do worse than those of", of_metric[of_metric["difference"] < 0]),
-        )
-        if len(rows)
-    ]
+    told = same[same["method"].isin(RIVALS) & (same["p_holm"] < 0.05)].assign(does=np.sign(same["difference"]))
+    better = []
+    for metric, (does, said) in product(BOTH, ((1, "better"), (-1, "worse"))):
+        than = told[(told["metric"] == metric) & (told["does"] == does)]["method"]
+        if len(than):
+            names = listed([METHODS[name].label for name in than])
+            better.append(f"the two-stage neurons do {said} than those of {names} in {metric}")
     return {
         "ranking": _ranking(same),
         "own-ranking": _ranking(own),
@@ -182,14 +178,12 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
 
 def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     differences = paired(images, ours, method)
-    found = with_intervals(differences, []).rename(
-        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
-    )
-    by_metric = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
-    found["effect"] = found["metric"].map({metric: effect_size(clusters) for metric, clusters in by_metric.items()})
-    found["p"] = found["metric"].map({metric: paired_permutation(clusters) for metric, clusters in by_metric.items()})
-    columns = ["metric", "difference", "difference_low", "difference_high", "effect", "p"]
-    return found[columns].assign(method=method)
+    names = {"value": "difference", "low": "difference_low", "high": "difference_high"}
+    found = with_intervals(differences, [])[["metric", *names]].rename(columns=names)
+    clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
+    found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
+    found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]
+    return found.assign(method=method)
 
 
 def _p(images: pd.DataFrame, method: str, against: str) -> float:

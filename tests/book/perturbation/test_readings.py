@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -15,12 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from book import tables
+from book import tables, words
 from book.appendix import figures as appendix_figures
 from book.claims.departures import Departure, choices, departures
-from book.perturbation import captions, figures, readings
-from book.style import method_colour
+from book.perturbation import captions, figures, plane, readings
+from book.style import READINGS, method_colour
 from kn_core.drawing import theme
+from kn_core.measures.metrics import TEXT
 from kn_core.profile import Threshold, load_profile
 from tests.perturbed import headline_rows, perturbations, profile
 
@@ -67,21 +70,21 @@ def test_a_curve_goes_through_pictures_that_saw_all_of_the_sweep() -> None:
     assert set(curve["n_images"]) == {2}
 
 
-def test_table_2_holds_both_sides_and_their_difference_picture_by_picture() -> None:
-    table = readings.table_2(perturbations(), profile(), PAPER).set_index("metric")
+def test_both_sides_and_their_difference_are_held_picture_by_picture() -> None:
+    table = readings.against_random(perturbations(), profile()).set_index("metric")
     suppression = table.loc["suppression"]
     assert suppression[["two_stage", "random", "difference"]].tolist() == [5 / 8, 1 / 8, 1 / 2]
     assert table["paper"].dropna().to_dict() == PAPER
     assert table.loc["retention", ["two_stage", "random"]].tolist() == [1 / 2, 1.0]
     assert table.loc["selectivity", "n_images"] == 2
-    assert table.index.tolist() == list(readings.READINGS)
+    assert table.index.tolist() == [metric for metric in READINGS if metric not in TEXT]
 
 
 def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
     held_out = pd.DataFrame(headline_rows())
     assert readings.where_chosen(held_out, profile()) == "It was not tried on pictures that chose the neurons"
     seen = pd.concat([held_out, held_out.assign(heldout=False, image_id=held_out["image_id"] + "-seen")])
-    rows = readings.table_2(held_out, profile()).set_index("metric")
+    rows = readings.against_random(held_out, profile()).set_index("metric")
     said = readings.where_chosen(seen, profile())
     assert said.startswith(
         f"On 4 pictures that had chosen the neurons, Sₛₑ is {rows.loc['suppression', 'two_stage']:.2f} ["
@@ -91,17 +94,17 @@ def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
 
 def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     own = perturbations().query("concept == image_concept")
-    table = readings.table_2(own, profile())
+    table = readings.against_random(own, profile())
     assert readings.in_words(table)["selectivity"] == "not measured"
-    one = readings.table_2(own.query("image_id == 'bear-1'"), profile())
+    one = readings.against_random(own.query("image_id == 'bear-1'"), profile())
     assert readings.in_words(one)["suppression"] == "1.00 (too few pictures for an interval)"
     shown = readings.for_readers(table).set_index("reading")
-    assert shown.loc[readings.READINGS["selectivity"], "difference"] == "–"
-    assert shown.loc[readings.READINGS["suppression"], "random"].startswith("0.12 [0.")
+    assert shown.loc[READINGS["selectivity"].label, "difference"] == "–"
+    assert shown.loc[READINGS["suppression"].label, "random"].startswith("0.12 [0.")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("low", "high", "said"),
     [
         (0.1, 0.3, "clear of zero"),
         (0.0, 0.3, "not clear of zero"),
@@ -109,8 +112,8 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
         (math.nan, math.nan, "not enough to tell"),
     ],
 )
-def test_an_interval_in_words(low: float, high: float, words: str) -> None:
-    assert words.compared_with_zero(low, high) == words
+def test_an_interval_in_words(low: float, high: float, said: str) -> None:
+    assert words.compared_with_zero(low, high) == said
 
 
 def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> None:
@@ -122,8 +125,7 @@ def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> 
     assert found.loc["two-stage", ["activation", "change"]].tolist() == pytest.approx([1.0, 1.0])  # |1| and |1|
     assert found.loc["random", "sigma_per_activation"] == pytest.approx(3 / 0.2)  # |-0.2| and |0.2|
     assert found.loc["random", "sigma_per_change"] == pytest.approx(3 / 0.2)
-    words = readings.units_in_words(found.reset_index())
-    assert words == {
+    assert readings.units_in_words(found.reset_index()) == {
         "rest-two-stage": "3",
         "rest-random": "15",
         "change-two-stage": "3",
@@ -161,7 +163,9 @@ def test_table_1_takes_the_first_held_out_picture_under_the_first_draw() -> None
         "removed": "Green grass.",
     }
     assert table["named"].tolist() == [True, False, True, False]
-    soup = BeautifulSoup(captions.cards(table, {"bear": np.zeros((4, 4, 3), np.uint8)}), "html.parser")
+    sample = SimpleNamespace(image=np.zeros((4, 4, 3), np.uint8))
+    study: Any = SimpleNamespace(sample=lambda concept, image_id: sample)
+    soup = BeautifulSoup(captions.cards(study, table), "html.parser")
     assert "bear-1" in str(soup.img["alt"])
     assert [cell.text.split(" lost")[0] for cell in soup.find_all("dd")] == table["caption"].tolist()
 
@@ -194,8 +198,8 @@ def test_one_dose_is_no_curve() -> None:
     ],
 )
 def test_the_plane_says_whether_any_setting_reaches_the_papers_point(paper: tuple[float, float], finding: str) -> None:
-    ax = figures.trade_off({"sigma": readings.curve(perturbations(), profile(), "sigma")}, paper, {"sigma": 3.0})
-    assert said(ax).startswith(finding)
+    curves, point = {"sigma": readings.curve(perturbations(), profile(), "sigma")}, dict(zip(PAPER, paper, strict=True))
+    assert said(plane.trade_off(curves, point, {"sigma": 3.0})).startswith(finding)
 
 
 def test_settings_are_compared_in_the_order_asked_for() -> None:
@@ -272,7 +276,7 @@ def test_a_departure_answers_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "said"),
     [
         ((0.5, 0.25, 0.75), "0.50 [0.25,\u00a00.75]"),
         ((9.0, 9.0, 9.0), "9"),
@@ -282,8 +286,8 @@ def test_a_departure_answers_once() -> None:
         ((math.nan, math.nan, math.nan), "–"),
     ],
 )
-def test_a_value_with_its_interval(value: tuple[float, float, float], words: str) -> None:
-    assert words.interval(*value) == words
+def test_a_value_with_its_interval(value: tuple[float, float, float], said: str) -> None:
+    assert words.interval(*value) == said
 
 
 def test_a_small_p_value_is_not_shown_as_zero() -> None:
