@@ -77,11 +77,11 @@ def grid(region: pd.DataFrame, own: pd.DataFrame) -> Figure:
         if scale == "raw":
             _paper(ax, steps)
         ax.set_title(words, fontsize=10, fontweight="normal", pad=12 if scale == "raw" else 6)
-        ax.set_xticks(np.arange(len(steps[0])) + 0.5, _ticks(region, "a"), fontsize=8)
-        ax.set_yticks(np.arange(len(steps[1])) + 0.5, _ticks(region, "g"), fontsize=8, rotation=0)
+        for axis, name in ((ax.xaxis, "a"), (ax.yaxis, "g")):
+            ticks = _ticks(region, name)
+            axis.set_ticks(np.arange(len(ticks)) + 0.5, ticks, fontsize=8, rotation=0)
     axes[1].set_xlabel(AXES[scale][0])
-    figure.supylabel(AXES[scale][1], fontsize=10)
-    _bar(figure, axes)
+    _frame(figure, axes, scale)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     title(figure, _finding(region, own))
     return figure
@@ -102,7 +102,6 @@ def by_concept(regions: Mapping[str, pd.DataFrame], own: pd.DataFrame) -> Figure
     `regions[concept]` is its grid of `best_region`, `own` has a row for each.
     """
     first = next(iter(regions.values()))
-    (across, up), scale = _steps(first), first["scale"].iloc[0]
     rows, shown = -(-len(regions) // 3), min(3, len(regions))
     size = (WIDTH, 1.5 + max(1.3 * rows, 1.9))
     figure, axes = plt.subplots(rows, 2 * shown, figsize=size, sharex=True, sharey=True, squeeze=False)
@@ -111,15 +110,16 @@ def by_concept(regions: Mapping[str, pd.DataFrame], own: pd.DataFrame) -> Figure
         for ax, metric in zip(pair, BOTH, strict=True):
             _cells(ax, region, metric)
             _own(ax, own[own["concept"] == concept])
-            ax.set_xticks([0.5, len(across) - 0.5], [f"{across[0]:g}", f"{across[-1]:g}"], fontsize=8, rotation=0)
-            ax.set_yticks([0.5, len(up) - 0.5], [f"{up[0]:g}", f"{up[-1]:g}"], fontsize=8, rotation=0)
+            for axis, steps in zip((ax.xaxis, ax.yaxis), _steps(region), strict=True):
+                ends = [f"{steps[0]:g}", f"{steps[-1]:g}"]
+                axis.set_ticks([0.5, len(steps) - 0.5], ends, fontsize=8, rotation=0)
         pair[0].set_title(f"{concept}\n$S_{{se}}$", fontsize=9)
         pair[1].set_title("$S_{re}$", fontsize=9)
     for ax in pairs[len(regions) :].ravel():
         ax.set_axis_off()
+    scale = first["scale"].iloc[0]
     figure.supxlabel(AXES[scale][0], fontsize=10)
-    figure.supylabel(AXES[scale][1], fontsize=10)
-    _bar(figure, axes)
+    _frame(figure, axes, scale)
     ours = f"{own['in_region'].sum()} of {len(own)} concepts"
     title(figure, f"Our thresholds lie in the region around their own concept’s best cell in {ours}")
     return figure
@@ -182,6 +182,8 @@ def _paper(ax: Axes, steps: tuple[Sequence[float], Sequence[float]]) -> None:
     ax.plot([1.012] * 2, up, marker="_", transform=ax.get_yaxis_transform(), **style)
 
 
-def _bar(figure: Figure, axes: np.ndarray) -> None:
+def _frame(figure: Figure, axes: np.ndarray, scale: str) -> None:
+    """What is up, and the colours' scale, for all panels together."""
+    figure.supylabel(AXES[scale][1], fontsize=10)
     shade = ScalarMappable(Normalize(0, 1), HEAT)
     figure.colorbar(shade, ax=axes, format=PercentFormatter(1), shrink=0.7, aspect=30, pad=0.03)

@@ -80,18 +80,16 @@ def placed(study: Study, concepts: Sequence[str], region: pd.DataFrame) -> pd.Da
     Columns concept, a, g (the thresholds on the grid's scale), x, y (their `position`), in_region (as the cell that
     they lie in, or from which they are no more than half a step away).
     """
-    scale, steps_a, steps_g = region["scale"].iloc[0], sorted(region["a"].unique()), sorted(region["g"].unique())
-    cells = set(region.loc[region["in_region"], ["a", "g"]].itertuples(index=False, name=None))
+    scale, steps = region["scale"].iloc[0], [sorted(region[axis].unique()) for axis in ("a", "g")]
+    cells = (region[["a", "g"]].rank(method="dense") - 1)[region["in_region"]]  # where they lie, in steps from 0
     rows = []
     for concept in concepts:
         pooled, own = study.pooled(concept), study.thresholds(concept)
-        a, g = own["delta"], own["gradcam"]
+        at = [own["delta"], own["gradcam"]]
         if scale == "quantile":
-            a, g = (float((pooled[name] <= own[name]).mean()) for name in ("delta", "gradcam"))
-        x, y = position(steps_a, a, scale), position(steps_g, g, scale)
-        inside = -0.5 <= x <= len(steps_a) - 0.5 and -0.5 <= y <= len(steps_g) - 0.5
-        cell = (steps_a[_nearest(x, steps_a)], steps_g[_nearest(y, steps_g)])
-        rows.append((concept, a, g, x, y, inside and cell in cells))
+            at = [float((pooled[name] <= own[name]).mean()) for name in ("delta", "gradcam")]
+        x, y = (position(of_axis, value, scale) for of_axis, value in zip(steps, at, strict=True))
+        rows.append((concept, *at, x, y, bool((abs(cells.to_numpy() - (x, y)) <= 0.5).all(axis=1).any())))
     return pd.DataFrame(rows, columns=["concept", "a", "g", "x", "y", "in_region"])
 
 
@@ -143,7 +141,3 @@ def _exception(cells: pd.DataFrame) -> str:
     found = pairs.nlargest(1, "gap").iloc[0]
     fewer = f"{found['n_neurons_fewer']:,.0f} neurons of one cell suppress {found['suppression_fewer']:.0%}"
     return f"The number is not all: {fewer}, {found['n_neurons']:,.0f} of another {found['suppression']:.0%}"
-
-
-def _nearest(place: float, steps: Sequence[float]) -> int:
-    return min(max(round(place), 0), len(steps) - 1)

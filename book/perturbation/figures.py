@@ -122,13 +122,8 @@ def _best_finding(table: pd.DataFrame) -> str:
     balance = harmonic_mean(wide["suppression"], wide["retention"]).fillna(0.0).sort_values(ascending=False)
     best, place = balance.index[0], list(balance.index).index("two-stage") + 1
     both = f"{wide.loc[best, 'suppression']:.0%} suppressed, {wide.loc[best, 'retention']:.0%} retained"
-    ours = "" if place == 1 else f"; two-stage neurons come {_ordinal(place)} of {len(balance)}"
+    ours = "" if place == 1 else f"; two-stage neurons take place {place} of {len(balance)}"
     return f"Best balance under one noise, {label(str(best))}: {both}{ours}"
-
-
-def _ordinal(place: int) -> str:
-    endings = {1: "st", 2: "nd", 3: "rd"}
-    return f"{place}{endings.get(place % 10, 'th') if not 10 < place % 100 < 14 else 'th'}"
 
 
 def among_controls(draws: pd.DataFrame, ours: pd.DataFrame) -> Figure:

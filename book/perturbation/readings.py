@@ -33,8 +33,7 @@ def harmonic_mean(suppression: pd.Series, retention: pd.Series) -> pd.Series:
 
 def printed() -> dict[str, float]:
     """The paper's two numbers: its Table II, mean over its nine concepts."""
-    claims = {claim.statistic: claim.paper for claim in load_claims() if claim.id in ("suppression", "retention")}
-    return {statistic: float(paper) for statistic, paper in claims.items()}
+    return {claim.id: float(claim.paper) for claim in load_claims() if claim.id in ("suppression", "retention")}
 
 
 def sweep(
