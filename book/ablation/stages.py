@@ -77,27 +77,23 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
     words: dict[str, str] = {}
+    found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
             words[f"neurons-{row['method']}{suffix}"] = f"{row['neurons']:,.0f}"
             words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
-        found = gains[gains["at"] == at].set_index(["gain", "metric"])[ENDS]
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
-            changes = [
-                _change(metric, *found.loc[(gain, metric)].to_numpy(float)) for metric in ("suppression", "retention")
-            ]
+            changes = [_change(metric, *found[at, gain, metric]) for metric in ("suppression", "retention")]
             words[f"{name}{suffix}"] = ", and ".join(changes)
-    together = gains[(gains["gain"] == "together") & (gains["metric"] == "suppression")]
-    value, low, high = together[ENDS].iloc[0]
-    unclear = "not clearly more or less than"
-    words["together"] = told(low, high, "more than", "less than", unclear, unclear)
-    return words | {"interaction": spread(value, low, high, "{:+.2f}")}
+    together, unclear = found[BUDGET, "together", "suppression"], "not clearly more or less than"
+    words["together"] = told(*together[1:], "more than", "less than", unclear, unclear)
+    return words | {"interaction": spread(*together, "{:+.2f}")}
 
 
 def pictures_in_words(ablation: pd.DataFrame) -> dict[str, str]:
-    """On how many pictures the arms were tried: 'images' with equal numbers, 'images-own' at own thresholds."""
-    images = ablation.groupby("at")["image_id"].nunique()
-    return {"images": str(images[BUDGET]), "images-own": str(images[OWN])}
+    """On how many pictures the arms were tried: 'pictures' with equal numbers, 'pictures-own' at own thresholds."""
+    pictures = ablation.groupby("at")["image_id"].nunique()
+    return {"pictures": str(pictures[BUDGET]), "pictures-own": str(pictures[OWN])}
 
 
 def _change(metric: str, value: float, low: float, high: float) -> str:

@@ -57,10 +57,12 @@ def _dose_finding(rows: pd.DataFrame, over: str) -> str:
     return f"{goes}; random neurons reach {control:.0%} at most"
 
 
-def compared(curve: pd.DataFrame, over: str, order: Sequence[str], names: Mapping[str, str] | None = None) -> Figure:
-    """Interventions or positions compared: dots with 95 % intervals, a panel a metric, a row a value of `over`."""
-    names = names or {}
-    shown = {value: names.get(value, value) for value in order if value in set(curve[over])}
+def compared(curve: pd.DataFrame, over: str, names: Mapping[str, str]) -> Figure:
+    """Interventions or positions compared: dots with 95 % intervals, a panel a metric, a row a value of `over`.
+
+    `names` has the values and what they are called, the lowest row first; one that was not tried has no row.
+    """
+    shown = {value: name for value, name in names.items() if value in set(curve[over])}
     figure = _against_random(curve, over, shown, METRICS)
     _legend(figure)
     title(figure, _compared_finding(curve[curve["metric"] == "suppression"], over, names))
@@ -71,10 +73,9 @@ def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -
     """'“zero” suppresses most, 52% (random neurons 2%); “patch” least, 15% (0%)'."""
     ours, control = (dict(rows[rows["method"] == method][[over, "value"]].to_numpy()) for method in COMPARED)
     most, least = max(ours, key=ours.__getitem__), min(ours, key=ours.__getitem__)
-    found = f"“{names.get(most, most)}” suppresses most, {ours[most]:.0%} (random neurons {control[most]:.0%})"
-    if most == least:
-        return found
-    return f"{found}; “{names.get(least, least)}” least, {ours[least]:.0%} ({control[least]:.0%})"
+    found = f"“{names[most]}” suppresses most, {ours[most]:.0%} (random neurons {control[most]:.0%})"
+    last = f"; “{names[least]}” least, {ours[least]:.0%} ({control[least]:.0%})"
+    return found if most == least else found + last
 
 
 def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[str] = ()) -> Figure:

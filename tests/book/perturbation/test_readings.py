@@ -204,7 +204,8 @@ def test_the_plane_says_whether_any_setting_reaches_the_papers_point(paper: tupl
 
 def test_settings_are_compared_in_the_order_asked_for() -> None:
     curve = readings.curve(perturbations(), profile(), "intervention")
-    figure = figures.compared(curve, "intervention", ["patch", "zero", "noise"], {"zero": "set to zero"})
+    names = {"patch": "patch", "zero": "set to zero", "noise": "noise"}
+    figure = figures.compared(curve, "intervention", names)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["set to zero", "noise"]
     assert said(figure) == "“noise” suppresses most, 75% (random neurons 25%); “set to zero” least, 0% (0%)"
 

@@ -22,22 +22,12 @@ CONCEPT = "bear"
 @pytest.fixture(scope="module")
 def profile(toy_profile) -> Profile:
     """The toy profile with the methods of the ablation; some cells of its grids leave the same neurons, or none."""
-    changes = {
-        "perturbation": {
-            "seeds": 2,
-            "rival_seeds": 2,
-            "draws": 2,
-            "rivals": ["stage-1", "stage-2"],
-            "controls": ["random", "uniform"],
-        },
-        "sensitivity": {
-            "pictures": 1,
-            "quantiles_a": [0.25, 0.5],
-            "quantiles_g": [0.5, 0.9],
-            "raw_a": [1e-9, 100.0, 1000.0],
-            "raw_g": [1e-9, 2e-9],
-        },
+    changes: dict[str, dict[str, object]] = {
+        "perturbation": {"seeds": 2, "rival_seeds": 2, "draws": 2, "rivals": ["stage-1", "stage-2"]},
+        "sensitivity": {"pictures": 1, "quantiles_a": [0.25, 0.5], "quantiles_g": [0.5, 0.9]},
     }
+    changes["perturbation"]["controls"] = ["random", "uniform"]
+    changes["sensitivity"] |= {"raw_a": [1e-9, 100.0, 1000.0], "raw_g": [1e-9, 2e-9]}
     return Profile.model_validate(toy_profile.model_dump() | changes)
 
 
