@@ -85,9 +85,10 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
             changes = [_change(metric, *found[at, gain, metric]) for metric in ("suppression", "retention")]
             words[f"{name}{suffix}"] = ", and ".join(changes)
-    together, unclear = found[BUDGET, "together", "suppression"], "not clearly more or less than"
-    words["together"] = told(*together[1:], "more than", "less than", unclear, unclear)
-    return words | {"interaction": spread(*together, "{:+.2f}")}
+    value, low, high = found[BUDGET, "together", "suppression"]
+    unclear = "not clearly more or less than"
+    words["together"] = told(low, high, "more than", "less than", unclear, unclear)
+    return words | {"interaction": spread(value, low, high, "{:+.2f}")}
 
 
 def pictures_in_words(ablation: pd.DataFrame) -> dict[str, str]:
