@@ -15,17 +15,10 @@ from scipy.ndimage import label
 
 from book.claims.evidence import PAPER_A, PAPER_G
 from book.perturbation.readings import harmonic_mean
-from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import METRICS
 from kn_core.study.study import Study
 
 NEAR = 0.9  # of the best cell's score: what still counts as as good
-
-
-def grids(study: Study, concepts: Sequence[str], *, perplexity_limit: float = math.inf) -> pd.DataFrame:
-    """`thresholds.grid` of several concepts."""
-    of_concept = [thresholds.grid(study, name, perplexity_limit=perplexity_limit) for name in concepts]
-    return pd.concat(of_concept, ignore_index=True)
 
 
 def over_concepts(grids: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,6 @@ A stage is off where its threshold lets everything pass. The paper reports both 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import product
 
 import pandas as pd
@@ -15,16 +14,9 @@ from book.perturbation.readings import ENDS
 from book.style import READINGS
 from book.words import interval, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
-from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
-from kn_core.study.study import Study
 
 STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
-
-
-def ablation(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """`thresholds.ablation` of several concepts."""
-    return pd.concat([thresholds.ablation(study, name) for name in concepts], ignore_index=True)
 
 
 def effects(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.DataFrame:
@@ -71,7 +63,7 @@ def for_readers(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
-    """Both frames for sentences: 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does, in words.
+    """Both frames for sentences: 'pictures', 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does.
 
     'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round; with '-own' at the
     end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
@@ -80,6 +72,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
+            words[f"pictures{suffix}"] = f"{row['n_images']}"
             words[f"neurons-{row['method']}{suffix}"] = f"{row['neurons']:,.0f}"
             words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
@@ -89,12 +82,6 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     unclear = "not clearly more or less than"
     words["together"] = told(low, high, "more than", "less than", unclear, unclear)
     return words | {"interaction": spread(value, low, high, "{:+.2f}")}
-
-
-def pictures_in_words(ablation: pd.DataFrame) -> dict[str, str]:
-    """On how many pictures the arms were tried: 'pictures' with equal numbers, 'pictures-own' at own thresholds."""
-    pictures = ablation.groupby("at")["image_id"].nunique()
-    return {"pictures": str(pictures[BUDGET]), "pictures-own": str(pictures[OWN])}
 
 
 def _change(metric: str, value: float, low: float, high: float) -> str:

@@ -16,16 +16,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from book.style import METHODS
+from book.style import METHODS, methods_of
 from kn_core.concepts import content_words, mention, names
 from kn_core.measures.metrics import headline
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 
 # What a caption was written under; methods and controls are there as far as the run tried them.
-MATCHED = ("uniform", "same-activation", "same-norm")  # one random set is enough for an example
-TRIED = {name: method.label for name, method in METHODS.items() if name not in MATCHED and method.kind != "reference"}
-ROWS = {"clean": "clean"} | TRIED | {"removed": "object removed instead"}
+TRIED = (*methods_of("ours", "stage", "rival"), "random")  # one random set is enough for an example
+ROWS = {"clean": "clean", **{name: METHODS[name].label for name in TRIED}, "removed": "object removed instead"}
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
 
 

@@ -133,13 +133,6 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
     return words | {"harder-hit": f"{rest:.0%} of the other words, {which} the {concept:.0%} of the concepts"}
 
 
-def setting_in_words(study: Study) -> dict[str, str]:
-    """The main setting for sentences: how many neurons, how much noise, how many draws of it."""
-    settings, budget = study.effort.perturbation, study.profile.identification.budget
-    words = {"n": f"{budget}", "sigma": f"{settings.sigma:g}", "seeds": f"{settings.seeds}"}
-    return words | {"choosing": f"{settings.choosing}"}
-
-
 def neurons_in_words(study: Study, concepts: Sequence[str]) -> dict[str, str]:
     """How many of a concept's best neurons are another concept's too, the median; how many pass both stages at all."""
     neurons, n_neurons = study.neurons(), study.pooled(concepts[0])["delta"].size

@@ -46,7 +46,7 @@ def test_effects_and_gains_are_means_over_concepts_of_pictures(ablation: pd.Data
         "together": 0,
     }
     assert set(gains[OWN, "suppression"].index) == {"stage 2 to stage 1", "stage 1 to stage 2"}
-    assert stages.pictures_in_words(ablation) == {"pictures": "4", "pictures-own": "4"}
+    assert stages.in_words(stages.effects(ablation), stages.gains(ablation))["pictures-own"] == "4"
 
 
 def test_the_figure_and_the_table_have_every_arm(ablation: pd.DataFrame) -> None:
