@@ -1,4 +1,4 @@
-"""What the book shows of a study, kept as files beside it: tables, figures, claims and verdicts, the manifest."""
+"""The claims of the paper with our numbers and verdicts: of a whole study, of one page, profile by profile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from book.press import commands
 from book.stages import confounds
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile, profile_names
-from kn_core.study.experiments import texts
 from kn_core.study.study import Study
 from kn_core.weights.wheels import WeightsError
 
@@ -48,7 +47,7 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     column is '<profile>, on record'), else 'not run'.
     """
     own, recorded = study.profile.name, verdicts.load_verdicts()
-    found: dict[str, Mapping[str, str]] = {own: _verdicts(claimed)}
+    found: dict[str, Mapping[str, str]] = {own: dict(zip(claimed["claim"], claimed["verdict"], strict=True))}
     long = f"{own}, full"
     others = [long] if long in recorded and study.effort == study.profile else []
     for name in [*others, *(one for one in profile_names() if one != own)]:
@@ -56,7 +55,7 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
         if made is None and name in recorded:
             found[f"{name}, on record"] = recorded[name]
         else:
-            found[name] = {} if made is None else _verdicts(made)
+            found[name] = {} if made is None else dict(zip(made["claim"], made["verdict"], strict=True))
     columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
     return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
 
@@ -80,10 +79,6 @@ def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
 def _effort(study: Study) -> str:
     """What has to be said of the effort for this version of the study: nothing for the short one."""
     return "" if study.effort == study.profile else "full"
-
-
-def _verdicts(frame: pd.DataFrame) -> dict[str, str]:
-    return dict(zip(frame["claim"], frame["verdict"], strict=True))
 
 
 def settled(study: Study, page: str) -> pd.DataFrame:
@@ -115,8 +110,7 @@ def _effects(study: Study) -> list[Measurement]:
 
 
 def _rivals(study: Study) -> list[Measurement]:
-    rows, limit = methods.main_rows(study.perturbations(), study.profile)
-    return evidence.of_rivals(texts.with_text(study, rows), limit)
+    return evidence.of_rivals(*methods.main_rows(study, study.perturbations()))
 
 
 def _thresholds(study: Study) -> list[Measurement]:
@@ -164,5 +158,5 @@ def _command(study: Study, page: str | None) -> str:
     if page is None:
         return "its page is not written yet"
     folder, _, name = page.rpartition("/")
-    command = f"doit {folder or 'section'}:{name}"
-    return commands.whole(command, commands.variables(study.profile, _effort(study)))
+    variables = commands.variables(study.profile, _effort(study))
+    return commands.whole(f"doit {folder or 'section'}:{name}", variables)

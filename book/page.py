@@ -20,6 +20,7 @@ from myst_nb import glue
 from pandas.io.formats.style import Styler
 
 from book import claims_table, tables
+from kn_core.concepts import slug
 from kn_core.drawing import figure_of, set_theme
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile
@@ -37,7 +38,7 @@ class Page:
         set_theme()
         self.name, self.concept = name, concept
         self.study = study or Study(load_profile(profile))
-        self.suffix = f"-{concept}" if concept else ""
+        self.suffix = f"-{slug(concept)}" if concept else ""
 
     @cached_property
     def concepts(self) -> list[str]:

@@ -66,7 +66,7 @@ class Reading:
 
     label: str  # in tables
     axis: str = ""  # in figures
-    side: Literal["suppression", "retention", "language"] = "language"
+    side: Literal["suppression", "retention", "others", "language"] = "language"  # others: of other pictures
     low_is_good: bool = False
 
 
@@ -81,8 +81,8 @@ READINGS = {
     "bleu_retention": Reading("BLEU", side="retention"),
     "rouge_retention": Reading("ROUGE-L", side="retention"),
     "bertscore_retention": Reading("BERTScore", side="retention"),
-    "retention_others": Reading("Sᵣₑ, other pictures", side="retention"),
-    "selectivity": Reading("selectivity", side="suppression"),
+    "retention_others": Reading("Sᵣₑ, other pictures", side="others"),
+    "selectivity": Reading("selectivity", side="others"),
     "fluent": Reading("fluent captions", "fluent captions"),
     "log_perplexity": Reading("log perplexity", low_is_good=True),
     "repetition": Reading("repetition", low_is_good=True),
@@ -92,6 +92,11 @@ READINGS = {
 def methods_of(*kinds: str) -> tuple[str, ...]:
     """The methods of these kinds, in the order of `METHODS`."""
     return tuple(name for name, method in METHODS.items() if method.kind in kinds)
+
+
+def readings_of(side: str) -> tuple[str, ...]:
+    """The metrics of one side of Table II, in the order of `READINGS`."""
+    return tuple(name for name, reading in READINGS.items() if reading.side == side)
 
 
 def axes_of(*metrics: str) -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from book.style import METHODS, READINGS
 from book.words import indexed, interval
 
 P_HOLM = "p (Holm)"  # heading of p-values that are corrected for the rows of their table
@@ -88,23 +89,21 @@ def _ours(row: Mapping[Hashable, Any]) -> str:
     return html.escape(interval(row["ours"], row["low"], row["high"])) + what
 
 
-def methods(comparison: pd.DataFrame, metrics: Mapping[str, str], names: Mapping[str, str], caption: str) -> Styler:
-    """`comparison.compare` as methods x metrics: the best value of a metric bold, ties with it marked '='.
+def methods(comparison: pd.DataFrame, metrics: Sequence[str], caption: str) -> Styler:
+    """`methods.compare` as methods x `metrics`: the best value of a metric bold, ties with it marked '='.
 
-    A dagger marks methods that differ from the two-stage one at 5 % after Holm. `metrics` and `names` give the columns
-    and rows, their order and their headings.
+    A dagger marks methods that differ from the two-stage one at 5 % after Holm.
     """
     cells = {(row["method"], row["metric"]): _cell(row) for row in comparison.to_dict("records")}
-    tried = [name for name in names if name in set(comparison["method"])]
-    shown = pd.DataFrame({"neurons of": [names[name] for name in tried]})
-    for metric, heading in metrics.items():
-        shown[heading] = [cells.get((name, metric), "–") for name in tried]
-    return table(shown, caption).format(str, subset=list(metrics.values()))
+    tried = list(dict.fromkeys(comparison["method"]))
+    shown = pd.DataFrame({"neurons of": [METHODS[name].label for name in tried]})
+    for metric in metrics:
+        shown[READINGS[metric].label] = [cells.get((name, metric), "–") for name in tried]
+    return table(shown, caption).format(str, subset=list(shown.columns[1:]))
 
 
 def _cell(row: Mapping[Hashable, Any]) -> str:
-    value = (
-        f"<strong>{row['value']:.2f}</strong>" if row["best"] else f"{row['value']:.2f}" + (" =" if row["tie"] else "")
-    )
-    mark = "†" if row["p_holm"] < 0.05 else ""
-    return f"{value}{mark}<small>[{row['low']:.2f},\u00a0{row['high']:.2f}]</small>"
+    value = f"{row['value']:.2f}"
+    marked = f"<strong>{value}</strong>" if row["best"] else f"{value} =" if row["tie"] else value
+    dagger = "†" if row["p_holm"] < 0.05 else ""
+    return f"{marked}{dagger}<small>[{row['low']:.2f},\u00a0{row['high']:.2f}]</small>"

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from book.claims.rules import Measurement
+from book.style import methods_of
 from kn_core.measures.metrics import TEXT, chance_retention, contrast, headline, perplexity_limit, summarise
-from kn_core.measures.stats import cluster_interval, each_alone
+from kn_core.measures.stats import estimate
 from kn_core.profile import Profile
 
-RIVALS = ("schwettmann", "pan-released", "pan-gated", "dai")  # methods of others; single stages are the paper's own
+RIVALS = methods_of("rival")  # methods of others; single stages are the paper's own
 PAPER_A = (0.8, 2.5)  # threshold_a in the paper's Table IV, as the digest gives its range
 PAPER_G = (1e-4, 2e-3)  # threshold_g
 
@@ -38,9 +39,8 @@ def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement
     """Share of each concept's best neurons in the upper two thirds of the layers; control: uniformly drawn ones."""
     best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
     late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
-    low, high = cluster_interval(each_alone(late))
-    uniform = float(np.mean(np.arange(n_layers) >= n_layers / 3))
-    return Measurement("late_share", float(late.mean()), low, high, len(late), uniform)
+    uniform, found = float(np.mean(np.arange(n_layers) >= n_layers / 3)), estimate(late)
+    return Measurement("late_share", *found.ends, found.n, uniform)
 
 
 def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
@@ -103,10 +103,8 @@ def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
     """
     by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
     ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
-    cleared = (ours["low"] > control["value"]).to_numpy(float)
-    low, high = cluster_interval(each_alone(cleared))
-    exchanged = float((control["low"] > ours["value"]).mean())
-    return Measurement("concepts_suppressed", float(cleared.mean()), low, high, len(cleared), exchanged)
+    cleared, exchanged = estimate(ours["low"] > control["value"]), float((control["low"] > ours["value"]).mean())
+    return Measurement("concepts_suppressed", *cleared.ends, cleared.n, exchanged)
 
 
 def _measurement(name: str, frame: pd.DataFrame, key: Any, baseline: float | None = None) -> Measurement:

@@ -10,29 +10,28 @@ import base64
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from book.style import METHODS
+from book.style import METHODS, methods_of
 from kn_core.concepts import content_words, mention, names
 from kn_core.measures.metrics import headline
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 
 # What a caption was written under; methods and controls are there as far as the run tried them.
-MATCHED = ("uniform", "same-activation", "same-norm")  # one random set is enough for an example
-TRIED = {name: method.label for name, method in METHODS.items() if name not in MATCHED and method.kind != "reference"}
-ROWS = {"clean": "clean"} | TRIED | {"removed": "object removed instead"}
+TRIED = (*methods_of("ours", "stage", "rival"), "random")  # one random set is enough for an example
+ROWS = {"clean": "clean", **{name: METHODS[name].label for name in TRIED}, "removed": "object removed instead"}
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # as `concepts.content_words` cuts a caption
 
 
 def table_1(
-    pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str]
+    pairs: pd.DataFrame, perturbations: pd.DataFrame, profile: Profile, concepts: Sequence[str], n: int = 1
 ) -> pd.DataFrame:
-    """Captions of each concept's first held-out picture, in the order of `ROWS`, under the first draw of the noise.
+    """Captions of each concept's first `n` held-out pictures, in the order of `ROWS`, under the first draw of noise.
 
     Columns concept, image_id, under (a key of `ROWS`), caption, named (whether it names the concept), clean_caption.
     """
@@ -40,22 +39,26 @@ def table_1(
     rows = rows[(rows["seed"] == 0) & (rows["concept"] == rows["image_concept"])]
     records = []
     for concept in concepts:
-        own = rows[rows["concept"] == concept]
-        image_id = own["image_id"].iloc[0]
-        said = own[own["image_id"] == image_id].set_index("method")["caption"]
-        pair = pairs[(pairs["concept"] == concept) & (pairs["image_id"] == image_id)].iloc[0]
-        captions = {"clean": pair["caption"], **said, "removed": pair["caption_inpainted"]}
-        for under in (row for row in ROWS if row in captions):
-            named = names(captions[under], concept)
-            records.append((concept, image_id, under, captions[under], named, pair["caption"]))
+        own, pair = rows[rows["concept"] == concept], pairs[pairs["concept"] == concept].set_index("image_id")
+        for image_id in own["image_id"].unique()[:n]:
+            clean, removed = pair.loc[image_id, ["caption", "caption_inpainted"]]
+            said = own[own["image_id"] == image_id].set_index("method")["caption"]
+            captions = {"clean": clean, **said, "removed": removed}
+            records += [
+                (concept, image_id, under, captions[under], names(captions[under], concept), clean)
+                for under in ROWS
+                if under in captions
+            ]
     return pd.DataFrame(records, columns=["concept", "image_id", "under", "caption", "named", "clean_caption"])
 
 
-def cards(examples: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> str:
-    """`table_1` as HTML: a card a concept, its picture (h, w, 3) beside its captions."""
-    return "\n".join(
-        _card(str(concept), rows, pictures[str(concept)]) for concept, rows in examples.groupby("concept", sort=False)
-    )
+def cards(study: Study, examples: pd.DataFrame) -> str:
+    """`table_1` as HTML: a card a picture, beside its captions."""
+    made = []
+    for _, rows in examples.groupby(["concept", "image_id"], sort=False):
+        concept, image_id = rows[["concept", "image_id"]].iloc[0]
+        made.append(_card(concept, rows, study.sample(concept, image_id).image))
+    return "\n".join(made)
 
 
 def marked(caption: str, clean: str, concept: str) -> str:
@@ -102,25 +105,3 @@ def _data(picture: np.ndarray, side: int = 256) -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def under_noise(study: Study, concept: str, n: int = 3) -> pd.DataFrame:
-    """`examples.table_1` of the concept's first `n` held-out pictures."""
-    rows = study.perturbations(concept)
-    own = rows[rows["heldout"] & (rows["image_concept"] == concept)]
-    pictures = own["image_id"].unique()[:n]
-    tables = [
-        table_1(study.pairs(concept), own[own["image_id"] == image_id], study.profile, [concept])
-        for image_id in pictures
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def pictured(study: Study, said: pd.DataFrame) -> str:
-    """`under_noise` as HTML, a card a picture."""
-    made = []
-    for image_id in said["image_id"].unique():
-        rows = said[said["image_id"] == image_id]
-        concept = rows["concept"].iloc[0]
-        made.append(cards(rows, {concept: study.sample(concept, image_id).image}))
-    return "\n".join(made)

@@ -5,30 +5,37 @@ Frames of `perturbations.parquet` in, tidy frames out. All methods have the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from book.claims.evidence import RIVALS
-from book.perturbation.readings import sweep
-from book.style import METHODS, READINGS, methods_of
+from book.perturbation.readings import harmonic_mean, sweep
+from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures import text
 from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.profile import Profile
-from kn_core.study.study import StudyError
+from kn_core.study.experiments.texts import with_text
+from kn_core.study.study import Study, StudyError
 
+BOTH = ("suppression", "retention")
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
-CONTROLS = methods_of("control")
+SUPPRESSION, RETENTION = readings_of("suppression"), (*readings_of("retention"), "fluent")  # columns of Table II
+CONTROLS = methods_of("control")  # those of single neurons too, which no perturbation has
+
+
+def main_rows(study: Study, perturbations: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """The main setting's rows on held-out pictures, their captions scored as text too; and what is too perplexing."""
+    return with_text(study, headline(perturbations, study.profile)), perplexity_limit(perturbations)
 
 
 def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How each noise does on the pictures that choose a dose.
 
-    Columns method, sigma, suppression, retention, score, chosen. `score` is the harmonic mean of suppression and
-    retention, which is 0 for gibberish and for noise that does nothing. Chosen is a method's best; of equals, the
+    Columns method, sigma, suppression, retention, score (their harmonic mean), chosen: a method's best; of equals, the
     weakest noise. No held-out picture has a say. Raises StudyError where the profile lets no picture choose.
     """
     settings = profile.perturbation
@@ -45,17 +52,17 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
     means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
     wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")[["suppression", "retention"]]
-    total = wide.sum(axis=1)
-    wide["score"] = (2 * wide.prod(axis=1) / total).where(total > 0, 0.0)
+    wide["score"] = harmonic_mean(wide["suppression"], wide["retention"])
     wide = wide.reset_index().rename_axis(columns=None)
     wide["chosen"] = wide.index.isin(wide.groupby("method")["score"].idxmax())  # the first, so the weakest, of equals
     return wide
 
 
-def at_own_dose(perturbations: pd.DataFrame, profile: Profile, chosen: Mapping[str, float]) -> pd.DataFrame:
-    """Own held-out pictures that saw every noise, under each method's chosen one; `chosen[method]` is its sigma."""
-    rows = sweep(perturbations, profile, "sigma", list(chosen.keys()))
-    return rows[rows["sigma"] == rows["method"].map(dict(chosen))]
+def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
+    """`main_rows`, but of the pictures that saw every noise, and under each method's chosen one of `doses`."""
+    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+    rows = sweep(perturbations, study.profile, "sigma", list(chosen.index))
+    return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen)])
 
 
 def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
@@ -85,7 +92,7 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     return table
 
 
-def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> pd.DataFrame:
+def control_draws(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
 
     All draws, and in `among_controls` what is held against them, are of the pictures on which every draw was tried.
@@ -94,7 +101,7 @@ def control_draws(rows: pd.DataFrame, metrics: Sequence[str], limit: float) -> p
     found = []
     for control in (name for name in CONTROLS if name in set(rows["method"])):
         of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
-        found.append(of_draw[of_draw["metric"].isin(metrics)].rename(columns={"seed": "draw"}).assign(control=control))
+        found.append(of_draw[of_draw["metric"].isin(BOTH)].rename(columns={"seed": "draw"}).assign(control=control))
     return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
 
 
@@ -105,13 +112,11 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
     """
     own = _with_every_draw(rows)
     value = _means(own[own["method"] == ours], [], limit)
-    by_control = draws.groupby(["control", "metric"], sort=False)["value"]
-    found = by_control.agg(draws="size", low="min", high="max").reset_index()
+    found = draws.groupby(["control", "metric"], sort=False)["value"].agg(draws=list).reset_index()
+    found["low"], found["high"] = found["draws"].map(min), found["draws"].map(max)
     found["value"] = found["metric"].map(value.to_dict())
-    by = {key: group["value"].to_numpy() for key, group in draws.groupby(["control", "metric"])}
-    places = zip(found["control"], found["metric"], found["value"], strict=True)
-    found["percentile"] = [percentile_among(here, by[control, metric]) for control, metric, here in places]
-    return found
+    found["percentile"] = list(map(percentile_among, found["value"], found["draws"]))
+    return found.assign(draws=found["draws"].map(len))
 
 
 def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,17 +141,13 @@ def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
 def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict[str, str]:
     """`compare` under one noise and under each method's own, for sentences."""
     chosen = doses[doses["chosen"]].set_index("method")["sigma"]
-    rivals = same[same["method"].isin(RIVALS)]
-    told = {metric: rivals[(rivals["metric"] == metric) & (rivals["p_holm"] < 0.05)] for metric in BOTH}
-    better = [
-        f"the two-stage neurons {said} {listed([METHODS[name].label for name in rows['method']])} in {metric}"
-        for metric, of_metric in told.items()
-        for said, rows in (
-            ("do better than those of", of_metric[of_metric["difference"] > 0]),
-            ("do worse than those of", of_metric[of_metric["difference"] < 0]),
-        )
-        if len(rows)
-    ]
+    told = same[same["method"].isin(RIVALS) & (same["p_holm"] < 0.05)].assign(does=np.sign(same["difference"]))
+    better = []
+    for metric, (does, said) in product(BOTH, ((1, "better"), (-1, "worse"))):
+        than = told[(told["metric"] == metric) & (told["does"] == does)]["method"]
+        if len(than):
+            names = listed([METHODS[name].label for name in than])
+            better.append(f"the two-stage neurons do {said} than those of {names} in {metric}")
     return {
         "ranking": _ranking(same),
         "own-ranking": _ranking(own),
@@ -154,9 +155,6 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
         "own-two-stage": f"{chosen['two-stage']:g}",
         "signature": "; ".join(name + " " + used.replace("|", ", ") for name, used in text.signature().items()),
     }
-
-
-BOTH = ("suppression", "retention")
 
 
 def _ranking(table: pd.DataFrame) -> str:
@@ -180,14 +178,12 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
 
 def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     differences = paired(images, ours, method)
-    found = with_intervals(differences, []).rename(
-        columns={"value": "difference", "low": "difference_low", "high": "difference_high"}
-    )
-    by_metric = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
-    found["effect"] = found["metric"].map({metric: effect_size(clusters) for metric, clusters in by_metric.items()})
-    found["p"] = found["metric"].map({metric: paired_permutation(clusters) for metric, clusters in by_metric.items()})
-    columns = ["metric", "difference", "difference_low", "difference_high", "effect", "p"]
-    return found[columns].assign(method=method)
+    names = {"value": "difference", "low": "difference_low", "high": "difference_high"}
+    found = with_intervals(differences, [])[["metric", *names]].rename(columns=names)
+    clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
+    found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
+    found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]
+    return found.assign(method=method)
 
 
 def _p(images: pd.DataFrame, method: str, against: str) -> float:
@@ -197,8 +193,3 @@ def _p(images: pd.DataFrame, method: str, against: str) -> float:
 
 def _clusters(images: pd.DataFrame) -> list[np.ndarray]:
     return [values.to_numpy(float) for _, values in images.groupby("image_concept")["value"]]
-
-
-def main_rows(perturbations: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, float]:
-    """The main setting's rows on held-out pictures, and the perplexity above which a caption is not fluent."""
-    return headline(perturbations, profile), perplexity_limit(perturbations)

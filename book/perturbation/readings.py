@@ -6,23 +6,34 @@ readings of Table II side by side, what the noise is in the neurons' own units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from book.claims.rules import load_claims
+from book.stages.neurons import shared
 from book.style import READINGS
-from book.words import interval
-from kn_core.measures.metrics import contrast, headline, perplexity_limit, summarise
+from book.words import compared_with_zero, interval, spread
+from kn_core.measures.metrics import TEXT, contrast, headline, perplexity_limit, summarise
 from kn_core.profile import Profile
+from kn_core.study.study import Study
 
 Over = Literal["n", "sigma", "intervention", "positions"]
+ENDS = ["value", "low", "high"]
+SIDES = {"two_stage": "two-stage", "random": "random", "difference": "difference"}  # column -> heading
 
-IN_TABLE = (
-    *("suppression", "suppression_probability", "retention", "retention_probability", "retention_others"),
-    *("selectivity", "fluent", "log_perplexity", "repetition"),
-)
+
+def harmonic_mean(suppression: pd.Series, retention: pd.Series) -> pd.Series:
+    """2 S_se S_re / (S_se + S_re): 0 for gibberish and for noise that does nothing; NaN where either is."""
+    total = suppression + retention
+    return (2 * suppression * retention / total).mask(total == 0, 0.0)
+
+
+def printed() -> dict[str, float]:
+    """The paper's two numbers: its Table II, mean over its nine concepts."""
+    return {claim.id: float(claim.paper) for claim in load_claims() if claim.id in ("suppression", "retention")}
 
 
 def sweep(
@@ -67,49 +78,73 @@ def by_concept(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     return summarise(rows, ["method", "concept"], perplexity_limit=perplexity_limit(perturbations))
 
 
-def table_2(perturbations: pd.DataFrame, profile: Profile, paper: Mapping[str, float] | None = None) -> pd.DataFrame:
+def against_random(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Every reading of the main setting: two-stage neurons, the control, and the difference, image by image.
 
-    Columns metric, paper (NaN where it prints none), for each of two_stage, random, difference its value, low and high,
-    then n_images, n_concepts. Held-out pictures, mean over concepts, all seeds.
+    Columns metric, paper (NaN where it prints none), for each of `SIDES` its value, low and high, then n_images,
+    n_concepts. Held-out pictures, mean over concepts, all seeds.
     """
     rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
-    sides = {"two_stage": both.xs("two-stage"), "random": both.xs("random"), "difference": gap}
-    records = []
-    for metric in IN_TABLE:
-        record: dict[str, object] = {"metric": metric, "paper": (paper or {}).get(metric, np.nan)}
-        for side, found in sides.items():
-            place = found.loc[metric] if metric in found.index else dict.fromkeys(("value", "low", "high"), np.nan)
-            record |= {side: place["value"], f"{side}_low": place["low"], f"{side}_high": place["high"]}
-        counted = sides["two_stage"]
-        for count in ("n_images", "n_concepts"):
-            record[count] = int(counted.loc[metric, count]) if metric in counted.index else 0  # type: ignore[arg-type]
-        records.append(record)
-    return pd.DataFrame(records)
+    metrics = [metric for metric in READINGS if metric not in TEXT]
+    table = pd.DataFrame({"paper": pd.Series(printed()).reindex(metrics)}).rename_axis("metric")
+    for side, found in zip(SIDES, (both.xs("two-stage"), both.xs("random"), gap), strict=True):
+        table[[side, f"{side}_low", f"{side}_high"]] = found.reindex(metrics)[ENDS]
+    counts = both.xs("two-stage")[["n_images", "n_concepts"]].reindex(metrics, fill_value=0)
+    return table.join(counts).reset_index()
+
+
+def _ends(row: Mapping[Hashable, Any], side: str) -> tuple[float, float, float]:
+    return row[side], row[f"{side}_low"], row[f"{side}_high"]
 
 
 def for_readers(table: pd.DataFrame) -> pd.DataFrame:
-    """`table_2` with its readings in words and every value with its interval, as text."""
-    sides = {"two_stage": "two-stage", "random": "random", "difference": "difference"}
-    paper = ["–" if np.isnan(value) else f"{value:g}" for value in table["paper"]]
-    shown = pd.DataFrame({"reading": table["metric"].map(lambda metric: READINGS[metric].label), "paper": paper})
-    for side, words in sides.items():
-        bounds = table[[side, f"{side}_low", f"{side}_high"]].itertuples(index=False)
-        shown[words] = [interval(*bound) for bound in bounds]
-    return shown
+    """`against_random` with its readings in words and every value with its interval, as text."""
+    shown = []
+    for row in table.to_dict("records"):
+        paper = "–" if np.isnan(row["paper"]) else f"{row['paper']:g}"
+        sides = {heading: interval(*_ends(row, side)) for side, heading in SIDES.items()}
+        shown.append({"reading": READINGS[row["metric"]].label, "paper": paper, **sides})
+    return pd.DataFrame(shown)
 
 
 def in_words(table: pd.DataFrame) -> dict[str, str]:
-    """`table_2` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on."""
-    words = {}
-    for row in table.to_dict("records"):
-        for side, suffix in (("two_stage", ""), ("random", "-random"), ("difference", "-difference")):
-            value, low, high = (row[f"{side}{end}"] for end in ("", "_low", "_high"))
-            spread = "too few pictures for an interval" if np.isnan(low) else f"95 % interval {low:.2f} to {high:.2f}"
-            words[f"{row['metric']}{suffix}"] = "not measured" if np.isnan(value) else f"{value:.2f} ({spread})"
-    return words
+    """`against_random` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on.
+
+    'clear', 'clear-probability' and 'clear-selectivity' say how the two differences and the selectivity compare with
+    zero, 'harder-hit' what two-stage neurons take away more of, the concept or the rest of the caption.
+    """
+    words, rows = {}, {row["metric"]: row for row in table.to_dict("records")}
+    for metric, row in rows.items():
+        for side, suffix in zip(SIDES, ("", "-random", "-difference"), strict=True):
+            words[f"{metric}{suffix}"] = spread(*_ends(row, side))
+    suppression = rows["suppression"]
+    words |= {"pictures": str(suppression["n_images"]), "concepts": str(suppression["n_concepts"])}
+    words |= {f"paper-{metric}": f"{rows[metric]['paper']:g}" for metric in ("suppression", "retention")}
+    for name, metric, side in (
+        ("clear", "suppression", "difference"),
+        ("clear-probability", "suppression_probability", "difference"),
+        ("clear-selectivity", "selectivity", "two_stage"),
+    ):
+        words[name] = compared_with_zero(*_ends(rows[metric], side)[1:])
+    concept, rest = suppression["two_stage"], 1 - rows["retention"]["two_stage"]
+    which = "more than" if rest > concept else "less than" if rest < concept else "as much as"
+    return words | {"harder-hit": f"{rest:.0%} of the other words, {which} the {concept:.0%} of the concepts"}
+
+
+def neurons_in_words(study: Study, concepts: Sequence[str]) -> dict[str, str]:
+    """How many of a concept's best neurons are another concept's too, the median; how many pass both stages at all."""
+    neurons, n_neurons = study.neurons(), study.pooled(concepts[0])["delta"].size
+    common = shared(neurons, study.profile.identification.budget, n_neurons).set_index("concept").loc[list(concepts)]
+    two_stage = neurons[(neurons["method"] == "two-stage") & neurons["concept"].isin(concepts)]
+    sizes, median = two_stage.groupby("concept").size(), common.median(numeric_only=True)
+    return {
+        "another": f"{median['of another concept']:g}",
+        "every": f"{median['of every concept']:g}",
+        "smallest": f"{sizes.min():,}",
+        "largest": f"{sizes.max():,}",
+    }
 
 
 def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
@@ -119,23 +154,12 @@ def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
         return "It was not tried on pictures that chose the neurons"
     found = summarise(rows[rows["method"] == "two-stage"], ["method"]).set_index("metric")
     gap = contrast(rows, "two-stage", "random").set_index("metric")
-    ends, n = ["value", "low", "high"], found["n_images"].max()
     suppression, retention, over = (
-        interval(*frame.loc[metric, ends].to_numpy(float))
+        interval(*frame.loc[metric, ENDS].to_numpy(float))
         for frame, metric in ((found, "suppression"), (found, "retention"), (gap, "suppression"))
     )
-    return (
-        f"On {n} pictures that had chosen the neurons, Sₛₑ is {suppression}, above that of random neurons by {over}, "
-        f"and Sᵣₑ is {retention}"
-    )
-
-
-def harder_hit(table: pd.DataFrame) -> str:
-    """What two-stage neurons take away more of, the concept or the rest of the caption, in words; from `table_2`."""
-    value = table.set_index("metric")["two_stage"]
-    concept, rest = value["suppression"], 1 - value["retention"]
-    which = "more than" if rest > concept else "less than" if rest < concept else "as much as"
-    return f"{rest:.0%} of the other words, {which} the {concept:.0%} of the concepts"
+    seen = f"On {found['n_images'].max()} pictures that had chosen the neurons"
+    return f"{seen}, Sₛₑ is {suppression}, above that of random neurons by {over}, and Sᵣₑ is {retention}"
 
 
 def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], budget: int, sigma: float) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from book import tables
-from book.perturbation import method_figures, methods, readings
+from book.perturbation import figures, methods, plane, readings
 from kn_core.drawing import theme
 from kn_core.measures import text
 from kn_core.study.experiments import texts
@@ -87,14 +87,13 @@ def test_what_grows_worse_is_best_where_it_is_smallest(main: pd.DataFrame) -> No
 
 
 def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
-    draws = methods.control_draws(main, ["suppression"], limit=50.0)
-    assert draws.query("control == 'random'")["value"].tolist() == pytest.approx([0, 0, 1 / 4])
-    among = methods.among_controls(main, draws, limit=50.0).set_index("control")
-    assert among.loc["random", ["value", "draws", "low", "high", "percentile"]].tolist() == pytest.approx(
-        [3 / 4, 3, 0, 1 / 4, 1.0]
-    )
-    both = methods.control_draws(main, ["suppression", "retention"], limit=50.0)
-    shown = methods.controls_for_readers(methods.among_controls(main, both, limit=50.0))
+    draws = methods.control_draws(main, limit=50.0)
+    suppression = draws.query("control == 'random' and metric == 'suppression'")
+    assert suppression["value"].tolist() == pytest.approx([0, 0, 1 / 4])
+    among = methods.among_controls(main, draws, limit=50.0)
+    found = among.set_index(["control", "metric"]).loc[("random", "suppression")]
+    assert found[["value", "draws", "low", "high", "percentile"]].tolist() == pytest.approx([3 / 4, 3, 0, 1 / 4, 1.0])
+    shown = methods.controls_for_readers(among)
     assert shown.loc[0, ["Sₛₑ of the draws", "Sₛₑ, percentile"]].tolist() == ["0.00 to 0.25", "100"]
 
 
@@ -110,11 +109,12 @@ def swept() -> pd.DataFrame:
     return pd.DataFrame([*made, *(one | {"sigma": 1.0} for one in rows("dai", ()))])
 
 
-def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) -> None:
+def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame, monkeypatch) -> None:
     settings = profile()
     noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0)})
     settings = settings.model_copy(update={"perturbation": noise})
-    doses = methods.doses(swept, settings).set_index(["method", "sigma"])
+    found = methods.doses(swept, settings)
+    doses = found.set_index(["method", "sigma"])
     assert doses.loc[("two-stage", 3.0), ["suppression", "retention", "score"]].tolist() == [0.5, 0.5, 0.5]
     assert doses.loc[("two-stage", 1.0), "score"] == 0.0
     assert doses["chosen"].to_dict() == {
@@ -123,7 +123,9 @@ def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) ->
         ("two-stage", 1.0): False,
         ("two-stage", 3.0): True,
     }
-    chosen = methods.at_own_dose(swept, settings, {"dai": 1.0, "two-stage": 3.0})
+    monkeypatch.setattr(methods, "with_text", lambda study, rows: rows)
+    study: Any = SimpleNamespace(profile=settings)
+    chosen = methods.at_own_dose(study, swept, found)
     assert chosen["image_id"].tolist() == list(IMAGES)
     assert chosen["heldout"].all()
 
@@ -146,19 +148,18 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     assert methods.in_words(table, table, doses)["better"] == (
         "the two-stage neurons do worse than those of Pan et al. (gated) in suppression"
     )
-    html = tables.methods(table, methods.SUPPRESSION, words.METHODS, "A table").to_html()
+    html = tables.methods(table, methods.SUPPRESSION, "A table").to_html()
     assert "<strong>1.00</strong>†<small>" in html
     assert "0.75 =<small>" in html
 
 
 def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -> None:
     with theme():
-        figure = method_figures.methods(table, table, {"suppression": 0.77, "retention": 0.73})
+        figure = figures.methods(table, table, readings.printed())
         assert "Pan" in figure.get_suptitle()
-        draws = methods.control_draws(main, ["suppression", "retention"], limit=50.0)
-        figure = method_figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0))
+        draws = methods.control_draws(main, limit=50.0)
+        figure = figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0))
         assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
         curve = readings.curve(perturbations(), profile(), "sigma", ["two-stage", "random"])
-        _, ax = plt.subplots()
-        assert "harmonic mean" in method_figures.frontier(curve, ax).get_title(loc="left")
+        assert "harmonic mean" in plane.frontier(curve).get_title(loc="left")
     plt.close("all")

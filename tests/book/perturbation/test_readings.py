@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -15,14 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from book import tables
-from book.appendix import figures as appendix_figures
-from book.claims.departures import Departure, choices, departures
-from book.perturbation import captions, figures, readings
-from book.style import method_colour
+from book import tables, words
+from book.perturbation import captions, figures, plane, readings
+from book.style import READINGS, method_colour
 from kn_core.drawing import theme
-from kn_core.profile import load_profile
-from kn_core.settings import Threshold
+from kn_core.measures.metrics import TEXT
 from tests.perturbed import headline_rows, perturbations, profile
 
 PAPER = {"suppression": 0.77, "retention": 0.73}
@@ -68,21 +67,21 @@ def test_a_curve_goes_through_pictures_that_saw_all_of_the_sweep() -> None:
     assert set(curve["n_images"]) == {2}
 
 
-def test_table_2_holds_both_sides_and_their_difference_picture_by_picture() -> None:
-    table = readings.table_2(perturbations(), profile(), PAPER).set_index("metric")
+def test_both_sides_and_their_difference_are_held_picture_by_picture() -> None:
+    table = readings.against_random(perturbations(), profile()).set_index("metric")
     suppression = table.loc["suppression"]
     assert suppression[["two_stage", "random", "difference"]].tolist() == [5 / 8, 1 / 8, 1 / 2]
     assert table["paper"].dropna().to_dict() == PAPER
     assert table.loc["retention", ["two_stage", "random"]].tolist() == [1 / 2, 1.0]
     assert table.loc["selectivity", "n_images"] == 2
-    assert table.index.tolist() == list(readings.READINGS)
+    assert table.index.tolist() == [metric for metric in READINGS if metric not in TEXT]
 
 
 def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
     held_out = pd.DataFrame(headline_rows())
     assert readings.where_chosen(held_out, profile()) == "It was not tried on pictures that chose the neurons"
     seen = pd.concat([held_out, held_out.assign(heldout=False, image_id=held_out["image_id"] + "-seen")])
-    rows = readings.table_2(held_out, profile()).set_index("metric")
+    rows = readings.against_random(held_out, profile()).set_index("metric")
     said = readings.where_chosen(seen, profile())
     assert said.startswith(
         f"On 4 pictures that had chosen the neurons, Sₛₑ is {rows.loc['suppression', 'two_stage']:.2f} ["
@@ -92,17 +91,17 @@ def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
 
 def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     own = perturbations().query("concept == image_concept")
-    table = readings.table_2(own, profile())
+    table = readings.against_random(own, profile())
     assert readings.in_words(table)["selectivity"] == "not measured"
-    one = readings.table_2(own.query("image_id == 'bear-1'"), profile())
+    one = readings.against_random(own.query("image_id == 'bear-1'"), profile())
     assert readings.in_words(one)["suppression"] == "1.00 (too few pictures for an interval)"
     shown = readings.for_readers(table).set_index("reading")
-    assert shown.loc[readings.READINGS["selectivity"], "difference"] == "–"
-    assert shown.loc[readings.READINGS["suppression"], "random"].startswith("0.12 [0.")
+    assert shown.loc[READINGS["selectivity"].label, "difference"] == "–"
+    assert shown.loc[READINGS["suppression"].label, "random"].startswith("0.12 [0.")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("low", "high", "said"),
     [
         (0.1, 0.3, "clear of zero"),
         (0.0, 0.3, "not clear of zero"),
@@ -110,8 +109,8 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
         (math.nan, math.nan, "not enough to tell"),
     ],
 )
-def test_an_interval_in_words(low: float, high: float, words: str) -> None:
-    assert words.compared_with_zero(low, high) == words
+def test_an_interval_in_words(low: float, high: float, said: str) -> None:
+    assert words.compared_with_zero(low, high) == said
 
 
 def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> None:
@@ -123,8 +122,7 @@ def test_noise_is_measured_against_the_neurons_rest_and_the_objects_effect() -> 
     assert found.loc["two-stage", ["activation", "change"]].tolist() == pytest.approx([1.0, 1.0])  # |1| and |1|
     assert found.loc["random", "sigma_per_activation"] == pytest.approx(3 / 0.2)  # |-0.2| and |0.2|
     assert found.loc["random", "sigma_per_change"] == pytest.approx(3 / 0.2)
-    words = readings.units_in_words(found.reset_index())
-    assert words == {
+    assert readings.units_in_words(found.reset_index()) == {
         "rest-two-stage": "3",
         "rest-random": "15",
         "change-two-stage": "3",
@@ -162,7 +160,9 @@ def test_table_1_takes_the_first_held_out_picture_under_the_first_draw() -> None
         "removed": "Green grass.",
     }
     assert table["named"].tolist() == [True, False, True, False]
-    soup = BeautifulSoup(captions.cards(table, {"bear": np.zeros((4, 4, 3), np.uint8)}), "html.parser")
+    sample = SimpleNamespace(image=np.zeros((4, 4, 3), np.uint8))
+    study: Any = SimpleNamespace(sample=lambda concept, image_id: sample)
+    soup = BeautifulSoup(captions.cards(study, table), "html.parser")
     assert "bear-1" in str(soup.img["alt"])
     assert [cell.text.split(" lost")[0] for cell in soup.find_all("dd")] == table["caption"].tolist()
 
@@ -195,13 +195,14 @@ def test_one_dose_is_no_curve() -> None:
     ],
 )
 def test_the_plane_says_whether_any_setting_reaches_the_papers_point(paper: tuple[float, float], finding: str) -> None:
-    ax = figures.trade_off({"sigma": readings.curve(perturbations(), profile(), "sigma")}, paper, {"sigma": 3.0})
-    assert said(ax).startswith(finding)
+    curves, point = {"sigma": readings.curve(perturbations(), profile(), "sigma")}, dict(zip(PAPER, paper, strict=True))
+    assert said(plane.trade_off(curves, point, {"sigma": 3.0})).startswith(finding)
 
 
 def test_settings_are_compared_in_the_order_asked_for() -> None:
     curve = readings.curve(perturbations(), profile(), "intervention")
-    figure = figures.compared(curve, "intervention", ["patch", "zero", "noise"], {"zero": "set to zero"})
+    names = {"patch": "patch", "zero": "set to zero", "noise": "noise"}
+    figure = figures.compared(curve, "intervention", names)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["set to zero", "noise"]
     assert said(figure) == "“noise” suppresses most, 75% (random neurons 25%); “set to zero” least, 0% (0%)"
 
@@ -215,65 +216,11 @@ def test_concepts_against_their_control_with_the_books_own_choices_marked() -> N
     assert said(figure).startswith("In 1 of 2 concepts")
 
 
-def test_the_overlap_says_which_pair_has_most_in_common() -> None:
-    rows = [("bear", "bus", 8, 0.05, 1.5), ("bear", "cat", 20, 0.14, 1.25), ("bus", "cat", 2, 0.01, 1.0)]
-    shared = pd.DataFrame(rows, columns=["concept", "other", "shared", "jaccard", "expected_layers"])
-    ax = appendix_figures.overlap(shared)
-    assert "“bear” and “cat” have most in common, 20 neurons" in said(ax)
-    assert sorted(text.get_text() for text in ax.texts) == ["2", "20", "8"]
-
-
-def test_thresholds_are_counted_in_the_papers_ranges() -> None:
-    found = pd.DataFrame({"concept": ["bear", "bus"], "θ_a": [0.9, 0.2], "θ_g": [1e-5, 3e-3]})
-    figure = appendix_figures.thresholds(found, {"θ_a": (0.8, 2.5), "θ_g": (1e-4, 2e-3)})
-    assert "1 of 2 thresholds of the difference and 0 of the gradient" in said(figure)
-
-
-def test_a_log_of_several_phases_is_one_curve() -> None:
-    columns = {"step": [0, 100, 200, 0, 100], "loss": [math.nan, 3.0, 2.0, math.nan, 1.5]}
-    named = {"scenes_named": [0.0, 0.4, 0.6, 0.6, 0.9], "photos_named": [0.0, 0.2, 0.3, 0.3, 0.5]}
-    figure = appendix_figures.training(pd.DataFrame(columns | named))
-    (loss,) = figure.axes[0].get_lines()
-    np.testing.assert_allclose(loss.get_xydata(), [(100, 3), (200, 2), (300, 1.5)])
-    assert said(figure).startswith("After 300 steps the target is named in 90% of validation scenes and 50%")
-
-
-# Choices and tables
-
-
-@pytest.mark.parametrize("name", ["embedded", "embedded-coco"])
-def test_every_departure_is_read_from_the_profile(name: str) -> None:
-    settings = load_profile(name)
-    table = departures(settings).set_index("setting")
-    assert table.loc["identification.pooling", "here"] == settings.identification.pooling
-    assert table.loc["identification.pooling", "instead"] == "max, min"
-    assert table.loc["ours", "here"] == ", ".join(settings.ours)
-    assert table.loc["identification.threshold_a", "here"] == "the 0.95 quantile over all neurons"
-    assert (table[["question", "the paper", "here", "why"]] != "").all(axis=None)
-
-
-def test_a_choice_is_shown_with_its_setting_and_what_else_there_is() -> None:
-    soup = BeautifulSoup(choices(load_profile("embedded")).to_html(), "html.parser")
-    notes = [note.text for note in soup.find_all("small")]
-    assert notes[:2] == ["data.source", "or coco"]
-    assert notes[notes.index("model.tower") + 1] == "or dinov2-small, eva-vit-g"
-    assert "the paper's ninety" in soup.text
-
-
-def test_a_threshold_set_by_hand_is_listed() -> None:
-    settings = profile()
-    by_hand = settings.identification.model_copy(update={"threshold_a": Threshold(quantile=0.9, by_hand={"bear": 1.5})})
-    table = departures(settings.model_copy(update={"identification": by_hand})).set_index("setting")
-    assert table.loc["identification.threshold_a", "here"] == "the 0.9 quantile over all neurons, bear 1.5"
-
-
-def test_a_departure_answers_once() -> None:
-    with pytest.raises(ValueError, match="exactly one of 'setting' and 'here'"):
-        Departure(question="q", paper="p", setting="data.seed", here="there", why="w")
+# Tables
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "said"),
     [
         ((0.5, 0.25, 0.75), "0.50 [0.25,\u00a00.75]"),
         ((9.0, 9.0, 9.0), "9"),
@@ -283,8 +230,8 @@ def test_a_departure_answers_once() -> None:
         ((math.nan, math.nan, math.nan), "–"),
     ],
 )
-def test_a_value_with_its_interval(value: tuple[float, float, float], words: str) -> None:
-    assert words.interval(*value) == words
+def test_a_value_with_its_interval(value: tuple[float, float, float], said: str) -> None:
+    assert words.interval(*value) == said
 
 
 def test_a_small_p_value_is_not_shown_as_zero() -> None:
@@ -317,8 +264,3 @@ def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> 
         ["verdict", "shape", "not-run"],
         ["verdict", "shape", "same-direction"],
     ]
-
-
-def test_a_checkpoint_stands_for_its_parts() -> None:
-    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
-    assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"

@@ -1,0 +1,90 @@
+"""What is either stage worth? Each switched on and off, with as many neurons each and with all that pass.
+
+A stage is off where its threshold lets everything pass. The paper reports both together and tries neither alone.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pandas as pd
+
+from book.perturbation.readings import ENDS
+from book.style import READINGS
+from book.words import interval, spread, told
+from kn_core.measures.metrics import per_image, with_intervals
+from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
+
+STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
+
+
+def effects(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.DataFrame:
+    """Every arm with intervals: columns at, method, neurons (mean), metric, value, low, high, n_images, n_concepts."""
+    found = with_intervals(_images(ablation, perplexity_limit), ["at", "method"])
+    neurons = ablation.groupby(["at", "method", "concept"])["n"].first().groupby(["at", "method"]).mean()
+    return found.join(neurons.rename("neurons"), on=["at", "method"])
+
+
+def gains(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.DataFrame:
+    """What a stage adds, image by image: columns at, gain, metric, value, low, high, n_images, n_concepts.
+
+    'together' is the interaction: both stages' gain over neither, beyond the sum of what each brings alone.
+    """
+    index = ["at", "image_concept", "image_id", "metric"]
+    images = _images(ablation, perplexity_limit)
+    wide = images.pivot_table(index=index, columns="method", values="value").reindex(columns=list(ARMS))
+    neither, first, second, both = (wide[arm] for arm in ARMS)
+    differences = {
+        "stage 1 to neither": first - neither,
+        "stage 2 to neither": second - neither,
+        "stage 2 to stage 1": both - first,
+        "stage 1 to stage 2": both - second,
+        "together": both - first - second + neither,
+    }
+    long = pd.DataFrame(differences).reset_index().melt(id_vars=index, var_name="gain").dropna(subset="value")
+    return with_intervals(long, ["at", "gain"])
+
+
+def _images(ablation: pd.DataFrame, perplexity_limit: float) -> pd.DataFrame:
+    images = per_image(ablation, ["at", "method", "n"], perplexity_limit=perplexity_limit)
+    return images[images["metric"].isin(METRICS)]
+
+
+def for_readers(effects: pd.DataFrame) -> pd.DataFrame:
+    """`effects` as a table: a row an arm, its metrics with intervals as text."""
+    rows = []
+    for at, method in product((BUDGET, OWN), ARMS):
+        of_arm = effects[(effects["at"] == at) & (effects["method"] == method)].set_index("metric")
+        if len(of_arm):
+            shown = {READINGS[metric].label: interval(*of_arm.loc[metric, ENDS]) for metric in METRICS}
+            rows.append({"stages": STAGES[method], "with": at, "neurons": of_arm["neurons"].iloc[0], **shown})
+    return pd.DataFrame(rows)
+
+
+def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
+    """Both frames for sentences: 'pictures', 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does.
+
+    'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round; with '-own' at the
+    end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
+    """
+    words: dict[str, str] = {}
+    found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
+    for at, suffix in ((BUDGET, ""), (OWN, "-own")):
+        for row in effects[effects["at"] == at].to_dict("records"):
+            words[f"pictures{suffix}"] = f"{row['n_images']}"
+            words[f"neurons-{row['method']}{suffix}"] = f"{row['neurons']:,.0f}"
+            words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
+        for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
+            changes = [_change(metric, *found[at, gain, metric]) for metric in ("suppression", "retention")]
+            words[f"{name}{suffix}"] = ", and ".join(changes)
+    value, low, high = found[BUDGET, "together", "suppression"]
+    unclear = "not clearly more or less than"
+    words["together"] = told(low, high, "more than", "less than", unclear, unclear)
+    return words | {"interaction": spread(value, low, high, "{:+.2f}")}
+
+
+def _change(metric: str, value: float, low: float, high: float) -> str:
+    """'raises suppression, +0.21 (95 % interval +0.10 to +0.32)'."""
+    unclear = "makes no clear difference to"
+    return f"{told(low, high, 'raises', 'lowers', unclear, unclear)} {metric}, {spread(value, low, high, '{:+.2f}')}"
