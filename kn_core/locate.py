@@ -19,9 +19,10 @@ from PIL import Image
 from kn_core import drawing
 from kn_core.concepts import ADJECTIVES, content_words, names
 from kn_core.fingerprint import writing
-from kn_core.method.capture import Target, capture, find_target
+from kn_core.method.capture import Target, find_target
 from kn_core.method.heatmap import heatmap, mass_on_object
-from kn_core.method.two_stages import NeuronSet, identify, image_scores
+from kn_core.method.identification import score_pair
+from kn_core.method.two_stages import NeuronSet, identify
 from kn_core.models.base import CaptionModel
 from kn_core.pictures.diffusion_pipeline import DiffusionError
 from kn_core.pictures.image_files import box_mask, open_mask, open_picture
@@ -125,7 +126,6 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
         held = dict.fromkeys(w for w in content_words(caption) if w not in ADJECTIVES)
         instead = f"Ask for a word that it holds: {', '.join(held)}." if held else "It holds no word to ask for."
         raise LocateError(f"{sample.image_id}: the caption is '{caption}', which does not name '{word}'. {instead}")
-    pair = capture(model, sample.image, inpainted, caption, target, settings.site)
     inside = cells(sample.mask, model.grid)  # (rows, columns)
     maps = model.token_maps([sample.image])[0]  # (P, rows * columns)
     on_object = maps.numpy() @ inside.ravel() > 0.5  # (P,)
@@ -134,7 +134,8 @@ def locate(model: CaptionModel, sample: Sample, inpainted: np.ndarray, profile: 
             f"{sample.image_id}: the object fills no image token by half, and the profile '{profile.name}' reads only "
             "such tokens (over_positions: mask). Crop the picture around the object, or choose another profile."
         )
-    delta, gradcam = image_scores(pair, settings.over_positions, on_object)
+    pair, scores = score_pair(model, sample.image, inpainted, caption, target, sample.mask, maps, settings)
+    delta, gradcam = scores["delta"], scores["gradcam"]
     threshold_a = float(np.quantile(delta, settings.threshold_a.quantile))
     threshold_g = float(np.quantile(gradcam, settings.threshold_g.quantile))
     neurons = identify(word, delta, gradcam, threshold_a, threshold_g, settings.rank_by)
