@@ -26,9 +26,6 @@ def attrition(pairs: pd.DataFrame, constraints: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["concept", "constraint", "left"])
 
 
-Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: a row of plots.examples
-
-
 def kept_by_concept(pairs: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How many pictures of each concept were looked at, passed, and what they are used for."""
     by = pairs.groupby("concept", sort=False)
@@ -39,6 +36,24 @@ def kept_by_concept(pairs: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         )
     found.insert(1, "chosen by", np.where(found["concept"].isin(profile.ours), "us", "the paper"))
     return found
+
+
+def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:
+    """What was looked at and kept, and how the profile makes pairs."""
+    return {
+        "looked": len(pairs),
+        "kept": pairs["kept"].sum(),
+        "used": (pairs["role"] != "").sum(),
+        "concepts": pairs["concept"].nunique(),
+        "select": profile.data.select,
+        "held": profile.data.held_out,
+        "pool": profile.data.pool,
+        "source": "drawn scenes" if profile.data.source == "scenes" else "photographs",
+        "inpainter": profile.inpainting.method,
+    }
+
+
+Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: `pictures.examples`
 
 
 def kept_examples(study: Study, concepts: Sequence[str], n: int = 3) -> list[Example]:
