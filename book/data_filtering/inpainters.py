@@ -41,14 +41,12 @@ def named(way: Way) -> str:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over concepts of means over their pictures, with 95 % intervals, a row a way and measure.
 
-    Columns inpainter, dilation, measure, value, low, high, n (pictures).
+    Columns inpainter, dilation, measure, value, low, high, n (pictures). Inpainters come first.
     """
     rows = []
-    for way in _ways(frame):
-        of_way = frame[(frame["inpainter"] == way[0]) & (frame["dilation"] == way[1])]
-        for measure in MEASURES:
-            mean = estimate(of_way[measure], of_way["concept"])
-            rows.append((*way, measure, *mean.ends, mean.n))
+    for way, of_way in sorted(frame.groupby(["inpainter", "dilation"], sort=False), key=lambda each: each[0] == OTHER):
+        means = {measure: estimate(of_way[measure], of_way["concept"]) for measure in MEASURES}
+        rows += [(*way, measure, *mean.ends, mean.n) for measure, mean in means.items()]
     return pd.DataFrame(rows, columns=["inpainter", "dilation", "measure", "value", "low", "high", "n"])
 
 
@@ -60,18 +58,15 @@ def gap(frame: pd.DataFrame, one: Way, other: Way) -> Estimate:
 
 def in_table(frame: pd.DataFrame, reason: str) -> pd.DataFrame:
     """The summary for a reader, a row a way; diffusion's says 'not run' where there is a `reason` why it was not."""
-    found = summary(frame).set_index(["inpainter", "dilation", "measure"]).to_dict("index")
-    rows: list[dict[str, str]] = []
-    for method, dilation in _ways(frame):
-        row = {"taken out by": named((method, dilation))}
-        for measure, (heading, pattern) in MEASURES.items():
-            one = found[method, dilation, measure]
-            row[heading] = interval(one["value"], one["low"], one["high"], pattern)
-        rows.append(row)
+    rows: dict[Way, dict[str, str]] = {}
+    for row in summary(frame).to_dict("records"):
+        way, (heading, pattern) = (row["inpainter"], row["dilation"]), MEASURES[row["measure"]]
+        said = rows.setdefault(way, {"taken out by": named(way)})
+        said[heading] = interval(row["value"], row["low"], row["high"], pattern)
     if reason:
         unknown = dict.fromkeys((heading for heading, _ in MEASURES.values()), "not run")
-        rows.append({"taken out by": named(inpainters.DIFFUSION), **unknown})
-    return pd.DataFrame(rows)
+        rows[inpainters.DIFFUSION] = {"taken out by": named(inpainters.DIFFUSION), **unknown}
+    return pd.DataFrame(list(rows.values()))
 
 
 def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]:
@@ -133,12 +128,6 @@ def _diffusion(means: Mapping[Any, float], reason: str) -> str:
         return "The profile inpaints by diffusion itself."
     rho, shared = means[*way, "rho"], means[*way, "shared"]
     return f"Under diffusion they correlate by {rho:.2f}, and {shared:.0%} of the strongest neurons are the same."
-
-
-def _ways(frame: pd.DataFrame) -> list[Way]:
-    """In the frame's order, inpainters first."""
-    found = frame[["inpainter", "dilation"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(((str(method), int(dilation)) for method, dilation in found), key=lambda way: way == OTHER)
 
 
 def example(study: Study, frame: pd.DataFrame) -> tuple[list[Panel], np.ndarray]:

@@ -57,8 +57,8 @@ def any_layer_same_activation(study: Study, concepts: Sequence[str], draws: int 
     return pd.concat(frames, ignore_index=True)
 
 
-def free_of_layers(study: Study, concept: str | None) -> pd.DataFrame:
-    """Every method's best neurons, but for controls that keep the layers of the two-stage ones."""
+def of_any_layer(study: Study, concept: str | None) -> pd.DataFrame:
+    """Every method's best neurons, without the controls that keep the layers of the two-stage ones."""
     neurons, budget = study.neurons(concept), study.profile.identification.budget
     bound = neurons["method"].isin(["random", "same-activation", "same-norm"])
     return neurons[(neurons["draw"] == 0) & (neurons["rank"] < budget) & ~bound]

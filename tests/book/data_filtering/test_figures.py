@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgba
 
 from book.data_filtering import figures
 from book.style import CONCEPTS
+from kn_core import drawing
 
 
 def test_funnel_draws_the_counts():
@@ -14,7 +15,8 @@ def test_funnel_draws_the_counts():
         [("bear", "looked at", 7), ("bear", "area", 5), ("bus", "looked at", 4), ("bus", "area", 3)],
         columns=["concept", "constraint", "left"],
     )
-    ax = figures.funnel(attrition, {"area": "neither a speck nor the whole frame"})
+    with drawing.theme():
+        ax = figures.funnel(attrition, {"area": "neither a speck nor the whole frame"})
     assert [bar.get_width() for bar in ax.patches] == [7, 5, 4, 3]
     assert [bar.get_x() for bar in ax.patches] == [0, 0, 7, 5]
     said = [text.get_text().strip() for text in ax.texts]

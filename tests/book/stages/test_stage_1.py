@@ -27,15 +27,9 @@ REGIONS = pd.DataFrame(
 
 def test_words_are_means_over_concepts():
     words = stage_1.in_words(stage_frame(), {"bear": 1.0, "bus": 1.2})
-    assert words == {
-        "neurons": "12",
-        "candidates": "4",
-        "passing": "75%",
-        "passing-any": "25%",
-        "factor": "4",  # 2.0 four times; nothing else is above 0.8, and nothing above 2.5
-        "low": "1.00",
-        "high": "1.20",
-    }
+    assert (words["neurons"], words["candidates"], words["passing"], words["passing-any"]) == ("12", "4", "75%", "25%")
+    assert words["factor"] == "4"  # 2.0 four times; nothing else is above 0.8, and nothing above 2.5
+    assert (words["low"], words["high"]) == ("1.00", "1.20")
 
 
 def test_the_gap_between_regions_leaves_out_pictures_without_room():

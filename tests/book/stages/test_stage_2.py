@@ -39,16 +39,13 @@ def test_the_drop_is_a_mean_over_concepts_of_scenes_that_have_both_kinds():
     )
     gap = stage_2.drop_gap(found)
     assert gap.n == 3 and gap.value == pytest.approx((0.45 - 0.2) / 2) and gap.low < gap.value < gap.high
+    nothing = stage_2.drop_gap(found[found["kind"] == ""])
+    assert nothing.n == 0 and np.isnan(nothing.value)
     above = stage_2.drop_gap(found, above=True)
     assert above.value == pytest.approx(((0.9 - 0) / 2 + (0.5 - 0.25) / 2 - 0.2) / 2)
     words = stage_2.companions_in_words(found)
     assert (words["scenes"], words["named"]) == ("5", "4")
     assert words["companion"] == "51%" and words["own"] == "41%"  # (0.825 + 0.2) / 2, (0.375 + 0.45) / 2
-
-
-def test_without_a_scene_that_counts_there_is_no_number():
-    gap = stage_2.drop_gap(companion_rows(("bus", "e", "", 0, 0, 0)))
-    assert gap.n == 0 and np.isnan(gap.value)
 
 
 def test_words_have_the_same_keys_whether_the_test_was_run_or_not():
