@@ -55,8 +55,10 @@ def direct() -> None:
 
 def together() -> None:
     pictures, maps = (sample.image, sample.without), model.token_maps([sample.image])[0]
-    found, _ = identification.score_pair(model, *pictures, caption, target, sample.mask, maps, profile.identification)
-    identification.other_scores(model, found, target)
+    found, stages = identification.score_pair(
+        model, *pictures, caption, target, sample.mask, maps, profile.identification
+    )
+    identification.scores_of(model, found, target, stages)
 
 
 timed: dict[str, Callable[[], object]] = {

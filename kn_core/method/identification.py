@@ -61,13 +61,16 @@ def stage_scores(
     return {"delta": delta, "gradcam": gradcam}
 
 
-def other_scores(model: CaptionModel, pair: Capture, target: Target) -> dict[str, np.ndarray]:
-    """Scores of a pair beside those of the stages, (L, D) each: of every rival but Dai et al., and two more.
+def scores_of(
+    model: CaptionModel, pair: Capture, target: Target, stages: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every method's score of one pair but Dai's, (L, D) each; `stages` are its `stage_scores`.
 
-    `gradcam-sum` over all image tokens is the first-order estimate of what a neuron at zero would take from the
-    target's logit; `activation` is the mean over image tokens.
+    Beside them: `gradcam-sum` over all image tokens, the first-order estimate of what a neuron at zero would
+    take from the target's logit, and the mean `activation` over image tokens.
     """
     return {
+        **stages,
         "gradcam-sum": pair.gradcam.sum(dim=1).numpy(),
         "activation": pair.original.mean(dim=1).numpy(),
         "schwettmann": rivals.schwettmann(pair),

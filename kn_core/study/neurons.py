@@ -31,7 +31,7 @@ class NeuronStudy(PairStudy):
         return self._neuron_inputs(concept)
 
     def scores(self, concept: str) -> dict[str, np.ndarray]:
-        """Every method's scores of each selection pair (`identification`), reduced over positions: (N, L, D).
+        """Every method's scores of each selection pair (`identification.scores_of`), reduced over positions: (N, L, D).
 
         Those of Dai et al., the slow ones, are of the first `identification.dai_images` pairs, and are there where the
         profile asks for this rival.
@@ -120,7 +120,7 @@ class NeuronStudy(PairStudy):
             sample, target = self.sample(concept, image_id), self.target(concept, image_id)
             pictures, maps = (sample.image, self.inpainted(sample)), self.token_maps(concept, image_id)
             pair, stages = score_pair(self.model, *pictures, caption, target, sample.mask, maps, settings)
-            found.append(stages | identification.other_scores(self.model, pair, target))
+            found.append(identification.scores_of(self.model, pair, target, stages))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     def _dai(self, concept: str) -> Mapping[str, np.ndarray]:
