@@ -44,7 +44,7 @@ def effects(neurons: pd.DataFrame, rho: pd.DataFrame, per_row: int = 3) -> Figur
     and stands above each panel.
     """
     shown = [method for method in METHODS if method in set(neurons["method"])]
-    mean = rho[rho["over"] == "all"].set_index("method")["rho"]
+    mean = rho[rho["over"] == "all"].set_index("method")["rho"].reindex(shown)
     rank = neurons.groupby(["concept", "method"])["score"].rank(pct=True)
     rows = -(-len(shown) // per_row)
     size = (WIDTH, 0.6 + 1.9 * rows)

@@ -16,12 +16,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from book import tables
-from book.appendix import figures as appendix_figures
-from book.claims.departures import Departure, choices, departures
 from book.perturbation import captions, figures, readings
 from book.style import method_colour
 from kn_core.drawing import theme
-from kn_core.profile import Threshold, load_profile
 from tests.perturbed import headline_rows, perturbations, profile
 
 PAPER = {"suppression": 0.77, "retention": 0.73}
@@ -214,61 +211,7 @@ def test_concepts_against_their_control_with_the_books_own_choices_marked() -> N
     assert said(figure).startswith("In 1 of 2 concepts")
 
 
-def test_the_overlap_says_which_pair_has_most_in_common() -> None:
-    rows = [("bear", "bus", 8, 0.05, 1.5), ("bear", "cat", 20, 0.14, 1.25), ("bus", "cat", 2, 0.01, 1.0)]
-    shared = pd.DataFrame(rows, columns=["concept", "other", "shared", "jaccard", "expected_layers"])
-    ax = appendix_figures.overlap(shared)
-    assert "“bear” and “cat” have most in common, 20 neurons" in said(ax)
-    assert sorted(text.get_text() for text in ax.texts) == ["2", "20", "8"]
-
-
-def test_thresholds_are_counted_in_the_papers_ranges() -> None:
-    found = pd.DataFrame({"concept": ["bear", "bus"], "θ_a": [0.9, 0.2], "θ_g": [1e-5, 3e-3]})
-    figure = appendix_figures.thresholds(found, {"θ_a": (0.8, 2.5), "θ_g": (1e-4, 2e-3)})
-    assert "1 of 2 thresholds of the difference and 0 of the gradient" in said(figure)
-
-
-def test_a_log_of_several_phases_is_one_curve() -> None:
-    columns = {"step": [0, 100, 200, 0, 100], "loss": [math.nan, 3.0, 2.0, math.nan, 1.5]}
-    named = {"scenes_named": [0.0, 0.4, 0.6, 0.6, 0.9], "photos_named": [0.0, 0.2, 0.3, 0.3, 0.5]}
-    figure = appendix_figures.training(pd.DataFrame(columns | named))
-    (loss,) = figure.axes[0].get_lines()
-    np.testing.assert_allclose(loss.get_xydata(), [(100, 3), (200, 2), (300, 1.5)])
-    assert said(figure).startswith("After 300 steps the target is named in 90% of validation scenes and 50%")
-
-
-# Choices and tables
-
-
-@pytest.mark.parametrize("name", ["embedded", "embedded-coco"])
-def test_every_departure_is_read_from_the_profile(name: str) -> None:
-    settings = load_profile(name)
-    table = departures(settings).set_index("setting")
-    assert table.loc["identification.pooling", "here"] == settings.identification.pooling
-    assert table.loc["identification.pooling", "instead"] == "max, min"
-    assert table.loc["ours", "here"] == ", ".join(settings.ours)
-    assert table.loc["identification.threshold_a", "here"] == "the 0.95 quantile over all neurons"
-    assert (table[["question", "the paper", "here", "why"]] != "").all(axis=None)
-
-
-def test_a_choice_is_shown_with_its_setting_and_what_else_there_is() -> None:
-    soup = BeautifulSoup(choices(load_profile("embedded")).to_html(), "html.parser")
-    notes = [note.text for note in soup.find_all("small")]
-    assert notes[:2] == ["data.source", "or coco"]
-    assert notes[notes.index("model.tower") + 1] == "or dinov2-small, eva-vit-g"
-    assert "the paper's ninety" in soup.text
-
-
-def test_a_threshold_set_by_hand_is_listed() -> None:
-    settings = profile()
-    by_hand = settings.identification.model_copy(update={"threshold_a": Threshold(quantile=0.9, by_hand={"bear": 1.5})})
-    table = departures(settings.model_copy(update={"identification": by_hand})).set_index("setting")
-    assert table.loc["identification.threshold_a", "here"] == "the 0.9 quantile over all neurons, bear 1.5"
-
-
-def test_a_departure_answers_once() -> None:
-    with pytest.raises(ValueError, match="exactly one of 'setting' and 'here'"):
-        Departure(question="q", paper="p", setting="data.seed", here="there", why="w")
+# Tables
 
 
 @pytest.mark.parametrize(
@@ -316,8 +259,3 @@ def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> 
         ["verdict", "shape", "not-run"],
         ["verdict", "shape", "same-direction"],
     ]
-
-
-def test_a_checkpoint_stands_for_its_parts() -> None:
-    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
-    assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
