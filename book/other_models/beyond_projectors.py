@@ -12,6 +12,7 @@ import pandas as pd
 from book.claims.evidence import late_share
 from book.faithfulness import maps
 from book.other_models.two_studies import DIFFERENCE, MEASURED, Ends, Studies, ends, with_variant, works
+from book.style import READINGS
 from book.words import compared_with_zero, interval, told
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments import query_maps
@@ -19,13 +20,13 @@ from kn_core.study.experiments import query_maps
 LINEAR, QUERIES = "linear layer", "Q-Former"
 SHORT = {LINEAR: "linear", QUERIES: "queries"}  # in the names of words
 SIDES = {"": "both stages", "-random": "random", "-over-random": "difference"}  # suffix of a quantity -> heading
-MAPS = {  # name of a map -> what it is to a reader
-    "own": "neurons, over the tokens' maps",
-    "random": "random neurons of the same layers, over the same maps",
-    "plain": "neurons, over plain rollout",
-    "exchanged": "neurons, over the map of another query",
-    "single": "the one query that looks at the object most",
-    "any": "all queries alike",
+MAPS = {  # name of a map -> what it is to a reader of figures, and of tables
+    "own": ("two-stage neurons", "neurons, over the tokens' maps"),
+    "exchanged": ("... queries exchanged", "neurons, over the map of another query"),
+    "plain": ("... plain rollout", "neurons, over plain rollout"),
+    "random": ("random neurons", "random neurons of the same layers, over the same maps"),
+    "any": ("all queries alike", "all queries alike"),
+    "single": ("the best single query", "the one query that looks at the object most"),
 }
 
 
@@ -89,7 +90,7 @@ def effects(compared: pd.DataFrame) -> pd.DataFrame:
     """What `two_studies.compare` says of the main setting, a row a model and metric.
 
     Columns metric, then value, low, high of the two-stage neurons, n_images, n_concepts, the same of the random ones
-    (`random_value`, ...) and of the difference image by image (`difference_value`, ...), and model.
+    (`random_value`, ...) and of the difference picture by picture (`difference_value`, ...), and model.
     """
     rows = []
     for model, of_model in compared[compared["model"] != DIFFERENCE].groupby("model", sort=False):
@@ -103,12 +104,12 @@ def effects(compared: pd.DataFrame) -> pd.DataFrame:
 
 def effects_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
     """The same with every value and its interval as text."""
-    found, names = ends(compared), {"suppression": "Sₛₑ", "retention": "Sᵣₑ", "fluent": "fluent"}
+    found = ends(compared)
     rows = [
-        {"model": model, "reading": name}
+        {"model": model, "reading": READINGS[metric].label}
         | {heading: interval(*found[f"{metric}{suffix}", model]) for suffix, heading in SIDES.items()}
         for model in SHORT
-        for metric, name in names.items()
+        for metric in (*MEASURED, "fluent")
     ]
     return pd.DataFrame(rows)
 
@@ -140,7 +141,7 @@ def places(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
 
 def places_for_readers(means: pd.DataFrame) -> pd.DataFrame:
     """`maps.mean_readings` of `places`, a row a model and map."""
-    shown = pd.DataFrame({"model": means["model"], "map": means["map"].map(MAPS)})
+    shown = pd.DataFrame({"model": means["model"], "map": [MAPS[name][1] for name in means["map"]]})
     return pd.concat([shown, maps.with_intervals(means, list(maps.READINGS))], axis=1)
 
 

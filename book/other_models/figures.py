@@ -7,18 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from book.intervals import dots, rows_of_shares
+from book.other_models.beyond_projectors import MAPS
 from book.other_models.two_studies import DIFFERENCE, QUANTITIES
 from book.style import axes_of, label, method_colour
 from kn_core.drawing import INK, WIDTH, title
-
-MAPS = {
-    "own": "two-stage neurons",
-    "exchanged": "... queries exchanged",
-    "plain": "... plain rollout",
-    "random": "random neurons",
-    "any": "all queries alike",
-    "single": "the best single query",
-}
 
 
 def effects(compared: pd.DataFrame) -> Figure:
@@ -46,7 +38,7 @@ def places(means: pd.DataFrame) -> Figure:
     size = (WIDTH, 1.4 + 0.34 * sum(tall))
     figure, axes = plt.subplots(len(tall), 1, figsize=size, sharex=True, height_ratios=tall, squeeze=False)
     for ax, (model, rows) in zip(axes[:, 0], by_model.items(), strict=True):
-        rows_of_shares(ax, [MAPS[name] for name in kinds[model]], model)
+        rows_of_shares(ax, [MAPS[name][0] for name in kinds[model]], model)
         inside = rows.rename(columns={"inside": "value", "inside_low": "low", "inside_high": "high"})
         colours = [method_colour("two-stage" if name == "own" else "random") for name in kinds[model]]
         dots(ax, inside, kinds[model], colours)

@@ -85,13 +85,13 @@ def notice(studies: Studies, concepts: Sequence[str]) -> str:
 def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """What the models do alike and what not, a row a quantity and model, and one for the first minus the second.
 
-    Columns quantity, model, value, low, high, n_images, n_concepts: means over concepts of the mean over their images,
-    with 95 % intervals. Quantities: 'naming', the share of the pictures captioned with both models whose caption names
+    Columns quantity, model, value, low, high, n_images, n_concepts: means over concepts of means over pictures, with
+    95 % intervals. Quantities: 'naming', the share of the pictures captioned with both models whose caption names
     its concept; 'suppression', 'retention' and 'fluent' of the two-stage neurons in the main setting, those with
-    '-random' of random neurons of the same layers, and with '-over-random' the two image by image; 'first-third',
+    '-random' of random neurons of the same layers, and with '-over-random' the two picture by picture; 'first-third',
     'middle-third' and 'last-third' of the layers, which share of a concept's best neurons lies there.
 
-    Naming is of the same pictures, so its difference is paired image by image. Elsewhere every model is tried on the
+    Naming is of the same pictures, so its difference is paired by picture. Elsewhere every model is tried on the
     pictures that it describes rightly, and the difference is paired by concept; its interval resamples concepts alone.
     """
     first, second = studies
@@ -114,7 +114,7 @@ def _named(study: Study, concepts: Sequence[str]) -> pd.Series:
 
 
 def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
-    """Each quantity of one model but naming, by concept and, where it is measured image by image, by image."""
+    """Each quantity of one model but naming, by concept and, where it is measured so, by picture."""
     trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
     rows, limit = headline(trials, study.profile), perplexity_limit(trials)
     by_method = per_image(rows, ["method"], perplexity_limit=limit).set_index("method")
@@ -138,7 +138,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
 
 
 def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
-    """One row of `compare` from values indexed by concept, or by concept and image."""
+    """One row of `compare` from values indexed by concept, or by concept and picture."""
     found = estimate(values, values.index.get_level_values("concept"))
     counts = {"n_images": found.n if values.index.nlevels > 1 else 0, "n_concepts": found.n_concepts}
     return {"quantity": quantity, "model": model, "value": found.value, "low": found.low, "high": found.high} | counts
