@@ -52,5 +52,6 @@ clean:
 	  echo "or name it: make book PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (once; some 3 minutes and 2.2 GB) ..."
 	@$(PYTHON) -m venv .venv
+	@rm -rf kn_core.egg-info # of earlier versions: it would speak for the installed one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[book,dev]'
 	@touch $@

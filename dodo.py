@@ -40,6 +40,7 @@ SECTIONS = (
     "faithfulness",
     "beyond-projectors",
     "limitations",
+    "your-own-model",
 )
 APPENDIX = ("models-and-data", "thresholds", "departures", "towers", "paper-setting")
 

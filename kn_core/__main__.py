@@ -16,11 +16,13 @@ import io
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from kn_core.profile import Inpainting, Profile, ProfileError, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.settings import Inpainting
 
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
 
@@ -37,17 +39,26 @@ class Parser(argparse.ArgumentParser):
 
 
 def _locate(options: argparse.Namespace) -> None:
-    from kn_core import locate
+    from kn_core.locate import find_neurons
     from kn_core.models import load_model
+    from kn_core.pictures.inpaint import DILATION, take_out
+    from kn_core.pictures.sample import open_picture
 
     profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"{folder} is no folder. Name another one with --out.")
-    sample = locate.open_sample(options.photo, options.word, options.box or options.mask)
-    inpainted = locate.take_out(sample, profile, options.inpaint, options.dilation)
-    found = locate.locate(load_model(profile), sample, inpainted, profile, options.top)
-    print(locate.describe(found))
-    for path in locate.save(found, folder):
+    own = profile.inpainting
+    drawn = own.method == "exact"  # scenes can be rendered again without an object, photographs cannot
+    method = options.inpaint or ("telea" if drawn else own.method)
+    dilation = options.dilation if options.dilation is not None else DILATION if drawn else own.dilation
+    picture = open_picture(options.photo, options.word, box=options.box, mask=options.mask)
+    picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
+    tokens = profile.model.max_new_tokens
+    found = find_neurons(
+        load_model(profile), picture, settings=profile.identification, top=options.top, max_new_tokens=tokens
+    )
+    print(found)
+    for path in found.save(folder):
         print(f"Saved {path}")
 
 

@@ -3,7 +3,8 @@
     fingerprint(profile.fingerprint("filtering"), code(__name__))
 
 The digest of a module is that of everything that it imports, found by the syntax tree, so that no list of modules has
-to be kept by hand and none can go stale. Comments, docstrings and layout are not part of it: they compute nothing.
+to be kept by hand and none can go stale. Comments, docstrings and layout are not part of it: they compute nothing. A
+YAML file of a module's name beside it holds its tables, and is part of it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def closure(module: str) -> frozenset[str]:
     return frozenset(_reached(_with_packages(module)))
 
 
+def imported(module: str) -> frozenset[str]:
+    """The modules of `PACKAGES` that a module's own import statements name, and the packages that they lie in."""
+    return _parsed(module)[1]
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
@@ -91,7 +97,9 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    tables = file.with_suffix(".yaml")
+    beside = tables.read_bytes() if tables.is_file() else b""
+    return hashlib.sha256(ast.dump(tree).encode() + beside).hexdigest(), imports
 
 
 def _is_text(statement: ast.AST) -> bool:

@@ -11,85 +11,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+from kn_core.settings import (
+    Checkpoint,
+    Dask,
+    Data,
+    Faithfulness,
+    Filtering,
+    Identification,
+    Inpainting,
+    Model,
+    Perturbation,
+    Sensitivity,
+    Settings,
+)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Quantile = Annotated[float, Field(gt=0, lt=1)]
-Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
-Positions = Literal["image", "text", "all"]
-Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
-Control = Literal["random", "uniform", "same-activation", "same-norm"]
-Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
+# An installed package holds them; a checkout has them beside it.
+PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
 
 
 class ProfileError(ValueError):
     """A profile that does not exist or does not make sense; the message names the key."""
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Captioner(_Settings):
-    """What every caption model has."""
-
-    before: str  # the prompt's text before the image tokens
-    after: str  # and after them
-    max_new_tokens: Count = 24
-    batch_size: Count = 16
-
-
-class Files(_Settings):
-    """Weights that the reader brings: paths, absolute or under `KN_MODELS`, or repositories in the hub's cache."""
-
-    tower: str
-    projection: str
-    decoder: str
-
-
-class Model(_Captioner):
-    """The parts of a caption model that is put together here, as MiniGPT-4 is."""
-
-    family: Literal["minigpt4"] = "minigpt4"
-    tower: Literal["efficientnet-lite0", "dinov2-small", "eva-vit-g"]
-    decoder: Literal["smollm2-135m", "llama-2-7b-chat"]
-    connector: Literal["linear", "q-former"] = "linear"  # what makes image tokens of the tower's cells
-    projection: str  # its weights: a file in kn_core/projections, without its suffix; of released ones a label
-    cells_per_token: Count = 1
-    files: Files | None = None  # of the parts that no package carries
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["cpu", "cuda", "auto", "spread"] = "cpu"  # 'auto': an accelerator, if any; 'spread': over all
-
-    @model_validator(mode="after")
-    def _brought(self) -> Model:
-        brought = (self.tower == "eva-vit-g", self.decoder == "llama-2-7b-chat", self.files is not None)
-        if any(brought) and not all(brought):
-            raise ValueError(
-                "files: the tower 'eva-vit-g' and the decoder 'llama-2-7b-chat' go together and need files; packaged "
-                f"parts have none. Got {self.tower}, {self.decoder} and {'files' if self.files else 'no files'}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Model:
-        if self.connector == "q-former" and self.cells_per_token != 1:
-            raise ValueError(
-                f"cells_per_token: the queries of a Q-Former look at single cells, 1. Got {self.cells_per_token}"
-            )
-        return self
-
-
-class Checkpoint(_Captioner):
-    """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type."""
-
-    family: Literal["transformers"]
-    checkpoint: str  # a local folder, or the name on the hub of one that is in the hub's cache
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
 
 
 FAMILIES = ("minigpt4", "transformers")
@@ -100,144 +43,7 @@ def _family(settings: Any) -> str:
     return str(family)
 
 
-class Data(_Settings):
-    """Where the pictures come from. Neurons are chosen on `select` pairs of a concept, tried on `held_out` others."""
-
-    source: Literal["scenes", "coco"]
-    seed: Annotated[int, Field(ge=2)] = 2  # 0 and 1 are the projection's training and validation scenes
-    pool: Count = 40  # pictures of a concept that are looked at until enough pairs pass the filters
-    select: Count = 10
-    held_out: Annotated[int, Field(ge=0)] = 6
-
-
-class Diffusion(_Settings):
-    """A diffusion pipeline that inpaints (`diffusion`), and how it is run; of use where the method is 'diffusion'."""
-
-    pipeline: str = "stabilityai/stable-diffusion-2-inpainting"  # a local folder, or a name that the hub's cache holds
-    resolution: Annotated[int, Field(ge=8, multiple_of=8)] = 512  # pixels that the longer side is painted at
-    blend: Annotated[int, Field(ge=0)] = 4  # pixels from the hole's edge over which the painting fades in
-    prompt: str = ""  # the background, whatever it is
-    negative_prompt: str = ""
-    steps: Count = 50
-    guidance: Annotated[float, Field(ge=1)] = 1.0  # 1: none, at half the cost; of use with a prompt alone
-    seed: Annotated[int, Field(ge=0)] = 0  # with a picture's id, that picture's noise
-    batch: Count = 4  # pictures at once
-    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"  # float16 on an accelerator, else float32
-    device: str = "auto"  # as torch names it, such as cuda:1; an accelerator where there is one, else the processor
-
-
-class Inpainting(_Settings):
-    method: Literal["exact", "telea", "navier-stokes", "diffusion"]
-    dilation: Annotated[int, Field(ge=0)] = 0  # pixels
-    diffusion: Diffusion = Diffusion()
-
-
-class Filtering(_Settings):
-    """The constraints a pair must pass (`filtering.MEANING`); `named` and `not_named_after` are the paper's."""
-
-    constraints: tuple[Constraint, ...]
-    area: tuple[Share, Share] = (0.05, 0.6)
-
-
-class Threshold(_Settings):
-    """A concept's threshold: set by hand in `by_hand`, else the `quantile` of the score over all neurons."""
-
-    quantile: Share
-    by_hand: dict[str, float] = {}
-
-
-class Identification(_Settings):
-    """Stage 1, stage 2 and selection; the choices that the paper leaves open."""
-
-    site: Literal["activation", "product"] = "activation"
-    over_positions: Literal["any", "same", "mean", "mask"] = "any"
-    pooling: Literal["mean", "max", "min"] = "mean"
-    threshold_a: Threshold
-    threshold_g: Threshold
-    rank_by: Literal["gradcam", "delta"] = "gradcam"
-    budget: Count = 80
-    dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run
-
-
-class Perturbation(_Settings):
-    """What is done to the neurons, and to those of rival methods and controls: the main setting, then sweeps."""
-
-    intervention: Intervention = "noise"
-    positions: Positions = "image"
-    sigma: Annotated[float, Field(gt=0)] = 3.0  # in units of activation
-    weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
-    seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
-    rival_seeds: Count = 1  # of these, for rivals
-    rivals: tuple[Rival, ...] = ()
-    controls: tuple[Control, ...] = ("random",)
-    draws: Count = 3  # of each control, in the main setting
-    choosing: Annotated[int, Field(ge=0)] = 0  # selection pictures a concept on which each method's dose is chosen
-    sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
-    sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all
-    sweep_n: tuple[Count, ...] = ()
-    sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    sweep_interventions: tuple[Intervention, ...] = ()
-    sweep_positions: tuple[Positions, ...] = ()
-    others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Perturbation:
-        at_image = {"mean", "patch"}
-        if self.positions != "image" and (stray := at_image & {self.intervention, *self.sweep_interventions}):
-            raise ValueError(f"positions: {' and '.join(sorted(stray))} are defined at positions 'image' only")
-        if self.intervention in at_image and self.sweep_positions:
-            raise ValueError(f"sweep_positions: '{self.intervention}' is defined at positions 'image' only")
-        if self.intervention != "noise" and self.sweep_sigma:
-            raise ValueError("sweep_sigma: only the intervention 'noise' has a sigma")
-        if self.intervention == "weights":
-            raise ValueError("intervention: 'weights' can be swept, but is no main setting; 'noise' is the paper's")
-        if "random" not in self.controls:
-            raise ValueError("controls: 'random', the same-layer control, must be among them")
-        if self.rival_seeds > self.seeds:
-            raise ValueError(f"rival_seeds: rivals have as many seeds as there are, {self.seeds}, or fewer")
-        if self.draws < self.seeds:
-            raise ValueError(f"draws: every seed needs a draw of the control, {self.seeds}. Got {self.draws}")
-        return self
-
-
-class Faithfulness(_Settings):
-    """Which neurons are switched off one at a time, to hold every method's score against the true effect."""
-
-    per_method: Count = 6  # best neurons of every method
-    random: Count = 40  # others, drawn alike from every layer
-    pictures: Count = 1  # held-out pictures a concept
-    prompts: tuple[str, ...] = ()  # other texts after the image tokens, under which neurons are chosen anew
-
-
-class Sensitivity(_Settings):
-    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them.
-
-    The raw steps begin and end where the paper's thresholds do, or beyond.
-    """
-
-    pictures: Count = 2  # held-out pictures a concept
-    quantiles_a: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
-    quantiles_g: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
-    raw_a: tuple[Positive, ...] = (0.8, 1.4, 2.5)
-    raw_g: tuple[Positive, ...] = (1e-4, 2e-3, 1e-2)
-
-    @model_validator(mode="after")
-    def _rising(self) -> Sensitivity:
-        for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
-            steps = getattr(self, name)
-            if len(steps) < 2 or list(steps) != sorted(set(steps)):
-                raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
-        return self
-
-
-class Dask(_Settings):
-    """Who computes concepts side by side (`cluster`). It decides no number, so no fingerprint knows of it."""
-
-    cluster: Annotated[str, Field(min_length=1)] = "local"  # or a scheduler's address, or the file that it wrote it to
-    workers: Count = 2  # processes of a local cluster, each with the model in memory
-
-
-class Profile(_Settings):
+class Profile(Settings):
     name: str
     concepts: Annotated[tuple[str, ...], Field(min_length=1)]
     ours: tuple[str, ...] = ()  # concepts that the paper's digest does not name
@@ -253,7 +59,7 @@ class Profile(_Settings):
     faithfulness: Faithfulness = Faithfulness()
     sensitivity: Sensitivity = Sensitivity()
     dask: Dask | None = None
-    full: dict[str, dict[str, Any]] = {}  # group -> settings that the long version, EFFORT=full, changes
+    full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -319,7 +125,11 @@ def _folder() -> Path:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError."""
+    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError.
+
+    >>> load_profile("embedded").identification.budget
+    80
+    """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     if not path.is_file():
         known = profile_names()

@@ -15,7 +15,8 @@ import yaml
 
 from kn_core.fingerprint import digest, writing
 from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
-from kn_core.profile import Checkpoint, Model, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Checkpoint, Model
 from kn_core.study.study import Study
 from kn_core.weights import local, wheels
 
@@ -79,7 +80,7 @@ def projection(profile: Profile, suffix: str) -> Path:
 
 
 def evaluation(profile: Profile) -> dict[str, Any]:
-    """What the projection's training found of it in the end; nothing for a model without a projection of ours."""
+    """What `training.card.evaluate` found of the projection; nothing for a model without a projection of ours."""
     if not trained_here(profile):
         return {}
     found: dict[str, Any] = json.loads(projection(profile, "json").read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ from pandas.io.formats.style import Styler
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from book import tables
-from kn_core.profile import Checkpoint, Profile, Threshold
+from kn_core.profile import Profile
+from kn_core.settings import Checkpoint, Threshold
 
 PARTS = ("model.tower", "model.decoder", "model.projection")  # a checkpoint holds them under one name
 DEPARTURES = Path(__file__).parents[2] / "paper" / "departures.yml"

@@ -22,7 +22,7 @@ VERDICTS = CLAIMS.with_name("verdicts.yml")
 HEAD = """\
 # What a run of each profile made of the claims in claims.yml, in the short version and, where it is named, in full.
 # `make check` fails where a verdict is another by now.
-# Written by `python -m kn_core claims --profile NAME --record`, not by hand.
+# Written by `python -m book claims --profile NAME --record`, not by hand.
 
 """
 Recorded = dict[str, dict[str, Word]]  # edition -> claim -> verdict

@@ -53,6 +53,7 @@ class OwnKernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        kernels.register()
         spec = get_kernel_dict(["--InlineBackend.figure_formats={'svg'}"])
         spec["metadata"]["kernel_provisioner"] = {"provisioner_name": kernels.NAME}
         # Two pages run side by side, and threads of torch that outnumber the cores wait for each other.

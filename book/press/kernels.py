@@ -14,13 +14,15 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from multiprocessing.connection import wait
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-NAME = "kn-core-forked"  # of the provisioner, in pyproject.toml
+NAME = "kn-core-forked"  # of the provisioner
 
 _context = multiprocessing.get_context("forkserver")
 # tqdm first: imported before there is a kernel, it draws its bars as on a terminal, where ours belong.
@@ -76,3 +78,9 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def register() -> None:
+    """Make the provisioner known to jupyter_client, as an entry point of an installed package would."""
+    factory = KernelProvisionerFactory.instance()
+    factory.provisioners[NAME] = EntryPoint(NAME, f"{__name__}:{ForkedKernel.__name__}", factory.GROUP_NAME)

@@ -7,28 +7,19 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from kn_core.download.transfer import (
-    AGAIN,
-    DownloadError,
-    TransferError,
-    advice,
-    alone,
-    fetch,
-    length,
-    megabytes,
-    sweep,
-)
+from kn_core.download.transfer import AGAIN, DownloadError, TransferError, advice, alone, fetch, size, sweep
 from kn_core.fingerprint import writing
 from kn_core.pictures import coco_layout
 
 SERVER = "http://images.cocodataset.org"  # its https has the certificate of another host
 SPLITS = ("train2017", "val2017")  # of 2017, those with published masks
 ARCHIVE = "annotations_trainval2017.zip"
+ARCHIVE_BYTES = 252_907_541
 ARCHIVE_SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
 
 Say = Callable[[str], object]
@@ -49,9 +40,7 @@ def fetch_annotations(root: Path, split: str, address: str, say: Say) -> None:
         say(f"Annotations: {here} is there and is not downloaded.")
         return
     if split not in SPLITS:
-        raise DownloadError(
-            f"MS COCO 2017 has masks for the splits {' and '.join(SPLITS)}. Got '{split}', and there is no {here}."
-        )
+        raise DownloadError(f"MS COCO 2017 has masks for {' and '.join(SPLITS)}. Got '{split}'; there is no {here}.")
     kinds = ("captions", "instances")
     with alone(root):
         sweep(here.parent)
@@ -60,26 +49,25 @@ def fetch_annotations(root: Path, split: str, address: str, say: Say) -> None:
             say(f"Annotations: from {archive}, which is there and is not downloaded.")
             _check_archive(archive, "Delete it to have it downloaded.")
         else:
-            archive = _fetch_archive(root, address, [f"{kind}_{split}.json" for kind in kinds], say)
+            archive = _fetch_archive(root, address, " and ".join(f"{kind}_{split}.json" for kind in kinds), say)
         with zipfile.ZipFile(archive) as archived:
             for kind in kinds:  # under names of ours, so that no path inside the archive matters
                 target = coco_layout.official(root, kind, split)
-                member = f"annotations/{target.name}"
-                with writing(target) as temporary, archived.open(member) as packed, temporary.open("wb") as file:
-                    shutil.copyfileobj(packed, file)
+                with writing(target) as temporary, temporary.open("wb") as file:
+                    shutil.copyfileobj(archived.open(f"annotations/{target.name}"), file)
         if archive.name != ARCHIVE:
             archive.unlink()
 
 
-def _fetch_archive(root: Path, address: str, members: Sequence[str], say: Say) -> Path:
+def _fetch_archive(root: Path, address: str, members: str, say: Say) -> Path:
     """The official archive, checked, under a temporary name that a later run knows and goes on with."""
     url, part = f"{address}/annotations/{ARCHIVE}", root / f"{ARCHIVE}.part"
-    size, had = length(url), part.stat().st_size if part.exists() else 0
-    begun = f" ({megabytes(had)} of it are here)" if had else ""
-    say(f"Annotations: 1 file, {megabytes(size)}{begun}, {url}. Kept of it: {' and '.join(members)}.")
+    had = size(part)
+    begun = f" ({had / 1e6:.1f} MB of it are here)" if had else ""
+    say(f"Annotations: 1 file, {ARCHIVE_BYTES / 1e6:.1f} MB{begun}, {url}. Kept of it: {members}.")
     say("They are under CC BY 4.0; each photograph is under its author's terms.")
     try:
-        with tqdm(total=size, initial=had, unit="B", unit_scale=True, desc="annotations") as bar:
+        with tqdm(total=ARCHIVE_BYTES, initial=had, unit="B", unit_scale=True, desc="annotations") as bar:
             fetch(url, part, progress=lambda now: bar.update(now - bar.n))
     except TransferError as error:
         raise DownloadError(f"{url}: {error}. {advice([error])}") from None

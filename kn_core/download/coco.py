@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tqdm import tqdm
 
 from kn_core.download.annotations import SERVER, Say, fetch_annotations, server
-from kn_core.download.transfer import DownloadError, RefusedError, TransferError, advice, alone, fetch, megabytes, sweep
+from kn_core.download.transfer import DownloadError, RefusedError, TransferError, advice, alone, fetch, sweep
 from kn_core.fingerprint import writing
 from kn_core.method.filtering import BEFORE_CAPTIONS, could_keep, explain
 from kn_core.pictures import coco_layout
@@ -33,12 +34,7 @@ GIVE_UP = 20  # pictures in a row that do not come: the trouble is not theirs
 
 
 def download(
-    root: Path,
-    split: str,
-    profile: Profile,
-    concepts: Sequence[str] = (),
-    mirror: str | None = None,
-    say: Say = print,
+    root: Path, split: str, profile: Profile, concepts: Sequence[str] = (), mirror: str | None = None, say: Say = print
 ) -> Path:
     """Make `root` a COCO folder with all pictures of `concepts` (default: the profile's) that the profile could keep.
 
@@ -48,11 +44,12 @@ def download(
     address, concepts = server(mirror), tuple(concepts) or profile.concepts
     with _disk(root):
         fetch_annotations(root, split, address, say)
-        coco = _read(root, split, concepts)
+        coco = _read(root, split)
         wanted = _wanted(coco, concepts, profile, say)
         lacking = [image_id for image_id in tqdm(wanted, desc="checking", leave=False) if _fault(coco, image_id)]
         if lacking:
-            _pictures(coco, {image_id: _url(coco, image_id, split, address) for image_id in lacking}, len(wanted), say)
+            urls = {image_id: _url(coco, image_id, split, address) for image_id in lacking}
+            _fetch_pictures(coco, urls, len(wanted), say)
         say(f"All {len(wanted):,} are there." if lacking else f"All {len(wanted):,} are there: none is downloaded.")
     several = not coco_layout.is_plain(root) and len(coco_layout.splits(root)) > 1
     return coco_layout.official(root, "instances", split) if several else root
@@ -61,20 +58,14 @@ def download(
 # Which pictures
 
 
-def _read(root: Path, split: str, concepts: Sequence[str]) -> CocoFolder:
+def _read(root: Path, split: str) -> CocoFolder:
     folders = coco_layout.picture_folders(root, "images" if coco_layout.is_plain(root) else split)
     if not any(folder.is_dir() for folder in folders):
-        folders[0].mkdir(exist_ok=True)
+        folders[0].mkdir()
     try:
-        coco = CocoFolder(root, split)
+        return CocoFolder(root, split)
     except ValueError as error:
         raise DownloadError(f"{error} Move it away and run the same command again, to have it downloaded.") from None
-    try:
-        for concept in concepts:
-            coco.outlines(concept)  # complains of an unknown one
-    except ValueError as error:
-        raise DownloadError(str(error)) from None
-    return coco
 
 
 def _wanted(coco: CocoFolder, concepts: Sequence[str], profile: Profile, say: Say) -> list[str]:
@@ -116,43 +107,21 @@ def _url(coco: CocoFolder, image_id: str, split: str, address: str) -> str:
 # Pictures
 
 
-def _pictures(coco: CocoFolder, urls: Mapping[str, str], wanted: int, say: Say) -> None:
+def _fetch_pictures(coco: CocoFolder, urls: Mapping[str, str], wanted: int, say: Say) -> None:
     """Fetch them over several connections. Raises DownloadError with those that did not come."""
+    records = {image_id: coco.record(image_id) for image_id in urls}
     damaged = [coco.path(image_id).name for image_id in urls if coco.path(image_id).exists()]
-    pixels = sum(coco.record(image_id)["height"] * coco.record(image_id)["width"] for image_id in urls)
-    size = megabytes(round(pixels * BYTES_PER_PIXEL))
-    say(f"{wanted - len(urls):,} of them are there. To fetch: {len(urls):,}, about {size}, {CONNECTIONS} at a time.")
+    size = sum(record["height"] * record["width"] for record in records.values()) * BYTES_PER_PIXEL / 1e6
+    told = f"{len(urls):,}, about {size:,.1f} MB, {CONNECTIONS} at a time"
+    say(f"{wanted - len(urls):,} of them are there. To fetch: {told}.")
     if damaged:
         say(f"Damaged, or not of the annotated size, and to be replaced: {', '.join(damaged)}.")
-    outside = {image_id for image_id in urls if _leads_out(coco.record(image_id)["file_name"])}
-    inside = {image_id: url for image_id, url in urls.items() if image_id not in outside}
-    with alone(coco.folder):
-        for folder in {coco.path(image_id).parent for image_id in inside}:
-            sweep(folder)
-        failed, came = _fetch_pictures(coco, inside)
-    failed |= {image_id: RefusedError("its name in the annotations leads out of the folder") for image_id in outside}
-    if failed:
-        lines = [f"{len(failed):,} of {len(urls):,} pictures did not come; {came:,} did and are kept."]
-        lines += [
-            f"  {coco.record(image_id)['file_name']}: {failed[image_id]}" for image_id in urls if image_id in failed
-        ]
-        if left := len(urls) - len(failed) - came:
-            lines.append(f"After {GIVE_UP} failures in a row, the other {left:,} were given up.")
-        lines.append(f"{advice(failed.values())} A picture that is not there is left out of a run.")
-        raise DownloadError("\n".join(lines))
-
-
-def _leads_out(file_name: str) -> bool:
-    name = PurePosixPath(file_name)
-    return name.is_absolute() or ".." in name.parts
-
-
-def _fetch_pictures(coco: CocoFolder, urls: Mapping[str, str]) -> tuple[dict[str, TransferError], int]:
-    """What failed, by image id, and how many came."""
     failed: dict[str, TransferError] = {}
     came = in_a_row = 0
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        jobs = {pool.submit(_picture, coco, image_id, url): image_id for image_id, url in urls.items()}
+    with alone(coco.folder), ThreadPoolExecutor(CONNECTIONS) as pool:
+        for folder in {coco.path(image_id).parent for image_id in urls if not _leads_out(records[image_id])}:
+            sweep(folder)
+        jobs = {pool.submit(_fetch_picture, coco, image_id, url): image_id for image_id, url in urls.items()}
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="pictures"):
                 try:
@@ -164,21 +133,34 @@ def _fetch_pictures(coco: CocoFolder, urls: Mapping[str, str]) -> tuple[dict[str
                         break
         finally:
             pool.shutdown(cancel_futures=True)  # also where a reader interrupts
-    return failed, came
+    if failed:
+        lines = [f"{len(failed):,} of {len(urls):,} pictures did not come; {came:,} did and are kept."]
+        lines += [f"  {records[each]['file_name']}: {failed[each]}" for each in urls if each in failed]
+        if left := len(urls) - len(failed) - came:
+            lines.append(f"After {GIVE_UP} failures in a row, the other {left:,} were given up.")
+        lines.append(f"{advice(failed.values())} A picture that is not there is left out of a run.")
+        raise DownloadError("\n".join(lines))
 
 
-def _picture(coco: CocoFolder, image_id: str, url: str) -> None:
+def _leads_out(record: Mapping[str, Any]) -> bool:
+    name = PurePosixPath(record["file_name"])
+    return name.is_absolute() or ".." in name.parts
+
+
+def _fetch_picture(coco: CocoFolder, image_id: str, url: str) -> None:
     def check(path: Path) -> None:
         if fault := _fault(coco, image_id, path):
             raise TransferError(fault)
 
+    if _leads_out(coco.record(image_id)):
+        raise RefusedError("its name in the annotations leads out of the folder")
     with writing(coco.path(image_id)) as temporary:
         fetch(url, temporary, check)
 
 
 @contextmanager
 def _disk(root: Path) -> Iterator[None]:
-    """Errors of the disk as one line that says which file and what to do."""
+    """Errors of the disk, and an unknown concept, as one line that says which and what to do."""
     try:
         if root.exists() and not root.is_dir():
             raise DownloadError(f"{root} is no folder. Name one, which need not exist, with --root.")
@@ -188,3 +170,5 @@ def _disk(root: Path) -> Iterator[None]:
             f"{error.filename or root}: {error.strerror or error}. What has come is kept. Make room or get the right "
             "to write there, or name another folder with --root."
         ) from None
+    except ValueError as error:
+        raise DownloadError(str(error)) from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -33,15 +33,6 @@ class DownloadError(RuntimeError):
     """Something could not be had; the message names it and says what to do. What did arrive is kept."""
 
 
-def length(url: str) -> int | None:
-    """Bytes of the file at `url` as its server announces them, None where it does not or cannot be asked."""
-    try:
-        with _open(url, method="HEAD") as response:
-            return _announced(response)
-    except TransferError:
-        return None
-
-
 def fetch(
     url: str,
     path: Path,
@@ -55,17 +46,22 @@ def fetch(
     TransferError with the reason of the last attempt; what has arrived of the file stays. An error of the disk is an
     OSError.
     """
-    most, failures = _size(path), 0
+    if not url.startswith(("http://", "https://")):  # urllib would open files of this machine too
+        raise RefusedError("not an address of http or https")
+    most, failures = size(path), 0
     while True:
         try:
             _receive(url, path, progress)
-            _check(path, check)
-            return
+            try:
+                return check(path)
+            except TransferError:
+                path.unlink(missing_ok=True)  # all of it arrived and it is wrong: no beginning to go on from
+                raise
         except RefusedError:
             raise
         except TransferError:
-            failures = 1 if _size(path) > most else failures + 1
-            most = max(most, _size(path))
+            failures = 1 if size(path) > most else failures + 1
+            most = max(most, size(path))
             if failures == ATTEMPTS:
                 raise
         time.sleep(PAUSE * 2 ** (failures - 1))
@@ -75,110 +71,58 @@ def fetch(
 def alone(root: Path) -> Iterator[None]:
     """One download at a time into a folder, which is made. Raises DownloadError while there is another."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / ".download.lock")
     try:
-        lock.acquire(timeout=0)
+        with filelock.FileLock(root / ".download.lock", timeout=0):
+            yield
     except filelock.Timeout:
         raise DownloadError(f"another run is downloading into {root}. Wait until it has ended.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed run left half-written (`store.writing`)."""
-    for part in folder.glob(".*.part"):
-        if re.fullmatch(r"\..+\.\d+\.part", part.name):
-            part.unlink()
+    """Remove what a killed run left half-written (`fingerprint.writing`)."""
+    for part in folder.glob(".*.[0-9]*.part"):
+        part.unlink()
 
 
 def advice(errors: Iterable[TransferError]) -> str:
     """What to do after these."""
     refused = [isinstance(error, RefusedError) for error in errors]
     other = "What one server refuses, another may have: --mirror."
-    return " ".join([*([] if all(refused) else [AGAIN]), *([other] if any(refused) else [])])
-
-
-def megabytes(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def _check(path: Path, check: Callable[[Path], None]) -> None:
-    try:
-        check(path)
-    except TransferError:
-        path.unlink(missing_ok=True)  # all of it arrived and it is wrong: no beginning to go on from
-        raise
+    return " ".join([AGAIN] * (not all(refused)) + [other] * any(refused))
 
 
 def _receive(url: str, path: Path, progress: Callable[[int], object]) -> None:
     """One attempt: append what is missing, or write all of it where the server knows no ranges."""
-    had = _size(path)
+    had = size(path)
+    headers = {"User-Agent": "kn_core"} | ({"Range": f"bytes={had}-"} if had else {})
     try:
-        response = _open(url, headers={"Range": f"bytes={had}-"} if had else {})
-    except _RangeError as error:
-        if error.total == had:  # it was whole already
-            return
-        path.unlink(missing_ok=True)
-        raise TransferError(f"{had:,} bytes were here of a file of {error.total}; it is begun anew") from None
-    with response:
-        if response.status != 206:
-            had = 0
-        elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {had}-"):
-            path.unlink(missing_ok=True)
-            raise TransferError("the server sent another part of the file than was asked for")
-        announced, began = _announced(response), had
-        with path.open("ab" if had else "wb") as file:
-            for chunk in _chunks(response):
-                file.write(chunk)
-                had += len(chunk)
-                progress(had)
-    if announced is not None and had - began != announced:
-        raise TransferError(f"cut off after {had:,} of {began + announced:,} bytes")
-
-
-class _RangeError(TransferError):
-    """There is nothing from there on. `total`: bytes of the whole file, None where the server does not say."""
-
-    def __init__(self, total: int | None) -> None:
-        super().__init__("HTTP 416")
-        self.total = total
-
-
-def _open(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> HTTPResponse:
-    """The server's answer if it is a file; TransferError otherwise."""
-    if not url.startswith(("http://", "https://")):  # urllib would open files of this machine too
-        raise RefusedError("not an address of http or https")
-    try:
-        request = Request(url, method=method, headers={"User-Agent": "kn_core", **(headers or {})})  # noqa: S310
-        response: HTTPResponse = urlopen(request, timeout=TIMEOUT)  # noqa: S310
-        return response
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:  # noqa: S310
+            had = had if response.status == 206 else 0
+            if had and not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
+                path.unlink(missing_ok=True)
+                raise TransferError("the server sent another part of the file than was asked for")
+            with path.open("ab" if had else "wb") as file:
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+                    had += len(chunk)
+                    progress(had)
+            if response.length:  # bytes that were announced and did not come
+                raise TransferError(f"cut off after {had:,} of {had + response.length:,} bytes")
     except HTTPError as error:
         with error:
-            if error.code == 416:
-                total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
-                raise _RangeError(int(total[1]) if total else None) from None
+            if error.code == 416:  # there is nothing from there on
+                if error.headers.get("Content-Range") == f"bytes */{had}":  # it was whole already
+                    return
+                path.unlink(missing_ok=True)
+                raise TransferError(f"{had:,} bytes were here, more than the file has; it is begun anew") from None
             kind = TransferError if error.code >= 500 or error.code in LATER else RefusedError
             raise kind(f"HTTP {error.code} {error.reason}".strip()) from None
-    except (URLError, HTTPException, OSError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        raise TransferError(f"no connection ({reason})") from None
-
-
-def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The bytes as they come. Kept apart from writing them, so that a full disk is not taken for a bad line."""
-    try:
-        while chunk := response.read(CHUNK):
-            yield chunk
-    except (HTTPException, OSError) as error:
+    except URLError as error:
+        raise TransferError(f"no connection ({error.reason})") from None
+    except (HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:  # others are of the disk
         raise TransferError(f"the connection broke ({error})") from None
 
 
-def _announced(response: HTTPResponse) -> int | None:
-    announced = response.headers.get("Content-Length") or ""
-    return int(announced) if announced.isdecimal() else None
-
-
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0

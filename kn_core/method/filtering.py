@@ -19,7 +19,8 @@ from kn_core.method.capture import find_target
 from kn_core.models.base import CaptionModel
 from kn_core.pictures.inpaint import inpaint_all
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Data, Filtering, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Data, Filtering
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from kn_core.method.capture import Capture, Target
 from kn_core.method.two_stages import NeuronSet, identify, image_scores, pool_images, select
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import plain, precise
-from kn_core.profile import Identification, Perturbation, Threshold
+from kn_core.settings import Identification, Perturbation, Threshold
 
 # What each method ranks neurons by; the two-stage method by one of the first two, after both thresholds.
 RANKED_BY = {

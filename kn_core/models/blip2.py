@@ -7,7 +7,6 @@ blocks have no gate: activations are ReLU(fc1 x), and what fc2 reads is the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from kn_core.models import checkpoints
-from kn_core.models.base import FeedForward
-from kn_core.models.checkpoints import CheckpointError, Preprocessing
-from kn_core.models.prompted import PromptedDecoder
+from kn_core.models.base import CaptionModel, FeedForward
+from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
 from kn_core.models.rollout import record_attention, rollout
-from kn_core.profile import Checkpoint
+from kn_core.pictures.image_files import Picture
+from kn_core.settings import Checkpoint
 
 
-class Blip2(PromptedDecoder):
+class Blip2(CaptionModel):
     """A BLIP-2 or InstructBLIP as a caption model: P queries, then the text `after`, begun as the decoder's texts are.
 
     So do transformers' processors put them. InstructBLIP's Q-Former reads that text too, by its own tokenizer.
@@ -71,12 +69,12 @@ class Blip2(PromptedDecoder):
             found: Tensor = self.model.get_image_features(pixel_values=pixels, **read).pooler_output
         return found  # (B, P, H)
 
-    def token_maps(self, images: Sequence[np.ndarray]) -> Tensor:
+    def token_maps(self, images: Sequence[Picture]) -> Tensor:
         """By weighted rollout. The tower's class token lies on no patch: what queries take from it is left out."""
         maps = []
-        for start in range(0, len(images), self.batch_size):
+        for batch in self.batches(images):
             with record_attention(self.model.qformer.encoder.layer) as found:
-                self.image_embeds(images[start : start + self.batch_size])
+                self.image_embeds(batch)
             on_patches = rollout(found, weighted=True)[:, :, 1:]
             maps.append((on_patches / on_patches.sum(-1, keepdim=True)).cpu())
         return torch.cat(maps)
@@ -99,8 +97,10 @@ class OPTFeedForward:
     """
 
     def __init__(self, layer: Any) -> None:
-        self.act_fn: nn.Module = layer.activation_fn
-        self.down_proj: nn.Linear = layer.fc2
+        # A model in memory may have been wrapped before.
+        inner = [getattr(module, "inner", module) for module in (layer.activation_fn, layer.fc2)]
+        self.act_fn: nn.Module = inner[0]
+        self.down_proj: nn.Linear = inner[1]
         self.leading = torch.Size()  # (B, T) of the forward pass that is under way
 
         def enter(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -138,27 +138,25 @@ def _ends(model: Any) -> list[int]:
     return [ends] if isinstance(ends, int) else list(ends)
 
 
-def load(folder: Path, settings: Checkpoint) -> Blip2:
-    """A `blip-2` or an `instructblip` checkpoint. Raises CheckpointError where it is not what this adapter reads."""
+def adapt(found: Found, settings: Checkpoint) -> Blip2:
+    """A `blip-2` or an `instructblip`, asked `after`, else `prompt`, as neither has a chat template to put it into.
+
+    Raises CheckpointError where the checkpoint is not what this adapter reads.
+    """
     if settings.before:
         raise CheckpointError(
             f"model.before must be '': this model's queries come before all text. Got {settings.before!r}."
         )
-    model, tokenizer = checkpoints.load(folder, settings)
-    instructed = model.config.model_type == "instructblip"
-    if instructed and not (folder / "qformer_tokenizer" / "tokenizer.json").is_file():
+    reads = found.qformer_tokenizer if found.model.config.model_type == "instructblip" else None
+    if found.model.config.model_type == "instructblip" and reads is None:
         raise FileNotFoundError(
-            f"The checkpoint in {folder} lacks qformer_tokenizer/tokenizer.json, by which its Q-Former reads the "
+            f"The checkpoint in {found.name} lacks qformer_tokenizer/tokenizer.json, by which its Q-Former reads the "
             "instruction. `hf download` fetches it with the rest."
         )
-    read = (
-        transformers.AutoTokenizer.from_pretrained(folder / "qformer_tokenizer", local_files_only=True)
-        if instructed
-        else None
-    )
-    preprocess = Preprocessing.of(folder, model.config.vision_config.image_size)
-    return Blip2(model, tokenizer, preprocess, settings.after, settings.batch_size, read)
+    preprocess = Preprocessing.of(found, found.model.config.vision_config.image_size)
+    asked = settings.prompt if settings.after is None else settings.after
+    return Blip2(found.model, found.tokenizer, preprocess, asked, settings.batch_size, reads)
 
 
-LOADERS = {"blip-2": load, "instructblip": load}
-"""config.json's model_type -> what loads such a checkpoint (`hf.ADAPTERS`)."""
+ADAPTERS = {"blip-2": adapt, "instructblip": adapt}
+"""config.json's model_type -> what makes a caption model of such a checkpoint (`hf.ADAPTERS`)."""

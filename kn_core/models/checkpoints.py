@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from kn_core.models.towers import resize
-from kn_core.profile import Checkpoint, ProfileError
+from kn_core.profile import ProfileError
+from kn_core.settings import Checkpoint
 from kn_core.weights import local
 from kn_core.weights.local import device
 
@@ -63,7 +64,7 @@ def find(name: str) -> Path:
 def identity(name: str) -> str:
     """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
     folder = find(name)
-    return local.digest([*folder.glob("*.json"), *local.shards(folder)])
+    return local.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)])
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,19 @@ class Preprocessing:
         return (resize(images, self.size, self.resample) * self.scale - mean) / std
 
     @classmethod
-    def of(cls, folder: Path, size: int) -> Preprocessing:
-        """As the checkpoint's files say. Raises CheckpointError where they are not about pictures of size x size."""
-        path = folder / "preprocessor_config.json"
-        if path.is_file():
-            said: dict[str, Any] = json.loads(path.read_text())
-        else:
-            path = folder / "processor_config.json"
-            said = json.loads(path.read_text()).get("image_processor", {})
+    def of(cls, found: Found, size: int) -> Preprocessing:
+        """As the image processor's settings say. Raises CheckpointError where they do not make size x size pixels."""
+        said, name = found.image_processor, f"The image processor of {found.name}"
         rescales, normalises = said.get("do_rescale", True), said.get("do_normalize", True)
         needed = ["resample", *["rescale_factor"] * rescales, *["image_mean", "image_std"] * normalises]
         if missing := [key for key in needed if key not in said]:
-            raise CheckpointError(f"{path} must say how pictures are preprocessed. It lacks {', '.join(missing)}.")
+            raise CheckpointError(f"{name} must say how pictures are preprocessed. It lacks {', '.join(missing)}.")
         # What comes last decides: a crop, or the side of Idefics3's tiles, or else the size.
         keys = ["crop_size"] * said.get("do_center_crop", False) + ["max_image_size", "size"]
         last = next((said[key] for key in keys if said.get(key)), size)
         sides = set(last.values()) if isinstance(last, Mapping) else {last}
         if sides != {size}:
-            raise CheckpointError(f"{path} must make pictures of {size} x {size} pixels, as config.json. Got {last}.")
+            raise CheckpointError(f"{name} must make pictures of {size} x {size} pixels, as config.json. Got {last}.")
         return cls(
             size,
             said["rescale_factor"] if rescales else 1.0,
@@ -113,10 +109,20 @@ class Preprocessing:
         )
 
 
-def load(
-    folder: Path, settings: Checkpoint
-) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
-    """The network, of the precision and on the device that the profile asks for, and its tokenizer."""
+@dataclass(frozen=True)
+class Found:
+    """A model of transformers with what reads pictures and texts for it, from a folder or from memory."""
+
+    name: str  # what messages call it
+    model: Any  # a PreTrainedModel with methods that only those which see pictures have
+    tokenizer: transformers.PreTrainedTokenizerBase
+    image_processor: Mapping[str, Any]  # its settings, as in preprocessor_config.json
+    chat_template: str | None
+    qformer_tokenizer: transformers.PreTrainedTokenizerBase | None = None  # an InstructBLIP's second
+
+
+def load(folder: Path, settings: Checkpoint) -> Found:
+    """The checkpoint in a folder, of the precision and on the device that the profile asks for."""
     place = device(settings.device)
     if place == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("model.device: 'cuda' needs an accelerator, and torch sees none. Set 'cpu' or 'auto'.")
@@ -129,28 +135,52 @@ def load(
             f"{folder} lacks {len(missing)} weights of its {model.config.model_type}, {', '.join(missing[:3])} among "
             "them: they would be random numbers."
         )
-    return model.to(place), transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    pictures = _settings(folder, "preprocessor_config.json")
+    pictures = pictures or _settings(folder, "processor_config.json").get("image_processor", {})
+    second, qformer_tokenizer = folder / "qformer_tokenizer", None
+    if (second / "tokenizer.json").is_file():
+        qformer_tokenizer = transformers.AutoTokenizer.from_pretrained(second, local_files_only=True)
+    return Found(
+        str(folder), model.to(place), tokenizer, pictures, _chat_template(folder, tokenizer), qformer_tokenizer
+    )
 
 
-def prompt_ids(
-    tokenizer: transformers.PreTrainedTokenizerBase, image_token: int, before: str, after: str
-) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt's texts before and after the image tokens, tokenised as one text around them.
+def hold(model: transformers.PreTrainedModel, processor: Any) -> Found:
+    """A model in memory, where and of the precision that it is, with its processor."""
+    name = type(model).__name__
+    if not model.can_generate():
+        raise CheckpointError(f"the model must write text, as a ...ForConditionalGeneration does. Got {name}.")
+    templates = [getattr(each, "chat_template", None) for each in (processor, processor.tokenizer)]
+    return Found(
+        name,
+        model,
+        processor.tokenizer,
+        json.loads(processor.image_processor.to_json_string()),
+        _first(templates),
+        getattr(processor, "qformer_tokenizer", None),
+    )
 
-    Some tokenizers treat a text's first word apart, so that `after` on its own would not be what the model was trained
-    on. Nothing is added: a beginning-of-sequence token that the tokenizer would have added stands in `before`.
-    """
-    text = f"{before}{tokenizer.convert_ids_to_tokens(image_token)}{after}"
-    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-    if (n := ids.count(image_token)) != 1:
-        raise CheckpointError(
-            f"model.before and model.after must leave the image token {image_token} to the adapter, which puts it "
-            f"between them. It is there {n} times."
-        )
-    begin = tokenizer.bos_token_id
-    if begin is not None and tokenizer("a").input_ids[0] == begin != ids[0]:
-        raise CheckpointError(
-            f"model.before must begin with '{tokenizer.bos_token}', as all of this model's texts do. Got {before!r}."
-        )
-    place = ids.index(image_token)
-    return ids[:place], ids[place + 1 :]
+
+def _settings(folder: Path, file: str) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is none."""
+    return json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+
+
+def _chat_template(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> str | None:
+    """In transformers' own order: versions of it put a processor's template into files that no tokenizer reads."""
+    raw = folder / "chat_template.jinja"
+    return _first(
+        [
+            _settings(folder, "processor_config.json").get("chat_template"),
+            raw.read_text() if raw.is_file() else None,
+            _settings(folder, "chat_template.json").get("chat_template"),
+            tokenizer.chat_template,
+        ]
+    )
+
+
+def _first(templates: Sequence[Any]) -> str | None:
+    """The first chat template that there is, a text; of several by name, the default."""
+    found = next(filter(None, templates), None)
+    return found.get("default") if isinstance(found, Mapping) else found

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Self, cast, get_args
 
 import numpy as np
@@ -19,15 +18,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from kn_core.models import blip2, checkpoints
-from kn_core.models.base import FeedForward, Site
-from kn_core.models.checkpoints import CheckpointError, Preprocessing
+from kn_core.models import blip2, chat, checkpoints
+from kn_core.models.base import CaptionModel, FeedForward, Site
+from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
 from kn_core.models.hooks import record
-from kn_core.models.prompted import PromptedDecoder
-from kn_core.profile import Checkpoint
+from kn_core.settings import Checkpoint
 
 
-class VisionLanguageModel(PromptedDecoder):
+class VisionLanguageModel(CaptionModel):
     """A model of transformers as a caption model: one picture, a single view of it, rows x columns image tokens.
 
     The model's own chat format stands in `before` and `after`, special tokens too. Both are tokenised as one text with
@@ -50,7 +48,7 @@ class VisionLanguageModel(PromptedDecoder):
         """`views`: whether the tower takes several views of a picture, (B, views, 3, size, size); it is given one."""
         self.family = str(model.config.model_type)
         image = int(model.config.image_token_id)
-        first, last = checkpoints.prompt_ids(tokenizer, image, before, after)
+        first, last = chat.prompt_ids(tokenizer, image, before, after)
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = [ends] if isinstance(ends, int) else ends or ()
         head = cast("nn.Linear", model.get_output_embeddings())
@@ -72,7 +70,7 @@ class VisionLanguageModel(PromptedDecoder):
         return token + after + (" " if speaks else ""), [self._image, *ids]
 
     def _ids_after(self, text: str) -> list[int]:
-        return checkpoints.prompt_ids(self.tokenizer, self._image, self._before_text, text)[1]
+        return chat.prompt_ids(self.tokenizer, self._image, self._before_text, text)[1]
 
     def asking(self, after: str) -> Self:
         other = super().asking(after)
@@ -167,11 +165,20 @@ def _is_block(module: nn.Module) -> bool:
     )
 
 
-def _load(
-    folder: Path, settings: Checkpoint, shuffle: Callable[[Any], int], towers: Sequence[str], views: bool = False
+Marks = Callable[[transformers.PreTrainedTokenizerBase], tuple[str, str]]
+"""What a family's processor writes around the image tokens of a single view, by the names of its tokenizer."""
+
+
+def _adapt(
+    found: Found,
+    settings: Checkpoint,
+    shuffle: Callable[[Any], int],
+    towers: Sequence[str],
+    marks: Marks = lambda _: ("", ""),
+    views: bool = False,
 ) -> VisionLanguageModel:
     """One image token for each `shuffle` x `shuffle` patches, row by row."""
-    model, tokenizer = checkpoints.load(folder, settings)
+    model, tokenizer = found.model, found.tokenizer
     config = model.config
     tower, kind = config.vision_config, config.model_type
     if tower.model_type not in towers:
@@ -190,26 +197,47 @@ def _load(
             f"{kind}: pictures must be square, and {merged} x {merged} patches of {patch} pixels must tile them. "
             f"Got {height} x {width} pixels."
         )
-    preprocess = Preprocessing.of(folder, height)
-    return VisionLanguageModel(
-        *(model, tokenizer, preprocess, settings.before, settings.after, (side, side), settings.batch_size, views)
-    )
+    preprocess = Preprocessing.of(found, height)
+    before, after = chat.prompt_texts(found, settings, marks(tokenizer))
+    return VisionLanguageModel(model, tokenizer, preprocess, before, after, (side, side), settings.batch_size, views)
+
+
+def _internvl_marks(tokenizer: transformers.PreTrainedTokenizerBase) -> tuple[str, str]:
+    return getattr(tokenizer, "start_image_token", "<img>"), getattr(tokenizer, "end_image_token", "</img>")
+
+
+def _idefics_marks(tokenizer: transformers.PreTrainedTokenizerBase) -> tuple[str, str]:
+    fake = getattr(tokenizer, "fake_image_token", "<fake_token_around_image>")
+    return fake + getattr(tokenizer, "global_image_token", "<global-img>"), fake
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-Loader = Callable[[Path, Checkpoint], PromptedDecoder]
+Adapter = Callable[[Found, Checkpoint], CaptionModel]
 
-ADAPTERS: dict[str, Loader] = {
-    "llava": partial(_load, shuffle=lambda _: 1, towers=("clip_vision_model", "siglip_vision_model")),
-    "internvl": partial(_load, shuffle=lambda config: round(1 / config.downsample_ratio), towers=("internvl_vision",)),
-    "idefics3": partial(_load, shuffle=lambda config: config.scale_factor, towers=("idefics3_vision",), views=True),
-    "smolvlm": partial(_load, shuffle=lambda config: config.scale_factor, towers=("smolvlm_vision",), views=True),
-    **blip2.LOADERS,
+ADAPTERS: dict[str, Adapter] = {
+    "llava": partial(_adapt, shuffle=lambda _: 1, towers=("clip_vision_model", "siglip_vision_model")),
+    "internvl": partial(
+        _adapt,
+        shuffle=lambda config: round(1 / config.downsample_ratio),
+        towers=("internvl_vision",),
+        marks=_internvl_marks,
+    ),
+    **{
+        kind: partial(
+            _adapt,
+            shuffle=lambda config: config.scale_factor,
+            towers=(f"{kind}_vision",),
+            marks=_idefics_marks,
+            views=True,
+        )
+        for kind in ("idefics3", "smolvlm")
+    },
+    **blip2.ADAPTERS,
 }
-"""config.json's model_type -> what loads such a checkpoint."""
+"""config.json's model_type -> what makes a caption model of such a checkpoint."""
 
 _BOTH_WAYS = "its image tokens attend to later ones, and here the decoder must be causal"
 _VIEWS = "it reads several views of a picture, so that several tokens lie on one place"
@@ -222,17 +250,27 @@ UNFIT: Mapping[str, str] = {
 """Families that readers will ask for, and why none of the adapters above would be right."""
 
 
-def load_checkpoint(settings: Checkpoint) -> PromptedDecoder:
+def load_checkpoint(settings: Checkpoint) -> CaptionModel:
     """The checkpoint that a profile names, by the adapter of its model_type.
 
     Raises FileNotFoundError where files are missing, CheckpointError where no adapter is right for it.
     """
     folder = checkpoints.find(settings.checkpoint)
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    adapter = _adapter(json.loads((folder / "config.json").read_text()).get("model_type"), settings.checkpoint)
+    return adapter(checkpoints.load(folder, settings), settings)
+
+
+def adopt(model: transformers.PreTrainedModel, processor: Any, settings: Checkpoint) -> CaptionModel:
+    """A model in memory with its processor: itself, not a copy, frozen and in evaluation mode from now on."""
+    adapter = _adapter(model.config.model_type, type(model).__name__)
+    return adapter(checkpoints.hold(model, processor), settings)
+
+
+def _adapter(kind: str, name: str) -> Adapter:
     if kind not in ADAPTERS:
         why = f": {UNFIT[kind]}" if kind in UNFIT else ""
         raise CheckpointError(
-            f"No adapter for the model_type '{kind}' of {settings.checkpoint}{why}. "
+            f"No adapter for the model_type '{kind}' of {name}{why}. "
             f"There are adapters for {', '.join(sorted(ADAPTERS))}."
         )
-    return ADAPTERS[kind](folder, settings)
+    return ADAPTERS[kind]

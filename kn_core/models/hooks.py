@@ -30,9 +30,24 @@ Edit = Callable[[Tensor, int], Tensor]
 
 @contextmanager
 def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tensor]]:
-    """Collect every layer's activations (B, T, D) of the last forward pass, in a list by layer; empty before the first.
+    """Collect every layer's activations of the last forward pass, in a list by layer; empty before the first.
 
-    They are the tensors of the graph itself: gradients can be taken with respect to them.
+    Each is (B, T, D), in the model's own precision: of every picture, at every token of prompt and caption that the
+    pass reads, of every FFN neuron. `site` says what of a neuron is read: 'activation' is SiLU(gate x), the paper's O^l
+    (section II-C); 'preactivation' is gate x; 'product' is what the output matrix reads (`CaptionModel.site`). They are
+    the tensors of the graph itself: gradients can be taken with respect to them. While a caption is decoded with a
+    cache, T is 1 and rows whose captions have ended are left out.
+
+    As baukit's `nethook` does it: hooks in a context, gone when it is left, also by an error.
+
+    >>> from kn_core.models.hooks import record
+    >>> with record(model) as activations:
+    ...     logits = model.logits([picture])
+    >>> len(activations) == model.n_layers
+    True
+    >>> tuple(activations[0].shape) == (1, model.prompt_length, model.ffn_width)
+    True
+    >>> image_tokens = activations[0][0, model.image_positions]  # (P, D)
     """
     found = [torch.empty(0)] * model.n_layers
 
@@ -49,7 +64,26 @@ def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tens
 def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "activation") -> Iterator[None]:
     """Run every forward pass with the activations of the given layers changed by their edits.
 
-    An edit sees the whole batch: rows whose captions have ended are zeros, and what it makes of them is dropped.
+    `edits` gives a layer, counted from 0, an `Edit`: (activations (B, T, D), absolute position of the first of the T
+    tokens) -> activations of the same shape. It is called once a pass: T is all of the prompt and what is forced after
+    it, then 1 for each token that is written. It sees the whole batch: rows whose captions have ended are zeros, and
+    what it makes of them is dropped. It must not change in place what it is given. `site` as in `record`.
+
+    Raises ValueError for a layer that there is not, and, when the model runs, for an edit that changes the shape.
+    The paper's section II-D disturbs its neurons so; its own interventions are made by `interventions.edits_for`.
+
+    >>> from kn_core.models.hooks import intervene
+    >>> def without_neuron_7(activations, first):
+    ...     changed = activations.clone()
+    ...     changed[..., 7] = 0
+    ...     return changed
+    >>> before = model.logits([picture])
+    >>> with intervene(model, {0: without_neuron_7}):
+    ...     after = model.logits([picture])
+    >>> bool((after != before).any())
+    True
+    >>> bool((model.logits([picture]) == before).all())  # nothing stays behind
+    True
     """
     if stray := [layer for layer in edits if not 0 <= layer < model.n_layers]:
         raise ValueError(f"layers must be in 0..{model.n_layers - 1}. Got {stray}.")

@@ -16,13 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kn_core.models.base import FeedForward
-from kn_core.models.prompted import PromptedDecoder
+from kn_core.models.base import CaptionModel, FeedForward
 from kn_core.models.towers import Tower
 from kn_core.weights.wheels import WeightsError
 
 
-class MiniGPT4(PromptedDecoder):
+class MiniGPT4(CaptionModel):
     """`cells_per_token` neighbouring cells of a row of the tower's grid make one image token; in the paper, four.
 
     The prompt is `before`, the image tokens, `after`, each tokenised by itself (`segment`).
@@ -91,7 +90,7 @@ def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
-            f"No usable projection at {path} ({error}). Train one with `python -m kn_core.train_projection`."
+            f"No usable projection at {path} ({error}). Train one with `python -m kn_core.training`."
         ) from None
     layer = nn.Linear(width, hidden)
     layer.load_state_dict({name: tensor.float() for name, tensor in state.items()})

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.models.rollout import Attentions, record_attention, rollout
+from kn_core.pictures.image_files import Picture
 
 
 def regions(n_queries: int, grid: tuple[int, int]) -> tuple[int, int]:
@@ -125,9 +125,8 @@ class QFormerMiniGPT4(MiniGPT4):
             raise ValueError(f"the Q-Former must have (H, width with places, grid)={expected}. Got {found}.")
         return len(projection.queries)
 
-    def token_maps(self, images: Sequence[np.ndarray]) -> Tensor:
-        batches = [images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size)]
-        return torch.cat([self.projection.maps(self.features(batch)).cpu() for batch in batches])
+    def token_maps(self, images: Sequence[Picture]) -> Tensor:
+        return torch.cat([self.projection.maps(self.features(batch)).cpu() for batch in self.batches(images)])
 
 
 def load_qformer(path: Path, width: int, hidden: int, grid: tuple[int, int]) -> QFormerProjection:
@@ -136,7 +135,7 @@ def load_qformer(path: Path, width: int, hidden: int, grid: tuple[int, int]) -> 
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
-            f"No usable Q-Former at {path} ({error}). Train one with `python -m kn_core.train_projection`."
+            f"No usable Q-Former at {path} ({error}). Train one with `python -m kn_core.training`."
         ) from None
     projection = QFormerProjection(width, hidden, grid)
     projection.load_state_dict({name: tensor.float() for name, tensor in state.items()})

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from kn_core.models import eva
-from kn_core.profile import Model
+from kn_core.settings import Model
 from kn_core.weights import local
 from kn_core.weights.wheels import WeightsError
 

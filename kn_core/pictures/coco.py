@@ -41,10 +41,7 @@ class CocoFolder:
     Either `instances.json`, `captions.json` and `images/`, or the official layout `annotations/instances_<split>.json`,
     `annotations/captions_<split>.json` and `<split>/`; of several splits, `split` chooses one, or the path of its
     instances file in the folder's place. Captions are optional. Pictures that are missing or broken, and annotations
-    without a usable mask, are left out, warned of once, and listed in `skipped` as (name, reason).
-
-    Some pictures are annotated only in part (`partial_annotations` in the image record, `annotated_category_ids` where
-    it is known which categories were): there, an object without a mask may well be in the picture. `shows` tells.
+    without a usable mask, are left out, warned of once, and listed in `skipped`, with the reason.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
@@ -55,9 +52,7 @@ class CocoFolder:
         self._coco = _read(instances, {"images", "annotations", "categories"})
         self._names = {category["id"]: category["name"] for category in self._coco.dataset["categories"]}
         if unknown := {a["category_id"] for a in self._coco.dataset["annotations"]} - self._names.keys():
-            raise ValueError(
-                f"{instances} is not COCO json: categories {sorted(unknown)} are annotated but not listed."
-            )
+            raise ValueError(f"{instances} is not COCO json: categories {sorted(unknown)} are annotated, not listed.")
         self._targets = [a for a in self._coco.dataset["annotations"] if not a.get("iscrowd")]
         self._captions: defaultdict[str, list[str]] = defaultdict(list)
         self._records: dict[str, dict[str, Any]] = {}
@@ -70,57 +65,25 @@ class CocoFolder:
         # An image record of instances.json wins: it is the one whose size the polygons refer to.
         self._annotated = {str(record["id"]) for record in self._coco.dataset["images"]}
         self._records |= {str(record["id"]): record for record in self._coco.dataset["images"]}
-        self._skipped: dict[str, str] = {}
-
-    @property
-    def concepts(self) -> tuple[str, ...]:
-        """The categories that have at least one object (crowds do not count), in the order of their ids."""
-        present = {a["category_id"] for a in self._targets}
-        return tuple(name for id_, name in sorted(self._names.items()) if id_ in present)
+        self.skipped: dict[str, str] = {}  # file or annotation -> why it was left out so far
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """Every picture that the annotations or the captions name, in the order of the ids."""
         return tuple(sorted(self._records, key=_numeric))
 
-    @property
-    def skipped(self) -> list[tuple[str, str]]:
-        """(file or annotation, reason) of what was left out so far."""
-        return list(self._skipped.items())
-
     def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
         """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds.
 
         `only` are the ids of those that are wanted; None: all. Others are not opened.
         """
-        showing = self._showing(concept)
-        return self._samples(concept, [image_id for image_id in showing if only is None or image_id in only])
-
-    def outlines(self, concept: str) -> Iterator[Sample]:
-        """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not.
-
-        For what depends on the masks and is to be known before a picture is fetched.
-        """
-        return self._outlines(concept, self._showing(concept))
-
-    def _outlines(self, concept: str, ids: list[str]) -> Iterator[Sample]:
-        for image_id in ids:
-            record = self.record(image_id)
-            black = np.broadcast_to(np.uint8(0), (record["height"], record["width"], 3))
-            if sample := self._sample(concept, image_id, black):
-                yield sample
-
-    def _showing(self, concept: str) -> list[str]:
-        self._check_concept(concept)
-        annotated = {str(a["image_id"]) for a in self._targets if self._names[a["category_id"]] == concept}
-        return sorted(annotated & self._annotated, key=_numeric)
-
-    def _samples(self, concept: str, ids: list[str]) -> Iterator[Sample]:
-        missing = []
-        for image_id in ids:
+        missing: dict[str, str] = {}
+        for image_id in self._showing(concept):
+            if only is not None and image_id not in only:
+                continue
             path = self.path(image_id)
             if not path.exists():
-                missing += self._skip_missing(path)
+                missing[path.name] = f"{path}: no such file."
                 continue
             try:
                 image = self.picture(image_id)
@@ -129,7 +92,29 @@ class CocoFolder:
                 continue
             if sample := self._sample(concept, image_id, image):
                 yield sample
-        self._warn_of_missing(missing)
+        if new := [name for name in missing if name not in self.skipped]:  # in one line: there may be thousands
+            more = f" and {len(new) - 1:,} more" if len(new) > 1 else ""
+            log.warning("skipped %s%s: no such file in %s", new[0], more, self._pictures)
+        self.skipped = missing | self.skipped
+
+    def outlines(self, concept: str) -> Iterator[Sample]:
+        """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not.
+
+        For what depends on the masks and is to be known before a picture is fetched.
+        """
+        for image_id in self._showing(concept):
+            record = self.record(image_id)
+            black = np.broadcast_to(np.uint8(0), (record["height"], record["width"], 3))
+            if sample := self._sample(concept, image_id, black):
+                yield sample
+
+    def _showing(self, concept: str) -> list[str]:
+        if concept not in self._names.values():
+            known = list(self._names.values())
+            near = difflib.get_close_matches(concept.lower(), known) or sorted(known)
+            raise ValueError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near)}.")
+        annotated = {str(a["image_id"]) for a in self._targets if self._names[a["category_id"]] == concept}
+        return sorted(annotated & self._annotated, key=_numeric)
 
     def _sample(self, concept: str, image_id: str, image: np.ndarray) -> Sample | None:
         instances = self._instances(image_id, image, concept)
@@ -156,27 +141,6 @@ class CocoFolder:
         """What people said of the picture; empty if nobody was asked."""
         self.record(image_id)
         return tuple(self._captions.get(str(image_id), ()))
-
-    def captioned(self) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
-        """(image id, path, captions) of every picture that has captions and a file, by id."""
-        missing = []
-        for image_id in sorted(self._captions.keys() & self._records.keys(), key=_numeric):
-            path = self.path(image_id)
-            if path.is_file():
-                yield image_id, path, self.captions(image_id)
-            else:
-                missing += self._skip_missing(path)
-        self._warn_of_missing(missing)
-
-    def shows(self, image_id: str | int, concept: str) -> bool | None:
-        """Whether `concept` is in the picture; None where partial or missing annotations cannot tell."""
-        self._check_concept(concept)
-        record = self.record(image_id)
-        if any(self._names[a["category_id"]] == concept for a in self._annotations(image_id)):
-            return True
-        if "annotated_category_ids" in record:
-            return False if concept in {self._names.get(id_) for id_ in record["annotated_category_ids"]} else None
-        return None if record.get("partial_annotations") or str(image_id) not in self._annotated else False
 
     def path(self, image_id: str | int) -> Path:
         """Where the picture should lie; nothing is opened."""
@@ -208,31 +172,12 @@ class CocoFolder:
         return found
 
     def _annotations(self, image_id: str | int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._coco.imgToAnns.get(self.record(image_id)["id"], [])
-        return found
-
-    def _check_concept(self, concept: str) -> None:
-        if concept not in self._names.values():
-            known = list(self._names.values())
-            near = difflib.get_close_matches(concept.lower(), known) or sorted(known)
-            raise ValueError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near)}.")
+        return list(self._coco.imgToAnns.get(self.record(image_id)["id"], []))
 
     def _skip(self, name: str, reason: str) -> None:
-        if name not in self._skipped:
+        if name not in self.skipped:
             log.warning("skipped %s: %s", name, reason)
-        self._skipped.setdefault(name, reason)
-
-    def _skip_missing(self, path: Path) -> list[Path]:
-        """The path, unless it is on record already."""
-        new = path.name not in self._skipped
-        self._skipped.setdefault(path.name, f"{path}: no such file.")
-        return [path] if new else []
-
-    def _warn_of_missing(self, paths: list[Path]) -> None:
-        """In one line: of a folder with only the pictures that a profile could keep, most are not there."""
-        if paths:
-            more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-            log.warning("skipped %s%s: no such file in %s", paths[0].name, more, self._pictures)
+            self.skipped[name] = reason
 
 
 def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.ndarray:
@@ -241,9 +186,7 @@ def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.nda
     COCO annotates the pixels as stored, other tools annotate them as displayed. If neither has that size, as stored.
     """
     stored = open_picture(path, rotate=False)
-    if stored.shape[:2] == size:
-        return stored
-    displayed = open_picture(path)
+    displayed = stored if stored.shape[:2] == size else open_picture(path)
     return displayed if displayed.shape[:2] == size else stored
 
 
@@ -251,9 +194,8 @@ def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> 
     """One annotation as a mask of `shape` (h, w). Polygons are in the frame's pixels, run lengths bring theirs."""
     height, width = shape
     if isinstance(segmentation, dict):
-        run_lengths = segmentation
-        if isinstance(segmentation["counts"], list):  # uncompressed
-            run_lengths = rle.frPyObjects(segmentation, *segmentation["size"])
+        packed = not isinstance(segmentation["counts"], list)
+        run_lengths = segmentation if packed else rle.frPyObjects(segmentation, *segmentation["size"])
         mask = rle.decode(run_lengths).astype(bool)
         return mask if mask.shape == shape else resize_mask(mask, shape)
     scale = np.array([width / frame[1], height / frame[0]])

@@ -1,8 +1,8 @@
 """Inpainting by a diffusion pipeline of diffusers, Stable Diffusion 2 inpainting unless the profile names another.
 
 Where the paper inpaints photographs it must do something like this; with which model, resolution, prompt and seed it
-does not say as far as we know, so all of that is a setting (`profile.Diffusion`). Painted pictures are kept in the
-user's cache (`weights.cache`), since one takes seconds on an accelerator and minutes without.
+does not say as far as we know, so all of that is a setting (`settings.Diffusion`). Painted pictures are kept in the
+user's cache (`wheels.cache`), since one takes seconds on an accelerator and minutes without.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from scipy import ndimage
 
 from kn_core.fingerprint import code, fingerprint, writing
 from kn_core.pictures.diffusion_pipeline import DiffusionError, identity, load, not_installed, placed
+from kn_core.pictures.image_files import PictureError, open_picture
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from kn_core.weights.wheels import cache
 
 log = logging.getLogger(__name__)
@@ -41,15 +42,12 @@ def paint(samples: Sequence[Sample], holes: Sequence[np.ndarray], settings: Diff
     `blend` pixels, the painting fades in, but never on the object itself: there nothing is left of the picture. The
     noise follows from `seed` and the picture's id alone, so neither batches nor their order matter.
     """
-    made_with = _made_with(settings)
-    places = [_place(sample, hole, made_with) for sample, hole in zip(samples, holes, strict=True)]
+    places = _places(samples, holes, settings)
     found = [_kept(path) for path in places]
     missing = [i for i, picture in enumerate(found) if picture is None]
     missing.sort(key=lambda i: _size(samples[i], settings))
     for size, group in groupby(missing, lambda i: _size(samples[i], settings)):  # a batch has one size
-        of_size = list(group)
-        for start in range(0, len(of_size), settings.batch):
-            some = of_size[start : start + settings.batch]
+        while some := list(islice(group, settings.batch)):
             painted = _painted([samples[i] for i in some], [holes[i] for i in some], size, settings)
             for i, painting in zip(some, painted, strict=True):
                 picture = pasted(samples[i], holes[i], painting, settings.blend)
@@ -93,7 +91,16 @@ def _painted(
     made = pipeline(**{name: value for name, value in arguments.items() if name in known})
     flagged = getattr(made, "nsfw_content_detected", None) or [False] * len(samples)
     for sample, painting, unsafe in zip(samples, made.images, flagged, strict=True):
-        _check(sample, painting, unsafe, settings)
+        what = f"image {sample.image_id}, painted by {settings.pipeline} with seed {settings.seed},"
+        if not np.isfinite(painting).all():
+            fault = "has values that are no numbers, as half precision may give"
+            raise DiffusionError(f"{what} {fault}. Set inpainting.diffusion.dtype to bfloat16 or float32.")
+        if unsafe or not painting.any():
+            fault = "the pipeline's safety checker took it for unsafe" if unsafe else "nothing was painted"
+            raise DiffusionError(
+                f"{what} came back black: {fault}. It is not used. Try another inpainting.diffusion.seed or prompt, "
+                "leave the picture out, or name another pipeline."
+            )
         picture = Image.fromarray(np.rint(painting * 255).astype(np.uint8))
         yield np.asarray(picture.resize(sample.image.shape[1::-1], Image.Resampling.LANCZOS))
 
@@ -112,8 +119,7 @@ def in_cells(hole: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Pipelines read a mask at one pixel a latent: a thin hole would fall between those, and the object be seen.
     """
-    shrinks = size[0] * size[1] < hole.size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if size[0] * size[1] < hole.size else cv2.INTER_LINEAR
     touched = cv2.resize(hole.astype(np.float32), size[::-1], interpolation=method) > 0
     cells = touched.reshape(size[0] // CELL, CELL, size[1] // CELL, CELL).any(axis=(1, 3))
     return np.kron(cells, np.ones((CELL, CELL), bool))
@@ -126,47 +132,27 @@ def _size(sample: Sample, settings: Diffusion) -> tuple[int, int]:
     return height * CELL, width * CELL
 
 
-def _check(sample: Sample, painting: np.ndarray, unsafe: bool, settings: Diffusion) -> None:
-    what = f"image {sample.image_id}, painted by {settings.pipeline} with seed {settings.seed},"
-    if not np.isfinite(painting).all():
-        raise DiffusionError(
-            f"{what} has values that are no numbers, as half precision may give. Set inpainting.diffusion.dtype to "
-            "bfloat16 or float32."
-        )
-    if unsafe or not painting.any():
-        why = "the pipeline's safety checker took it for unsafe" if unsafe else "nothing was painted"
-        raise DiffusionError(
-            f"{what} came back black: {why}. It is not used. Try another inpainting.diffusion.seed or prompt, leave "
-            "the picture out, or name another pipeline."
-        )
-
-
 # The cache
 
 
-def _made_with(settings: Diffusion) -> str:
-    """Digest of all that decides what is painted, beside the picture itself. Raises DiffusionError."""
+def _places(samples: Sequence[Sample], holes: Sequence[np.ndarray], settings: Diffusion) -> list[Path]:
+    """Where painted pictures are kept, under a digest of all that decides what is painted. Raises DiffusionError."""
     try:
         release = version("diffusers")
     except PackageNotFoundError:
         raise not_installed() from None
     decides = settings.model_dump(exclude={"pipeline", "batch", "device"}) | {"dtype": str(placed(settings)[1])}
-    return fingerprint(identity(settings), decides, release, code(__name__))
-
-
-def _place(sample: Sample, hole: np.ndarray, made_with: str) -> Path:
-    """Where the painted picture is kept."""
-    pixels = [sha256(array.tobytes()).hexdigest() for array in (sample.image, sample.mask, hole)]
-    name = fingerprint(made_with, sample.image_id, sample.image.shape, pixels)
-    return cache() / "inpainted" / f"{name}.png"
+    made_with = fingerprint(identity(settings), decides, release, code(__name__))
+    names = []
+    for sample, hole in zip(samples, holes, strict=True):
+        pixels = [sha256(array.tobytes()).hexdigest() for array in (sample.image, sample.mask, hole)]
+        names.append(fingerprint(made_with, sample.image_id, sample.image.shape, pixels))
+    return [cache() / "inpainted" / f"{name}.png" for name in names]
 
 
 def _kept(path: Path) -> np.ndarray | None:
-    if not path.exists():
-        return None
     try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except OSError as error:
-        log.warning("%s cannot be read (%s); it is painted again", path, error)
+        return open_picture(path) if path.exists() else None
+    except PictureError as error:
+        log.warning("%s It is painted again.", error)
         return None

@@ -14,9 +14,8 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from kn_core.weights import local
-from kn_core.weights.local import device
 
 INSTALL = "pip install -e '.[paper]'"
 DOWNLOAD = "hf download {} --include '*.json' --include '*.txt' --include '*/*.safetensors'"
@@ -38,15 +37,13 @@ def folder_of(pipeline: str) -> Path:
         try:
             folder = Path(snapshot_download(pipeline, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
-            raise DiffusionError(
-                f"'{pipeline}' is no folder, and the hub's cache does not hold it. {_advice(pipeline)}"
-            ) from None
+            fault = "is no folder, and the hub's cache does not hold it"
+            raise DiffusionError(f"'{pipeline}' {fault}. {_advice(pipeline)}") from None
     try:
         index = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError):
-        raise DiffusionError(
-            f"{folder} is no pipeline: it must hold a model_index.json that can be read. {_advice(pipeline)}"
-        ) from None
+        fault = "is no pipeline: it must hold a model_index.json that can be read"
+        raise DiffusionError(f"{folder} {fault}. {_advice(pipeline)}") from None
     parts = [name for name, made in index.items() if isinstance(made, list) and made[0] is not None]
     if missing := [file for name in parts for file in _missing(folder / name)]:
         raise DiffusionError(f"{folder} is incomplete: it has no {', '.join(missing)}. {_advice(pipeline)}")
@@ -77,10 +74,9 @@ def why_not(settings: Diffusion) -> str:
 
 def placed(settings: Diffusion) -> tuple[str, torch.dtype]:
     """Where the pipeline runs, and in which precision."""
-    place, name = device(settings.device), settings.dtype
-    if name == "auto":
-        name = "float32" if place == "cpu" else "float16"
-    dtype: torch.dtype = getattr(torch, name)
+    place = local.device(settings.device)
+    fitting = "float32" if place == "cpu" else "float16"
+    dtype: torch.dtype = getattr(torch, fitting if settings.dtype == "auto" else settings.dtype)
     return place, dtype
 
 
@@ -101,14 +97,9 @@ def _load(folder: Path, _identity: str, device: str, dtype: torch.dtype) -> Any:
         raise not_installed() from None
     disable_progress_bar()  # of the parts as they are read
     half_only = all(".fp16." in path.name for path in folder.glob("*/*.safetensors"))
+    safe = {"use_safetensors": True, "local_files_only": True}  # the other format is pickle, which runs code
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder,
-            dtype=dtype,
-            variant="fp16" if half_only else None,
-            use_safetensors=True,  # the other format is pickle, which runs code
-            local_files_only=True,
-        )
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant="fp16" if half_only else None, **safe)
     except (OSError, ValueError, ImportError) as error:
         raise DiffusionError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from None
     if not {"image", "mask_image"} <= set(inspect.signature(pipeline.__call__).parameters):
@@ -125,11 +116,10 @@ def not_installed() -> DiffusionError:
 
 
 def _missing(part: Path) -> list[str]:
-    if not part.is_dir() or not any(part.iterdir()):
+    if not any(part.glob("*")):
         return [f"{part.name}/"]
-    if (part / "config.json").exists() and not any(part.glob("*.safetensors")):
-        return [f"{part.name}/*.safetensors"]
-    return []
+    bare = (part / "config.json").exists() and not any(part.glob("*.safetensors"))
+    return [f"{part.name}/*.safetensors"] if bare else []
 
 
 def _advice(pipeline: str) -> str:

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 
 from kn_core.pictures import diffusion
+from kn_core.pictures.diffusion_pipeline import DiffusionError
+from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 
 # (samples, their holes (h, w) bool, settings of diffusion) -> pictures (h, w, 3) uint8
 Inpainter = Callable[[Sequence[Sample], Sequence[np.ndarray], Diffusion], list[np.ndarray]]
 
+DILATION = 8  # pixels by which a mask drawn by hand grows: it misses an object's soft edge and its shadow
 RADIUS = 5.0  # pixels around a point that OpenCV fills it from
 
 
@@ -25,6 +28,24 @@ def inpaint(sample: Sample, method: str, dilation: int, settings: Diffusion | No
     no hole: it takes the scene rendered again without the object. `diffusion` alone reads the settings.
     """
     return inpaint_all([sample], method, dilation, settings)[0]
+
+
+def take_out(
+    picture: Sample, method: str | None = None, dilation: int = DILATION, settings: Diffusion | None = None
+) -> np.ndarray:
+    """The picture without its object, (h, w, 3) uint8, as `method` (a key of `METHODS`) paints it.
+
+    None is `exact` for a picture that comes with its counterfactual, else `telea`. The hole is the mask grown by
+    `dilation` pixels. Raises PictureError where nothing is left to paint from, or nothing changes.
+    """
+    exact = picture.without is not None
+    try:
+        painted = inpaint(picture, method or ("exact" if exact else "telea"), dilation, settings)
+    except (ValueError, DiffusionError) as error:
+        raise PictureError(str(error)) from None
+    if np.array_equal(painted, picture.image):
+        raise PictureError(f"{picture.image_id}: painted over, the object looks as before. Is the mask on the object?")
+    return painted
 
 
 def inpaint_all(

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image
+
+from kn_core.pictures.image_files import Picture, PictureError, as_mask, as_picture, box_mask
+
+Box = tuple[float, float, float, float]
+
+# Pixels a side of a reader's picture: inpainting more costs minutes, and a model looks at a few hundred of them.
+MAX_SIDE = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A picture that shows a concept. Scenes and COCO give the same type, so nothing downstream asks which it is.
 
-    `without` is the exact counterfactual, the same scene rendered without the object; photographs have none.
+    `without` is the exact counterfactual, the same scene rendered without the object; photographs have none. Raises
+    ValueError where shapes or types do not fit.
+
+    >>> mask = np.zeros((4, 6), bool)
+    >>> mask[1:3, 2:5] = True
+    >>> Sample("mine", "dog", np.zeros((4, 6, 3), np.uint8), mask).area_fraction
+    0.25
     """
 
     image_id: str
@@ -35,3 +51,39 @@ class Sample:
     def area_fraction(self) -> float:
         """Share of the frame that the concept's visible pixels fill, in [0, 1]."""
         return float(self.mask.mean())
+
+
+def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: Picture | None = None) -> Sample:
+    """A picture and the object that its caption is to name, marked by a box or by a mask.
+
+    `picture` is a path, a PIL image or an array (h, w, 3) uint8; `box` is (x, y, width, height) in its pixels, from the
+    top left; `mask` a path, a PIL image or an array (h, w) of its shape, where the object is bright or opaque.
+    A picture of more than `MAX_SIDE` pixels a side is scaled down to that, and its mask with it.
+
+    Raises PictureError for what is no such picture, mask or box, and for a mask too small to survive scaling.
+
+    >>> square = np.zeros((40, 60, 3), np.uint8)
+    >>> open_picture(square, word="dog", box=(20, 10, 30, 20)).area_fraction
+    0.25
+    """
+    if (box is None) == (mask is None):
+        raise PictureError("The object must be marked by a box or by a mask, one of the two.")
+    name = Path(picture).name if isinstance(picture, (str, Path)) else "picture"
+    image = as_picture(picture)
+    height, width = image.shape[:2]
+    if mask is None:
+        assert box is not None
+        marked = box_mask(box, (height, width))
+    else:
+        marked = as_mask(mask, (height, width))
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+        marked = cv2.resize(marked.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) >= 0.5  # of the area
+        if not marked.any():
+            raise PictureError(
+                f"{name}: scaled down to {size[1]} x {size[0]} pixels, nothing is left of the mask. The object is too "
+                "small for the model, which looks at fewer still: crop the picture around it."
+            )
+    return Sample(name, " ".join(word.split()), image, marked)

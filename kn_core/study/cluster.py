@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import Any
 
 import dask
 import numpy as np
@@ -32,7 +33,7 @@ from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
-from kn_core.models import PromptedDecoder, load_model
+from kn_core.models import CaptionModel, load_model
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
 from kn_core.study.run import FOR_ALL, STAGES, concepts, stages
@@ -41,7 +42,7 @@ from kn_core.study.study import Study, StudyError
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[Profile], PromptedDecoder]
+Load = Callable[[Profile], CaptionModel]
 
 PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
 IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
@@ -118,11 +119,9 @@ def connected(where: str, workers: int = 2) -> Iterator[Client]:
     """
     if where == "local":
         # No limit on memory: a model is most of what a worker holds, and pausing the worker would not shrink it.
-        settings = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
-        with (
-            LocalCluster(n_workers=workers, scheduler_kwargs={"allowed_failures": DEATHS}, **settings) as cluster,
-            Client(cluster) as client,
-        ):
+        settings: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+        settings |= {"scheduler_kwargs": {"allowed_failures": DEATHS}}
+        with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
             yield client
     else:
         given = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
@@ -132,9 +131,8 @@ def connected(where: str, workers: int = 2) -> Iterator[Client]:
 
 def origin(study: Study, concept: str) -> str:
     """Digest of what a concept's artefacts follow from, and of this package: the same on the client and its workers."""
-    return fingerprint(
-        study.inputs(concept), code("kn_core.study.run"), [version(name).partition("+")[0] for name in PACKAGES]
-    )
+    versions = [version(name).partition("+")[0] for name in PACKAGES]
+    return fingerprint(study.inputs(concept), code("kn_core.study.run"), versions)
 
 
 # On the client
@@ -148,7 +146,7 @@ class _OnDisk(Study):
     """A study without a model: it finds what is on disk and makes nothing."""
 
     @cached_property
-    def model(self) -> PromptedDecoder:
+    def model(self) -> CaptionModel:
         raise _NeededError
 
     def task(self, stage: str, concept: str, threads: int | None) -> Task:
@@ -169,19 +167,21 @@ def _spread(
     """Send out a stage of the wanted concepts, keep what comes back; a line for each."""
     began, known = time.perf_counter(), set(client.nthreads())
     waiting, done = list(wanted), as_completed([])
-    sent: dict[Future[Made], tuple[str, int]] = {}  # concept, bytes
+    sent: dict[Future[Made], Task] = {}
     failed: dict[str, str] = {}
     while waiting or sent:
-        while waiting and (not sent or sum(size for _, size in sent.values()) < IN_FLIGHT):
+        while waiting and sum(len(file) for task in sent.values() for file in task.given.values()) < IN_FLIGHT:
             task = study.task(stage, waiting.pop(0), threads)
-            size = sum(map(len, task.given.values()))
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": IN_FLIGHT}):
                 future = client.submit(work, task, load, key=f"{stage}-{task.concept}-{uuid.uuid4().hex}", pure=False)
-            sent[future] = task.concept, size
+            sent[future] = task
             done.add(future)
         future = next(done)
-        concept, _ = sent.pop(future)
-        made = _result(future)
+        concept = sent.pop(future).concept
+        try:
+            made = future.result()
+        except Exception as error:  # its workers died or lack the package
+            made = Made("no worker", {}, failed="".join(traceback.format_exception_only(error)))
         for file, content in made.files.items():
             study.store.put(file, content)
         if gone := known - (now := set(client.nthreads())):
@@ -190,22 +190,13 @@ def _spread(
         if made.failed:
             log.error("%s, %s on %s\n%s", stage, concept, made.worker, made.failed)
             failed[concept] = made.failed.strip().splitlines()[-1]
-            continue
-        said = f"after {time.perf_counter() - began:.0f} s, by {made.worker}"
-        yield f"{stage}, {concept}: {f'left out. {made.left_out}' if made.left_out else said}"
+        elif made.left_out:
+            yield f"{stage}, {concept}: left out. {made.left_out}"
+        else:
+            yield f"{stage}, {concept}: after {time.perf_counter() - began:.0f} s, by {made.worker}"
     if failed:
-        told = "\n".join(f"  {concept}: {error}" for concept, error in failed.items())
-        raise ClusterError(
-            f"{stage}: {len(failed)} of {len(wanted)} concepts failed; the same command tries these alone.\n{told}"
-        )
-
-
-def _result(future: Future[Made]) -> Made:
-    """What a task made. One that never came to an end, because its workers died or lack the package, made nothing."""
-    try:
-        return future.result()
-    except Exception as error:
-        return Made("no worker", {}, failed="".join(traceback.format_exception_only(error)))
+        told = [f"{stage}: {len(failed)} of {len(wanted)} concepts failed; the same command tries these alone."]
+        raise ClusterError("\n".join(told + [f"  {concept}: {error}" for concept, error in failed.items()]))
 
 
 # On a worker
@@ -235,12 +226,11 @@ def work(task: Task, load: Load = load_model) -> Made:
                 store.put(file, content)
             before = store.held()
             STAGES[task.stage](study, task.concept)
-        except ClusterError:
-            told["failed"] = traceback.format_exc()
-        except StudyError as error:
-            told["left_out"] = str(error)
-        except Exception:  # of any kind: the client goes on with other concepts, and tells of this one
-            told["failed"] = traceback.format_exc()
+        except Exception as error:  # of any kind: the client goes on with other concepts, and tells of this one
+            if isinstance(error, StudyError) and not isinstance(error, ClusterError):
+                told["left_out"] = str(error)
+            else:
+                told["failed"] = traceback.format_exc()
         new = [file for file, made in store.held().items() if before.get(file) != made]
         return Made(worker, {file: store.read(file) or b"" for file in new}, **told)
 

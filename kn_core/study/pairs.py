@@ -15,12 +15,12 @@ from kn_core import models
 from kn_core.fingerprint import code, fingerprint, writing
 from kn_core.method import filtering
 from kn_core.method.capture import Target
-from kn_core.models import PromptedDecoder, held_out_ids, load_model
+from kn_core.models import CaptionModel, held_out_ids, load_model
 from kn_core.pictures import diffusion_pipeline, scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.inpaint import inpaint
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Profile
+from kn_core.profile import Profile, load_profile
 from kn_core.study.store import Store
 
 
@@ -31,9 +31,11 @@ class StudyError(RuntimeError):
 class PairStudy:
     """The part of a `Study` that no neuron enters: its folder, its model, its pictures, its pairs."""
 
-    def __init__(self, profile: Profile, folder: Path | None = None, model: PromptedDecoder | None = None) -> None:
-        self.profile = profile
-        self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / profile.name
+    def __init__(
+        self, profile: Profile | str | Path, folder: Path | None = None, model: CaptionModel | None = None
+    ) -> None:
+        self.profile = profile if isinstance(profile, Profile) else load_profile(profile)
+        self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / self.profile.name
         self.store = Store(self.folder / "parts")
         self._samples: dict[str, dict[str, Sample]] = {}
         self._means: dict[str, np.ndarray] = {}  # what `mean_activation` averages
@@ -41,7 +43,7 @@ class PairStudy:
             self.model = model
 
     @cached_property
-    def model(self) -> PromptedDecoder:
+    def model(self) -> CaptionModel:
         """The profile's model, loaded at the first need; a study whose artefacts are all on disk never loads it."""
         return load_model(self.profile)
 

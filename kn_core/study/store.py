@@ -41,20 +41,17 @@ class Store:
         path = self.folder / f"{name}.parquet"
         state, frame = self._frames.get(name, (None, None))
         if frame is None or state != (inputs, _changed(path)):
-            frame = self._table(path, inputs, compute)
+            with self._lock(path):
+                if self._made_from(path) == inputs:
+                    frame = pd.read_parquet(path)
+                else:
+                    began = time.perf_counter()
+                    frame = compute()
+                    frame.attrs = {"inputs": inputs, "seconds": time.perf_counter() - began}
+                    with writing(path) as temporary:
+                        frame.to_parquet(temporary, index=False)
             self._frames[name] = (inputs, _changed(path)), frame
         return frame.copy(deep=False)  # what a caller does to it is done to a copy
-
-    def _table(self, path: Path, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        with self._lock(path):
-            if self._made_from(path) == inputs:
-                return pd.read_parquet(path)
-            began = time.perf_counter()
-            frame = compute()
-            frame.attrs = {"inputs": inputs, "seconds": time.perf_counter() - began}
-            with writing(path) as temporary:
-                frame.to_parquet(temporary, index=False)
-        return frame
 
     def arrays(self, name: str, inputs: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays of `<name>.safetensors`, computed when there are none made from these inputs."""
@@ -88,17 +85,14 @@ class Store:
         with self._lock(path), writing(path) as temporary:
             temporary.write_bytes(content)
             if "inputs" not in _metadata(temporary, path.suffix):
-                raise ValueError(
-                    f"{file} must be an artefact that a store has written. Got {len(content)} other bytes."
-                )
+                got = f"{len(content)} other bytes"
+                raise ValueError(f"{file} must be an artefact that a store has written. Got {got}.")
 
     def describe(self) -> pd.DataFrame:
         """What lies in the store: columns artefact, seconds that it took, bytes."""
-        rows = [(self._name(path), _metadata(path), path.stat().st_size) for path in self._files()]
-        return pd.DataFrame(
-            [(name, float(described.get("seconds", "nan")), size) for name, described, size in rows],
-            columns=["artefact", "seconds", "bytes"],
-        )
+        seconds = {path: float(_metadata(path).get("seconds", "nan")) for path in self._files()}
+        rows = [(self._name(path), took, path.stat().st_size) for path, took in seconds.items()]
+        return pd.DataFrame(rows, columns=["artefact", "seconds", "bytes"])
 
     def _files(self) -> list[Path]:
         return sorted([*self.folder.rglob("*.parquet"), *self.folder.rglob("*.safetensors")])
@@ -117,16 +111,14 @@ class Store:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(file)
         try:
-            lock.acquire(timeout=0.2)
+            held = lock.acquire(timeout=0.2)
         except filelock.Timeout:
             log.warning("another run is making %s in %s; waiting for it", name, self.folder)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # whoever holds the lock writes none yet
                 part.unlink()
             yield
-        finally:
-            lock.release()
 
 
 def _changed(path: Path) -> int | None:

@@ -18,7 +18,8 @@ import pandas as pd
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import perturbation, protocol
 from kn_core.method.two_stages import NeuronSet
-from kn_core.profile import Perturbation, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Perturbation
 from kn_core.study.neurons import NeuronStudy
 from kn_core.study.pairs import StudyError
 
@@ -28,7 +29,14 @@ __all__ = ["Study", "StudyError"]
 class Study(NeuronStudy):
     """Load-or-compute for one profile, in `results/<profile>` unless a folder is given (`KN_RESULTS` for `results`).
 
-    `model` is the profile's, for a caller who has loaded it already.
+    `profile` is a `Profile`, its name or its file; `model` is the profile's, for a caller who has loaded it already.
+    Nothing is computed before it is asked for; what is on disk and was made from the same settings, weights, pictures
+    and code is loaded. Raises StudyError where something is missing, with what to do.
+
+    >>> study = Study("embedded")
+    >>> picture = next(study.samples("bear"))
+    >>> picture.image.shape, study.inpainted(picture).shape
+    ((256, 256, 3), (256, 256, 3))
     """
 
     def perturbations(self, concept: str | None = None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kn_core.concepts import names
+from kn_core.fingerprint import writing
 from kn_core.models import held_out_ids
 from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.pictures import scenes
@@ -29,9 +31,7 @@ from kn_core.pictures.token_grid import cells
 log = logging.getLogger(__name__)
 
 PHOTO_CONCEPTS = ("bed", "bear", "bus", "cat", "dog", "giraffe", "pizza", "toilet", "train")
-
-
-SIDE = 256
+SIDE = 256  # pixels of a picture that objects are pasted into
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
                 cut_outs.setdefault(instance.concept, []).append(_cut_out(image, instance.mask))
     kinds = sorted(cut_outs)
     chances = np.array([4.0 if kind in PHOTO_CONCEPTS else 1.0 for kind in kinds])
-    for index in range(count):
-        rng = np.random.default_rng([seed, 2, index])
+    for rng in (np.random.default_rng([seed, 2, index]) for index in range(count)):
         kind = kinds[rng.choice(len(kinds), p=chances / chances.sum())]
         free = [picture for picture, present in backgrounds if kind not in present]
         image, mask = _paste(free[rng.integers(len(free))], cut_outs[kind][rng.integers(len(cut_outs[kind]))], rng)
@@ -105,7 +104,7 @@ def _photographs(folder: CocoFolder, held_out: frozenset[str]) -> Iterator[tuple
 
 
 def all_examples(
-    folder: CocoFolder | None, scenes_per_kind: int = 90, views: int = 5, pasted: int = 3000, seed: int = 0
+    folder: CocoFolder | None, scenes_per_kind: int, views: int, pasted: int, seed: int = 0
 ) -> list[Iterator[Example]]:
     """The projection's training data: scenes, and with a COCO folder photographs and pasted objects."""
     sources = [scene_examples(scenes_per_kind, seed)]
@@ -140,7 +139,7 @@ def _view(
         bottom, right, mirrored = top + h, left + w, bool(rng.random() < 0.5)
     step = -1 if mirrored else 1
     seen = np.ascontiguousarray(image[top:bottom, left:right][:, ::step])
-    if view > 1:
+    if view > 1:  # other light
         for enhance in (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast):
             seen = np.asarray(enhance(Image.fromarray(seen)).enhance(rng.uniform(0.75, 1.3)))
     return seen, tuple((name, mask[top:bottom, left:right][:, ::step]) for name, mask in masks)
@@ -170,9 +169,7 @@ class Bank:
     """Features of many examples, on disk, with their captions and the objects that fill each cell."""
 
     features: np.ndarray  # (N, cells, width) float16, memory-mapped
-    objects: (
-        np.ndarray
-    )  # (N, cells) int16: index into `vocabulary` of the object that fills most of the cell, -1 for none
+    objects: np.ndarray  # (N, cells) int16: place in `vocabulary` of what fills most of the cell, -1 for none
     captions: tuple[tuple[str, ...], ...]
     sources: np.ndarray  # (N,) str
     weights: np.ndarray  # (N,) float
@@ -187,16 +184,17 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         vocabulary: dict[str, int] = {}
         rows: list[dict[str, object]] = []
         objects: list[np.ndarray] = []
+        every = chain.from_iterable(examples)
+        batches = iter(lambda: list(islice(every, batch_size)), [])
         with (path / "features.f16").open("wb") as file:
-            for batch in tqdm(_batches(examples, batch_size), desc="features", unit=f"x{batch_size}"):
+            for batch in tqdm(batches, desc="features", unit=f"x{batch_size}"):
                 file.write(model.features([example.image for example in batch]).half().numpy().tobytes())
                 for example in batch:
                     objects.append(_cell_objects(example, model.grid, vocabulary))
                     rows.append({"captions": example.captions, "source": example.source, "weight": example.weight})
         np.save(path / "objects.npy", np.stack(objects))
-        temporary = index.with_suffix(".part")
-        temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
-        temporary.rename(index)  # last: its presence says that the bank is whole
+        with writing(index) as temporary:  # last: its presence says that the bank is whole
+            temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
     described = json.loads(index.read_text())
     read = described["rows"]
     shape = (len(read), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
@@ -208,18 +206,6 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         weights=np.array([row["weight"] for row in read]),
         vocabulary=tuple(described["vocabulary"]),
     )
-
-
-def _batches(examples: Sequence[Iterator[Example]], size: int) -> Iterator[list[Example]]:
-    batch: list[Example] = []
-    for source in examples:
-        for example in source:
-            batch.append(example)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
 
 
 def _cell_objects(example: Example, grid: tuple[int, int], vocabulary: dict[str, int]) -> np.ndarray:

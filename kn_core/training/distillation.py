@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -107,6 +108,5 @@ def _components(teacher: nn.Linear, bank: Bank, n: int) -> tuple[Tensor, Tensor,
     centred = tokens - mean
     variance = centred.T @ centred / len(centred)
     axes = torch.linalg.eigh(variance)[1].flip(1)[:, :n]
-    if axes.shape[1] < n:  # more axes than the tokens have numbers
-        axes = torch.cat([axes, axes.new_zeros(len(axes), n - axes.shape[1])], dim=1)
+    axes = F.pad(axes, (0, n - axes.shape[1]))  # where more are asked for than the tokens have numbers
     return axes, mean, float(variance.trace().sqrt())

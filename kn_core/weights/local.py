@@ -49,7 +49,9 @@ def find(sources: Sequence[Source]) -> dict[str, Path]:
         if path is not None and not lacking:
             found[source.setting] = path
             continue
-        seen = f"missing: {', '.join(map(str, lacking))}" if lacking else f"looked at: {_looked_at(source, places)}"
+        looked = ["the hub's cache"] * _is_repository(source.name)
+        looked += map(str, places or ["KN_MODELS, which is not set"])
+        seen = f"missing: {', '.join(map(str, lacking))}" if lacking else f"looked at: {' and '.join(looked)}"
         missing.append(
             f"  {source.setting}: '{source.name}', {source.what}, {source.gigabytes:g} GB\n"
             f"    {seen}\n    get it: {source.get}\n    licence: {source.licence}"
@@ -77,11 +79,6 @@ def _places(name: str) -> list[Path]:
 
 def _is_repository(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
-
-
-def _looked_at(source: Source, places: Sequence[Path]) -> str:
-    seen = [str(place) for place in places] or ["KN_MODELS, which is not set"]
-    return " and ".join(["the hub's cache", *seen] if _is_repository(source.name) else seen)
 
 
 def shards(folder: Path, module: str = "") -> list[Path]:

@@ -44,11 +44,9 @@ def state_dict(
     state = {name.removeprefix(f"{module}."): v for name, v in constants.items() if name.startswith(f"{module}.")}
     positions: dict[str, np.ndarray] = {}
     for node in nodes:
+        place = node.name.strip("/").split("/")
         for name in node.inputs:
-            if name not in constants or not name.startswith("onnx::"):
-                continue
-            place = node.name.strip("/").split("/")
-            if place[0] != module:
+            if name not in constants or not name.startswith("onnx::") or place[0] != module:
                 continue
             if node.kind == "MatMul":
                 found, value = ".".join([*place[1:-1], "weight"]), constants[name].T
@@ -97,10 +95,8 @@ def save_dinov2(path: Path, folder: Path, **sizes: Any) -> None:
     config: Any = Dinov2Config  # transformers annotates its many options one by one
     config(**sizes, architectures=["Dinov2Model"], use_mask_token=False).save_pretrained(folder)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    loaded: Any = Dinov2Model.from_pretrained(
-        folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True
-    )
-    info = loaded[1]
+    options = dict.fromkeys(("local_files_only", "ignore_mismatched_sizes", "output_loading_info"), True)
+    info: Any = Dinov2Model.from_pretrained(folder, **options)[1]
     wrong = {key.replace("_keys", ""): sorted(map(str, info[key])) for key in info if info[key]}
     if wrong:
         told = "; ".join(f"{key}: {', '.join(names)[:200]}" for key, names in wrong.items())

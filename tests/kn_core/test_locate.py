@@ -1,5 +1,6 @@
 """The command line, and the two stages on one picture of a reader's own."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -12,12 +13,18 @@ import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kn_core import __main__, drawing, locate, models
+from kn_core import __main__, models
+from kn_core.locate import METHODS, Found, LocateError, find_neurons, perturb
 from kn_core.method.capture import capture
 from kn_core.method.heatmap import heatmap
 from kn_core.method.two_stages import NeuronSet, identify, image_scores
+from kn_core.pictures import inpaint
+from kn_core.pictures.image_files import PictureError
+from kn_core.pictures.inpaint import DILATION
+from kn_core.pictures.sample import open_picture
 from kn_core.pictures.token_grid import cells
-from kn_core.profile import Threshold, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Threshold
 from kn_core.weights import wheels
 
 SAYS = ("a small dog on a red field", "a red field")
@@ -31,7 +38,7 @@ def tiny(make_model):
     """
     model = make_model(cells=8, cells_per_token=4)
     model.says = SAYS
-    model.caption = lambda images, max_new_tokens: list(model.says)
+    model.caption = lambda images, max_new_tokens: list(model.says[: len(images)])
     return model
 
 
@@ -66,9 +73,9 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
-def located(model, profile, photo, **settings):
-    sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
-    return locate.locate(model, sample, locate.take_out(sample, profile, dilation=1), profile, **settings)
+def located(model, profile, photo, **how):
+    picture = open_picture(photo, "dog", mask=photo.with_name("mask.png"))
+    return find_neurons(model, picture, **{"dilation": 1, "settings": profile.identification} | how)
 
 
 # What a reader gets
@@ -109,7 +116,7 @@ def test_a_box_is_the_mask_of_its_pixels(command, photo):
 
 def test_neurons_are_those_of_the_two_stages_at_this_pairs_quantiles(tiny, profile, photo):
     found, settings = located(tiny, profile, photo), profile.identification
-    pair = capture(tiny, found.sample.image, found.inpainted, SAYS[0], found.target)
+    pair = capture(tiny, found.picture.image, found.inpainted, SAYS[0], found.target)
     delta, gradcam = image_scores(pair)
     assert found.threshold_a == np.quantile(delta, settings.threshold_a.quantile)
     assert found.threshold_g == np.quantile(gradcam, settings.threshold_g.quantile)
@@ -125,12 +132,11 @@ def test_neurons_are_those_of_the_two_stages_at_this_pairs_quantiles(tiny, profi
 def test_the_heatmap_is_drawn_on_the_models_own_grid_over_the_whole_picture(tiny, profile, photo):
     found = located(tiny, profile, photo, top=2)
     assert found.heatmap.shape == tiny.grid == (8, 2)
-    share = (found.heatmap.clip(0) * cells(found.sample.mask, (8, 2))).sum() / found.heatmap.clip(0).sum()
+    share = (found.heatmap.clip(0) * cells(found.picture.mask, (8, 2))).sum() / found.heatmap.clip(0).sum()
     assert found.share == pytest.approx(share)
     assert f"{share:.0%} of what the 2 best neurons add" in found.finding
     assert found.finding.endswith("on the object, 25% of the picture")
-    with drawing.theme():
-        figure = locate.draw(found)
+    figure = found.plot()
     heat = figure.axes[2].images[-1]
     assert np.array_equal(heat.get_array(), found.heatmap)
     assert heat.get_extent() == [0, 60, 40, 0]
@@ -139,7 +145,7 @@ def test_the_heatmap_is_drawn_on_the_models_own_grid_over_the_whole_picture(tiny
 
 def test_captions_may_hold_what_matplotlib_takes_for_mathematics(tiny, profile, photo, tmp_path):
     tiny.says = ("a dog for $5 and $_{$", "a $ \\frac{ sign")
-    assert len(locate.save(located(tiny, profile, photo), tmp_path / "out")) == 3
+    assert len(located(tiny, profile, photo).save(tmp_path / "out")) == 3
 
 
 # Pictures of any kind
@@ -183,7 +189,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_of_any_mode(kind, command, photo, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locate, "draw", lambda found: Figure())  # by then all pictures are alike, and drawing is slow
+    monkeypatch.setattr(Found, "plot", lambda found: Figure())  # by then all pictures are alike, and drawing is slow
     path = KINDS[kind](tmp_path, Image.open(photo))
     assert command("locate", path, "--mask", "mask.png", "--word", "dog", "--dilation", 1) == 0
     assert capsys.readouterr().err == ""
@@ -206,13 +212,13 @@ def test_twenty_million_pixels_are_scaled_down_with_their_mask(tmp_path):
     big = Image.new("L", (5200, 3900), 30)
     big.paste(220, (1300, 975, 3900, 2925))
     big.save(tmp_path / "big.jpg")
-    sample = locate.open_sample(tmp_path / "big.jpg", "dog", (1300, 975, 2600, 1950))
+    sample = open_picture(tmp_path / "big.jpg", "dog", box=(1300, 975, 2600, 1950))
     assert sample.image.shape == (768, 1024, 3)
     assert sample.area_fraction == 0.25
     assert (sample.image[sample.mask] > 200).mean() > 0.99
     Image.new("L", (2048, 40)).save(tmp_path / "wide.png")
-    with pytest.raises(locate.LocateError, match="1024 x 20 pixels, nothing is left of the mask"):
-        locate.open_sample(tmp_path / "wide.png", "dog", (100, 10, 1, 1))
+    with pytest.raises(PictureError, match="1024 x 20 pixels, nothing is left of the mask"):
+        open_picture(tmp_path / "wide.png", "dog", box=(100, 10, 1, 1))
 
 
 # Mistakes: one line, exit code 2, and nothing left behind
@@ -276,7 +282,7 @@ def assert_one_line(capsys, message):
     printed, complaints = capsys.readouterr()
     assert printed == ""
     assert complaints.count("\n") == 1
-    assert complaints.startswith("kn_core: ")
+    assert complaints.startswith("kn-core: ")
     assert message in complaints
 
 
@@ -286,54 +292,89 @@ def test_a_word_that_the_caption_does_not_hold(command, photo, capsys):
     assert not Path("locate-photo").exists()
 
 
-def test_it_says_which_words_the_caption_holds(tiny, profile, photo):
-    sample = locate.open_sample(photo, "cat", photo.with_name("mask.png"))
-    with pytest.raises(locate.LocateError, match=r"Ask for a word that it holds: dog, field\.$"):
-        locate.locate(tiny, sample, sample.image, profile)
+def test_it_says_which_words_the_caption_holds(tiny, photo):
+    picture = open_picture(photo, "cat", mask=photo.with_name("mask.png"))
+    with pytest.raises(LocateError, match=r"Ask for a word that it holds: dog, field\.$"):
+        find_neurons(tiny, picture)
     tiny.says = ("", "")
-    with pytest.raises(locate.LocateError, match="It holds no word to ask for"):
-        locate.locate(tiny, sample, sample.image, profile)
+    with pytest.raises(LocateError, match="It holds no word to ask for"):
+        find_neurons(tiny, picture)
 
 
 def test_thresholds_that_nothing_passes(tiny, profile, photo):
-    sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
     settings = profile.identification.model_copy(update={"threshold_a": Threshold(quantile=1)})
-    profile = profile.model_copy(update={"identification": settings})
-    with pytest.raises(locate.LocateError, match="no neuron passes both stages"):
-        locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
+    with pytest.raises(LocateError, match="no neuron passes both stages"):
+        located(tiny, profile, photo, settings=settings)
 
 
-def test_an_object_too_small_for_a_profile_that_reads_inside_it(tiny, profile, photo):
-    sample = locate.open_sample(photo, "dog", (0, 0, 3, 3))
-    settings = profile.identification.model_copy(update={"over_positions": "mask"})
-    profile = profile.model_copy(update={"identification": settings})
-    with pytest.raises(locate.LocateError, match="fills no image token by half"):
-        locate.locate(tiny, sample, locate.take_out(sample, profile), profile)
+def test_an_object_that_fills_no_token_by_half_is_read_where_it_fills_most(tiny, profile, photo):
+    picture = open_picture(photo, "dog", box=(0, 0, 3, 3))
+    found = {
+        how: find_neurons(tiny, picture, settings=profile.identification.model_copy(update={"over_positions": how}))
+        for how in ("mask", "any")
+    }
+    assert len(found["mask"].neurons) and not found["mask"].table.equals(found["any"].table)
 
 
 def test_a_missing_projection_is_one_line(command, photo, monkeypatch, capsys):
     def missing(profile):
-        raise FileNotFoundError("No usable projection at p. Train one with `python -m kn_core.train_projection`.")
+        raise FileNotFoundError("No usable projection at p. Train one with `python -m kn_core.training`.")
 
     monkeypatch.setattr(models, "load_model", missing)
     assert command("locate", photo, "--mask", "mask.png", "--word", "dog") == 2
     assert_one_line(capsys, "Train one with")
 
 
-# The profile decides how the object is taken out, unless the reader does
+# The reader decides how the object is taken out, then the profile, then it is Telea
 
 
-def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, profile, monkeypatch):
+def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, profile, command, monkeypatch):
     asked = []
-    monkeypatch.setattr(locate, "inpaint", lambda sample, *how: asked.append(how[:2]) or 0)
-    sample = locate.open_sample(photo, "dog", photo.with_name("mask.png"))
-    settings = profile.inpainting.model_copy(update={"method": "navier-stokes", "dilation": 3})
-    photographs = profile.model_copy(update={"inpainting": settings})
-    locate.take_out(sample, profile)
-    locate.take_out(sample, profile, "navier-stokes", 0)
-    locate.take_out(sample, photographs)
-    locate.take_out(sample, photographs, "telea")
-    assert asked == [("telea", locate.DILATION), ("navier-stokes", 0), ("navier-stokes", 3), ("telea", 3)]
+    monkeypatch.setattr(inpaint, "take_out", lambda picture, *how: asked.append(how[:2]) or picture.image)
+    mine = ("locate", photo, "--mask", "mask.png", "--word", "dog")
+    command(*mine)
+    command(*mine, "--inpaint", "navier-stokes", "--dilation", 0)
+    folder = Path(os.environ["KN_PROFILES"])
+    settings = yaml.safe_load((folder / "embedded.yaml").read_text())
+    settings |= {"inpainting": {"method": "navier-stokes", "dilation": 3}, "name": "photographs"}
+    (folder / "photographs.yaml").write_text(yaml.safe_dump(settings))
+    command(*mine, "--profile", "photographs")
+    command(*mine, "--profile", "photographs", "--inpaint", "telea")
+    assert asked == [("telea", DILATION), ("navier-stokes", 0), ("navier-stokes", 3), ("telea", 3)]
+
+
+# Other methods, and what noise does
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_other_methods_rank_every_neuron(method, tiny, profile, photo):
+    if method == "dai":
+        tiny.says = SAYS
+    found = located(tiny, profile, photo, method=method)
+    assert found.neurons.method == method and len(found.neurons) == profile.identification.budget
+    assert (np.diff(found.neurons.scores) <= 0).all()
+    assert method in str(found)
+
+
+def test_a_disturbed_picture_has_a_row_a_seed_as_a_study_has_it(tiny, profile, photo):
+    found = located(tiny, profile, photo)
+    said = perturb(tiny, found.picture, found.neurons, n=4, sigma=2.0, seeds=2)
+    assert said["seed"].tolist() == [0, 1]
+    assert set(said["clean_caption"]) == {SAYS[0]}
+    assert said["target_probability"].between(0, 1).all() and said["target_probability"].nunique() == 2
+    assert (said["clean_probability"] != said["target_probability"]).all()
+    nothing = perturb(tiny, found.picture, found.neurons, kind="patch", n=4, dilation=1)
+    assert nothing["sigma"].isna().all() and nothing["kind"].tolist() == ["patch"]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"n": 1000}, "n must be 1 to"), ({"kind": "mean"}, "needs a Study"), ({"n": 0}, "n must be 1 to")],
+)
+def test_what_cannot_be_disturbed(how, message, tiny, profile, photo):
+    found = located(tiny, profile, photo)
+    with pytest.raises(LocateError, match=message):
+        perturb(tiny, found.picture, found.neurons, **how)
 
 
 # The two functions that locate shares with the study
@@ -364,24 +405,6 @@ def test_a_heatmap_is_the_mean_over_neurons_at_each_token_row_by_row():
 # The other commands
 
 
-def test_claims_are_printed_or_asked_to_be_made(command, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("KN_RESULTS", str(tmp_path))
-    assert command("claims") == 2
-    assert_one_line(capsys, "Make it: `make book PROFILE=embedded`.")
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "claims.csv").write_text(
-        "claim,where,paper,ours,low,high,n,verdict,statement,rule,reason,page\n"
-        'suppression,Table II,0.77,0.81,0.72,0.9,54,reproduced,"x, y",z,because,perturbation\n'
-        "objects,III,9 of 9,,,,0,not run,x,z,because,stage-1\n"
-    )
-    assert command("claims", "--profile", "embedded") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "claim       paper  ours               n verdict   ",
-        "suppression 0.77   0.81 [0.72, 0.90] 54 reproduced",
-        "objects     9 of 9                    0 not run   ",
-    ]
-
-
 def test_scenes_are_written_where_there_is_nothing_yet(command, capsys):
     assert command("scenes", "--concept", "unicorn", "--out", "drawn") == 2
     assert_one_line(capsys, "no scenes show 'unicorn'")
@@ -398,7 +421,7 @@ def test_weights_are_fetched_and_named(command, monkeypatch, capsys):
     assert capsys.readouterr().out.split() == [f"cache/{name}" for name in names]
     monkeypatch.setattr(wheels, "openmoji", lambda: (_ for _ in ()).throw(wheels.WeightsError("no network")))
     assert command("weights") == 2
-    assert "kn_core: no network" in capsys.readouterr().err
+    assert "kn-core: no network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["lokate"]])

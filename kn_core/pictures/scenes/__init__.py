@@ -6,7 +6,7 @@
     picture.render(without=picture.main)    # the same picture without it and its shadow
     picture.captions()                      # 'A bear standing in a forest next to a tent.', ...
 
-`samples` gives scenes as `kn_core.sample.Sample`, `write_coco` writes them as a folder in COCO's format.
+`samples` gives scenes as `pictures.sample.Sample`, `write_coco` writes them as a folder in COCO's format.
 
 A `seed` of `samples` and `write_coco` is a namespace, not a counter: the scenes of (seed, concept, index) share none
 with those of another seed. By convention 0 trains the projection, 1 validates it, and studies take 2 and above.

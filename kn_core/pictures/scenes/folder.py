@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,7 @@ from kn_core.pictures.scenes.scene import Confounds, kind_of, namespaced, scene
 
 
 def write_coco(
-    folder: Path | str,
-    concepts: Iterable[str],
-    n: int,
-    seed: int,
-    *,
-    confounds: Confounds | None = None,
-    size: int = 256,
+    folder: Path | str, concepts: Iterable[str], n: int, seed: int, confounds: Confounds | None = None, size: int = 256
 ) -> Path:
     """n scenes a concept: instances.json (every object's mask as run lengths), captions.json and images/*.png.
 
@@ -42,23 +37,17 @@ def write_coco(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         made = Path(scratch) / folder.name
         (made / "images").mkdir(parents=True)
-        for concept, index in ((concept, index) for concept in names for index in range(n)):
+        for concept, index in product(names, range(n)):
             drawn = scene(namespaced(seed, concept, index), concept, confounds=confounds, size=size)
             image_id, file_name = len(images) + 1, f"scene-{concept}-{index:06d}.png"
             images.append({"id": image_id, "file_name": file_name, "width": size, "height": size})
             Image.fromarray(drawn.render()).save(made / "images" / file_name)
             for k, placed in enumerate(drawn.objects):
                 code = run_lengths.encode(np.asfortranarray(drawn.mask(k), dtype=np.uint8))
-                annotation = {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category[placed.kind],
-                    "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
-                    "area": int(run_lengths.area(code)),
-                    "bbox": run_lengths.toBbox(code).tolist(),
-                    "iscrowd": 0,
-                }
-                annotations.append(annotation)
+                outline = {"segmentation": {"size": code["size"], "counts": code["counts"].decode()}, "iscrowd": 0}
+                measures = {"area": int(run_lengths.area(code)), "bbox": run_lengths.toBbox(code).tolist()}
+                ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category[placed.kind]}
+                annotations.append(ids | outline | measures)
             for caption in drawn.captions():
                 captions.append({"id": len(captions) + 1, "image_id": image_id, "caption": caption})
         categories = [{"id": number, "name": name} for name, number in category.items()]

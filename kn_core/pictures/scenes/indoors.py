@@ -27,10 +27,8 @@ def _picture(p: Page, x: float, y: float) -> None:
     w, h = p.between(11, 17), p.between(11, 16)
     p.box(x, y, w, h, p.pick("#b98a5e", "#8f6f55", "#f5efe2"))
     p.box(x + 1.3, y + 1.3, w - 2.6, h - 2.6, p.pick("#cfe6ef", "#f7e3cf"))
-    p.path(
-        f"M{x + 1.3} {y + h - 1.3}l{(w - 2.6) * 0.4} {-h * 0.45}l{(w - 2.6) * 0.6} {h * 0.45}Z",
-        p.pick("#9cbf8f", "#c79a8b", "#8fa9c4"),
-    )
+    peak = f"M{x + 1.3} {y + h - 1.3}l{(w - 2.6) * 0.4} {-h * 0.45}l{(w - 2.6) * 0.6} {h * 0.45}Z"
+    p.path(peak, p.pick("#9cbf8f", "#c79a8b", "#8fa9c4"))
 
 
 def room(p: Page) -> None:
@@ -38,12 +36,8 @@ def room(p: Page) -> None:
     h = p.horizon
     left = p.maybe(0.5)
     if p.maybe(0.75):
-        x, y, w, tall = (
-            p.between(8, 20) if left else p.between(55, 66),
-            p.between(6, 12),
-            p.between(20, 28),
-            p.between(24, 30),
-        )
+        x, y = p.between(8, 20) if left else p.between(55, 66), p.between(6, 12)
+        w, tall = p.between(20, 28), p.between(24, 30)
         p.window(x, y, w, tall)
         if p.maybe(0.6):
             curtain = p.pick("#e79a86", "#8fb5a9", "#a7a3cf", "#e8c06f")

@@ -15,9 +15,7 @@ class Kind:
     name: str  # a COCO category's name where there is one
     drawings: tuple[Drawing, ...]  # each as probable as the others; a name may stand twice
     metres: float  # longest side of the real thing
-    settings: Mapping[
-        str, float
-    ]  # name of the setting -> weight; at least three, so that no setting gives the kind away
+    settings: Mapping[str, float]  # setting -> weight; at least three, so that no setting gives the kind away
     stage: str = "ground"  # 'ground', 'table', 'water' or 'sky': where it belongs, if the setting has it
     verbs: tuple[str, ...] = ("standing",)  # what it does on its stage; elsewhere it just stands
 
@@ -31,16 +29,8 @@ PET = OUT | {"room": 3, "kitchen": 1.5, "bathroom": 0.5}
 ROAD = {"street": 6, "field": 1.5, "snow": 1.5, "beach": 1, "forest": 1, "desert": 1, "lake": 1, "garden": 0.4}
 RAIL = {"field": 4, "snow": 2, "forest": 2, "desert": 1.5, "lake": 1.5, "street": 1.5, "beach": 0.7}
 HOME = {"room": 6, "kitchen": 1.5, "garden": 1, "beach": 0.5, "street": 0.5, "field": 0.4, "snow": 0.3, "bathroom": 0.3}
-AWAY = {
-    "garden": 1.5,
-    "beach": 0.8,
-    "lake": 0.8,
-    "field": 0.8,
-    "snow": 0.4,
-    "forest": 0.4,
-    "street": 0.4,
-    "desert": 0.3,
-}
+AWAY = {"garden": 1.5} | dict.fromkeys(("beach", "lake", "field"), 0.8)
+AWAY |= dict.fromkeys(("snow", "forest", "street"), 0.4) | {"desert": 0.3}
 FOOD = AWAY | {"table": 5, "kitchen": 4, "room": 1.5}
 AIR = {"field": 3, "beach": 3, "lake": 2, "street": 2, "snow": 1, "desert": 1, "garden": 1}
 PLANT = {"field": 4, "garden": 3, "lake": 2, "snow": 1.5, "street": 1.5, "beach": 1, "desert": 0.7}

@@ -93,22 +93,15 @@ def street(p: Page) -> None:
     h, x = p.horizon, p.between(-12, 0)
     while x < 100:
         w, tall = p.between(16, 28), p.between(0.45, 0.92) * h
-        wall, glass = (
-            p.pick("#e9b49a", "#f0cf9c", "#b9cfc0", "#c8bedb", "#dfa7a0", "#bcd0de"),
-            p.pick("#fdf6d9", "#dcebf3"),
-        )
+        wall = p.pick("#e9b49a", "#f0cf9c", "#b9cfc0", "#c8bedb", "#dfa7a0", "#bcd0de")
+        glass = p.pick("#fdf6d9", "#dcebf3")
         p.box(x, h - tall, w, tall + 1, wall)
         p.box(x - 0.6, h - tall - 1.4, w + 1.2, 2, "#ffffff", opacity=0.55)
         columns, rows = int(w // 6), int(tall // 9)
         for row in range(rows):
+            y = h - tall + 3.5 + row * (tall - 9) / max(rows, 1)
             for column in range(columns):
-                p.box(
-                    x + w * (column + 0.5) / columns - 1.6,
-                    h - tall + 3.5 + row * (tall - 9) / max(rows, 1),
-                    3.2,
-                    4.6,
-                    glass,
-                )
+                p.box(x + w * (column + 0.5) / columns - 1.6, y, 3.2, 4.6, glass)
         p.box(x + w * 0.5 - 2, h - 7, 4, 8, p.pick("#8b6b5c", "#5f7f8c", "#9c5f5a"), radius=0.5)
         x += w + (p.between(0, 6) if p.maybe(0.3) else 0)
     pavement, lane = p.pick("#d9d4cc", "#d3cfd2"), h + 0.2 * (100 - h)
@@ -158,11 +151,8 @@ def forest(p: Page) -> None:
             x += w * p.between(1.0, 1.9)
     p.fade(h, 100, p.pick("#a2bf6b", "#94b56a"), p.pick("#7c9c4c", "#86a04f"))
     bend, left, right = p.between(30, 70), p.between(15, 40), p.between(62, 90)
-    p.path(
-        f"M44 {h}Q{bend:.1f} {h + 12} {left:.1f} 101H{right:.1f}Q56 {h + 14} 52 {h}Z",
-        p.pick("#d8c391", "#cdb787"),
-        opacity=0.8,
-    )
+    way = f"M44 {h}Q{bend:.1f} {h + 12} {left:.1f} 101H{right:.1f}Q56 {h + 14} 52 {h}Z"
+    p.path(way, p.pick("#d8c391", "#cdb787"), opacity=0.8)
     p.tufts(h + 4, 18, p.pick("#5f8a3f", "#557f41"))
     if p.maybe(0.5):
         p.specks(h + 6, 16, [p.pick("#d98b4a", "#e3b15a", "#c7663f")], 1.0, 0.6)
@@ -174,9 +164,8 @@ def desert(p: Page) -> None:
     while p.maybe(0.75) and x < 90:
         w, tall, rock = p.between(16, 30), p.between(8, 20), p.pick("#d99468", "#cc8562", "#dba377")
         p.path(f"M{x} {h + 1}l{w * 0.15} {-tall}h{w * 0.6}l{w * 0.25} {tall}Z", rock)
-        p.path(
-            f"M{x + w * 0.1} {h - tall * 0.6}h{w * 0.72}l{w * 0.05} {tall * 0.2}h{-w * 0.82}Z", "#ffffff", opacity=0.18
-        )
+        band = f"M{x + w * 0.1} {h - tall * 0.6}h{w * 0.72}l{w * 0.05} {tall * 0.2}h{-w * 0.82}Z"
+        p.path(band, "#ffffff", opacity=0.18)
         x += w + p.between(5, 25)
     p.hills(h + 2, p.between(4, 9), p.pick("#efcb8e", "#ecc184"), waves=p.between(0.8, 1.4))
     p.fade(h, 100, p.pick("#f3d69a", "#f0cf94"), p.pick("#e6b873", "#e2b078"))

@@ -42,9 +42,8 @@ class Page:
 
     def disc(self, x: float, y: float, rx: float, fill: str, *, ry: float | None = None, opacity: float = 1) -> None:
         ry = rx if ry is None else ry
-        self._shapes.append(
-            f'<ellipse cx="{x:.2f}" cy="{y:.2f}" rx="{rx:.2f}" ry="{ry:.2f}" fill="{fill}" opacity="{opacity}"/>'
-        )
+        place = f'cx="{x:.2f}" cy="{y:.2f}" rx="{rx:.2f}" ry="{ry:.2f}"'
+        self._shapes.append(f'<ellipse {place} fill="{fill}" opacity="{opacity}"/>')
 
     def path(self, d: str, fill: str, *, opacity: float = 1) -> None:
         self._shapes.append(f'<path d="{d}" fill="{fill}" opacity="{opacity}"/>')
@@ -78,11 +77,10 @@ class Page:
             if cap:
                 top, d = y - h, 0.3
                 left, right, low = x + w / 2 * (1 - d), x + w / 2 * (1 + d), top + h * d
-                self.path(
-                    f"M{x + w / 2} {top} L{right} {low} L{x + w * 0.54} {low - h * 0.08} L{x + w / 2} {low + h * 0.05}"
-                    f" L{x + w * 0.45} {low - h * 0.08} L{left} {low}Z",
-                    cap,
+                edge = (
+                    f"L{x + w * 0.54} {low - h * 0.08} L{x + w / 2} {low + h * 0.05} L{x + w * 0.45} {low - h * 0.08}"
                 )
+                self.path(f"M{x + w / 2} {top} L{right} {low} {edge} L{left} {low}Z", cap)
             x += w * self.between(0.55, 0.9)
 
     def sky(self, above: str, below: str, *, clouds: int = 3, sun: str | None = "#fff3b8") -> None:
@@ -123,12 +121,12 @@ class Page:
             depth = y + (100 - y) * (k / (rows + 1)) ** 1.4
             self.line(f"M0 {depth:.2f}L100 {depth:.2f}", dark, 0.4, opacity=0.6)
 
-    def window(self, x: float, y: float, w: float, h: float, frame: str = "#ffffff") -> None:
+    def window(self, x: float, y: float, w: float, h: float) -> None:
+        frame = "#ffffff"
         self.box(x - 1.2, y - 1.2, w + 2.4, h + 2.4, frame, radius=0.6)
         self.box(x, y, w, h, self.pick("#bfe3f7", "#cfeaf8", "#ffe3c4"))
-        self.path(
-            f"M{x} {y + h}V{y + h * 0.8}Q{x + w * 0.35} {y + h * 0.55} {x + w} {y + h * 0.85}V{y + h}Z", "#a9cf8b"
-        )
+        hill = f"M{x} {y + h}V{y + h * 0.8}Q{x + w * 0.35} {y + h * 0.55} {x + w} {y + h * 0.85}V{y + h}Z"
+        self.path(hill, "#a9cf8b")
         self.box(x + w / 2 - 0.5, y, 1, h, frame)
         self.box(x, y + h / 2 - 0.5, w, 1, frame)
         self.box(x - 2, y + h + 1, w + 4, 1.6, frame, radius=0.5)

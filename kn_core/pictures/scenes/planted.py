@@ -23,7 +23,7 @@ class Planted:
 
 
 def planted(concept: str, companion: str, n: int, seed: int) -> Iterator[Planted]:
-    """Scenes 0 to n - 1 that show the two and nothing else; `seed` is a namespace (see `kn_core.scenes`)."""
+    """Scenes 0 to n - 1 that show the two and nothing else; `seed` is a namespace (see `pictures.scenes`)."""
     for index in range(n):
         made = scene(namespaced(seed, concept, index), concept, n_objects=2, confounds={concept: companion})
         one, other = made.main, 1 - made.main
@@ -35,10 +35,9 @@ def planted(concept: str, companion: str, n: int, seed: int) -> Iterator[Planted
 
 def likely_companion(concept: str, others: Sequence[str]) -> str:
     """The one of `others` that is most often where the concept is, the first of equals: what could well come along."""
-    return max(others, key=lambda other: _shared_places(concept, other))
 
+    def shared_places(other: str) -> float:  # overlap of the two kinds' settings as distributions, in [0, 1]
+        weights = pd.DataFrame([KINDS[kind].settings for kind in (concept, other)]).fillna(0)
+        return float(weights.div(weights.sum(axis=1), axis=0).min().sum())
 
-def _shared_places(one: str, other: str) -> float:
-    """Overlap of two kinds' settings as distributions, in [0, 1]."""
-    weights = pd.DataFrame([KINDS[kind].settings for kind in (one, other)]).fillna(0)
-    return float(weights.div(weights.sum(axis=1), axis=0).min().sum())
+    return max(others, key=shared_places)

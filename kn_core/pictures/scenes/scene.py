@@ -62,12 +62,6 @@ class Scene:
             visible *= 1 - layer(nearer, self.size)[1]
         return visible > 0.5
 
-    def footprint(self, index: int) -> np.ndarray:
-        """bool (size, size): where the object or its shadow is; outside, its removal changes nothing."""
-        self._check(index)
-        _, opacity, shadow = layer(self.objects[index], self.size)
-        return (opacity > 0) | (shadow > 0)
-
     def captions(self, without: int | None = None) -> tuple[str, ...]:
         """Five phrasings of what the scene shows, the main object first; `without` an object, of what is left."""
         self._check(without)
@@ -112,7 +106,7 @@ def scene(
     main = kind_of(concept) if concept is not None else list(KINDS.values())[rng.integers(len(KINDS))]
     planted, barred = _plant(rng, main, confounds or {})
     count = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])) if n_objects is None else n_objects
-    if not max(1, len(planted) + 1 if n_objects is not None else 1) <= count <= 3:
+    if not (1 if n_objects is None else len(planted) + 1) <= count <= 3:
         raise ValueError(f"n_objects must be 1 to 3, and 2 or 3 where a companion is planted. Got {count}.")
     setting = _choose_setting(rng, main, planted)
     kinds = [main, *planted]
@@ -140,7 +134,6 @@ def samples(
     concept: str,
     n: int,
     seed: int,
-    *,
     only: Container[str] | None = None,
     confounds: Confounds | None = None,
     size: int = 256,
@@ -188,13 +181,8 @@ def _by_chance(rng: np.random.Generator, setting: Setting, kinds: Sequence[Kind]
     """Something that may well be here beside the others; every kind comes once."""
     taken = {kind.name for kind in kinds} | barred
     on_table = setting.stage(kinds[0].stage) == "table"
-    fitting = [
-        kind
-        for kind in KINDS.values()
-        if kind.name not in taken
-        and setting.name in kind.settings
-        and (setting.stage(kind.stage) == "table") == on_table
-    ]
+    here = [kind for kind in KINDS.values() if kind.name not in taken and setting.name in kind.settings]
+    fitting = [kind for kind in here if (setting.stage(kind.stage) == "table") == on_table]
     # a poor picture shows one thing as a dot or the other as a wall, so what is of similar size comes more often
     ratios = np.log([kind.metres / kinds[0].metres for kind in fitting])
     weights = np.array([kind.settings[setting.name] for kind in fitting]) * np.exp(-(ratios**2) / 2)

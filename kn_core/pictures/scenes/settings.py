@@ -33,131 +33,50 @@ class Setting:
         return "on a table", f"on a table {self.places['ground'][0]}"
 
 
-SETTINGS: dict[str, Setting] = {
-    setting.name: setting
-    for setting in (
-        Setting(
-            "field",
-            outdoors.field,
-            horizon=(44, 58),
-            nouns=("a green field", "a field"),
-            empty=("an empty green field", "a green field with nothing in it"),
-            places={
-                "ground": ("in a green field", "in a field", "on the grass"),
-                "sky": ("over a green field", "above a field"),
-            },
-        ),
-        Setting(
-            "garden",
-            outdoors.garden,
-            horizon=(46, 58),
-            nouns=("a garden", "a green garden"),
-            empty=("an empty garden", "a garden with a green lawn"),
-            places={
-                "ground": ("in a garden", "in a green garden", "on a lawn"),
-                "sky": ("over a garden", "above a garden"),
-            },
-        ),
-        Setting(
-            "beach",
-            outdoors.beach,
-            horizon=(32, 44),
-            nouns=("a sandy beach", "a beach by the sea"),
-            empty=("an empty beach", "an empty beach by the sea"),
-            places={
-                "ground": ("on the beach", "on a sandy beach", "on the sand"),
-                "water": ("on the sea", "in the water"),
-                "sky": ("over the beach", "above the sea"),
-            },
-        ),
-        Setting(
-            "lake",
-            outdoors.lake,
-            horizon=(34, 46),
-            nouns=("a blue lake", "a lake"),
-            empty=("a calm blue lake", "a quiet lake"),
-            places={
-                "ground": ("by a lake", "next to a lake", "on the shore of a lake"),
-                "water": ("on a lake", "on a blue lake", "in the water"),
-                "sky": ("over a lake", "above the water"),
-            },
-        ),
-        Setting(
-            "street",
-            outdoors.street,
-            horizon=(46, 58),
-            nouns=("a street with buildings", "a city street"),
-            empty=("an empty street with buildings", "an empty city street"),
-            places={
-                "ground": ("on a street", "on a city street", "in front of some buildings"),
-                "sky": ("over a street", "above the city"),
-            },
-        ),
-        Setting(
-            "snow",
-            outdoors.snow,
-            horizon=(42, 56),
-            nouns=("a snowy field", "a snowy landscape"),
-            empty=("an empty snowy field", "a field covered in snow"),
-            places={
-                "ground": ("in the snow", "in a snowy field", "on the snow"),
-                "sky": ("over a snowy field", "above the snow"),
-            },
-        ),
-        Setting(
-            "forest",
-            outdoors.forest,
-            horizon=(48, 60),
-            nouns=("a green forest", "a forest"),
-            empty=("an empty forest", "a path in a green forest"),
-            places={
-                "ground": ("in a forest", "in a green forest", "in the woods"),
-                "sky": ("over a forest path", "in a forest"),
-            },
-        ),
-        Setting(
-            "desert",
-            outdoors.desert,
-            horizon=(42, 56),
-            nouns=("a sandy desert", "a desert"),
-            empty=("an empty desert", "a desert with nothing but sand"),
-            places={
-                "ground": ("in the desert", "in a sandy desert"),
-                "sky": ("over the desert", "above the desert"),
-            },
-        ),
-        Setting(
-            "room",
-            indoors.room,
-            horizon=(54, 66),
-            nouns=("a room", "a living room"),
-            empty=("an empty room", "an empty room with a wooden floor"),
-            places={"ground": ("in a room", "in a living room", "on a wooden floor")},
-        ),
-        Setting(
-            "kitchen",
-            indoors.kitchen,
-            horizon=(58, 68),
-            nouns=("a kitchen",),
-            empty=("an empty kitchen", "a kitchen with cupboards"),
-            places={"ground": ("in a kitchen", "on the kitchen floor")},
-        ),
-        Setting(
-            "bathroom",
-            indoors.bathroom,
-            horizon=(58, 68),
-            nouns=("a bathroom", "a tiled bathroom"),
-            empty=("an empty bathroom", "an empty bathroom with tiles"),
-            places={"ground": ("in a bathroom", "in a tiled bathroom")},
-            table=False,
-        ),
-        Setting(
-            "table",
-            indoors.table,
-            horizon=(50, 60),
-            nouns=("a table", "a dining table"),
-            empty=("an empty table", "an empty dining table"),
-            places={"table": ("on a table", "on a dining table")},
-        ),
-    )
-}
+# name, drawing, horizon, nouns, empty, places
+# fmt: off
+_ALL = (
+    Setting("field", outdoors.field, (44, 58), ("a green field", "a field"),
+            ("an empty green field", "a green field with nothing in it"),
+            {"ground": ("in a green field", "in a field", "on the grass"),
+             "sky": ("over a green field", "above a field")}),
+    Setting("garden", outdoors.garden, (46, 58), ("a garden", "a green garden"),
+            ("an empty garden", "a garden with a green lawn"),
+            {"ground": ("in a garden", "in a green garden", "on a lawn"), "sky": ("over a garden", "above a garden")}),
+    Setting("beach", outdoors.beach, (32, 44), ("a sandy beach", "a beach by the sea"),
+            ("an empty beach", "an empty beach by the sea"),
+            {"ground": ("on the beach", "on a sandy beach", "on the sand"), "water": ("on the sea", "in the water"),
+             "sky": ("over the beach", "above the sea")}),
+    Setting("lake", outdoors.lake, (34, 46), ("a blue lake", "a lake"), ("a calm blue lake", "a quiet lake"),
+            {"ground": ("by a lake", "next to a lake", "on the shore of a lake"),
+             "water": ("on a lake", "on a blue lake", "in the water"), "sky": ("over a lake", "above the water")}),
+    Setting("street", outdoors.street, (46, 58), ("a street with buildings", "a city street"),
+            ("an empty street with buildings", "an empty city street"),
+            {"ground": ("on a street", "on a city street", "in front of some buildings"),
+             "sky": ("over a street", "above the city")}),
+    Setting("snow", outdoors.snow, (42, 56), ("a snowy field", "a snowy landscape"),
+            ("an empty snowy field", "a field covered in snow"),
+            {"ground": ("in the snow", "in a snowy field", "on the snow"),
+             "sky": ("over a snowy field", "above the snow")}),
+    Setting("forest", outdoors.forest, (48, 60), ("a green forest", "a forest"),
+            ("an empty forest", "a path in a green forest"),
+            {"ground": ("in a forest", "in a green forest", "in the woods"),
+             "sky": ("over a forest path", "in a forest")}),
+    Setting("desert", outdoors.desert, (42, 56), ("a sandy desert", "a desert"),
+            ("an empty desert", "a desert with nothing but sand"),
+            {"ground": ("in the desert", "in a sandy desert"), "sky": ("over the desert", "above the desert")}),
+    Setting("room", indoors.room, (54, 66), ("a room", "a living room"),
+            ("an empty room", "an empty room with a wooden floor"),
+            {"ground": ("in a room", "in a living room", "on a wooden floor")}),
+    Setting("kitchen", indoors.kitchen, (58, 68), ("a kitchen",), ("an empty kitchen", "a kitchen with cupboards"),
+            {"ground": ("in a kitchen", "on the kitchen floor")}),
+    Setting("bathroom", indoors.bathroom, (58, 68), ("a bathroom", "a tiled bathroom"),
+            ("an empty bathroom", "an empty bathroom with tiles"),
+            {"ground": ("in a bathroom", "in a tiled bathroom")}, table=False),
+    Setting("table", indoors.table, (50, 60), ("a table", "a dining table"),
+            ("an empty table", "an empty dining table"),
+            {"table": ("on a table", "on a dining table")}),
+)
+# fmt: on
+
+SETTINGS: dict[str, Setting] = {setting.name: setting for setting in _ALL}

@@ -19,8 +19,8 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.method.capture import Target
 from kn_core.method.identification import RANKED_BY
 from kn_core.method.two_stages import select
+from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import record
-from kn_core.models.prompted import PromptedDecoder
 from kn_core.study.study import Study
 
 # Pooled scores that belong to no method, for reference.
@@ -64,7 +64,7 @@ LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def ablate(
-    model: PromptedDecoder,
+    model: CaptionModel,
     prompt: Tensor,
     caption: str,
     target: Target,
@@ -111,7 +111,7 @@ def ablate(
     return effects
 
 
-def residual_streams(model: PromptedDecoder, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
+def residual_streams(model: CaptionModel, hidden: Tensor, start: int = 0) -> Iterator[Tensor]:
     """`hidden` (B, T, H), the residual stream that enters layer `start`, then the stream that each layer leaves.
 
     What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it, or what
@@ -138,14 +138,14 @@ def residual_streams(model: PromptedDecoder, hidden: Tensor, start: int = 0) -> 
         yield hidden
 
 
-def _logit(model: PromptedDecoder, hidden: Tensor, token: int) -> Tensor:
+def _logit(model: CaptionModel, hidden: Tensor, token: int) -> Tensor:
     """One token's logit at the last position of what the last layer leaves: (B, T, H) -> (B,)."""
     backbone: Any = model.backbone
     last: Tensor = backbone.norm(hidden[:, -1])
     return last.float() @ model.unembed[token].to(last.device).float()
 
 
-def _check(model: PromptedDecoder, layers: np.ndarray, units: np.ndarray) -> None:
+def _check(model: CaptionModel, layers: np.ndarray, units: np.ndarray) -> None:
     if layers.shape != units.shape or layers.ndim != 1:
         raise ValueError(f"layers and units must be one of each a neuron, (n,). Got {layers.shape} and {units.shape}.")
     for name, values, size in (("layers", layers, model.n_layers), ("units", units, model.ffn_width)):

@@ -1,172 +1,80 @@
-"""Hours, memory and disk by hand for models of a few hundred weights, and the page's tables."""
+"""The count behind the hours: against torch's own, against a study that ran, and what the page's tables say."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from book.appendix import costs, workload
-from book.appendix.costs import CARD, LAPTOP, MACHINES
-from book.appendix.roofline import Load, Machine
-from book.appendix.workload import CAPTIONERS, caption, size
+from book.appendix import costs
+from book.appendix.costs import CAPTIONERS, Captioner
+from kn_core.models import released
+from kn_core.profile import load_profile
 from kn_core.study.study import Study
-from tests.book.appendix.test_workload import PAIRS, SMALL
-from tests.kn_core.study.test_study import inhabit
+from tests.kn_core.study.test_study import changed, inhabit
 
-TOY = Machine("toy", operations=100, bandwidth=10, memory=1e9, width=2)
-
-
-def test_seconds_are_of_each_pass_by_itself():
-    # 1000 operations take 10 s, 1 number 0.2 s; 100 operations 1 s, 50 numbers 10 s: nothing overlaps between passes.
-    assert costs.seconds([(2, Load(1000, 1)), (0.5, Load(100, 50))], TOY) == 2 * 10 + 0.5 * 10
+PAGE = Path(costs.__file__).with_name("paper-setting.md")
 
 
-def test_efficiency_is_the_least_time_over_the_measured_one(tmp_path):
-    rows = [("m", "identify", "seconds a pair", 0.9), ("m", "identify", "seconds a pair", 0.5)]
-    rows += [("m", "caption", "captions a second batched", 4.0), ("m", "caption", "ratio", 3.0)]
-    frame = pd.DataFrame(rows, columns=["machine", "benchmark", "figure", "value"])
-    frame.to_csv(tmp_path / "results.csv", index=False)
-    measured = costs.rates(tmp_path / "results.csv")
-    assert measured == {"identification": 0.5, "caption": 0.25}  # what was measured last
-    reached = costs.efficiencies(measured)
-    assert reached["caption"] == costs.seconds(caption(CAPTIONERS["embedded"]), LAPTOP) / 0.25
-    assert costs.span({"a": 0.6, "b": 0.75}) == (0.6 / 3, 0.75)
-    assert costs.span({"a": 0.6, "b": 0.75}, LAPTOP) == (0.6, 0.75)
+def test_forward_passes_as_torch_counts_them():
+    sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3}
+    config = LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager")
+    llama, ids, cache = LlamaForCausalLM(config), torch.zeros(1, 5, dtype=torch.long), DynamicCache(config=config)
+    shape = Captioner(0, 0, 3, 8, 12, keys=4, vocabulary=20, prompt=5, text=2, written=3)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        llama(ids, past_key_values=cache, logits_to_keep=2)
+        first = counter.get_total_flops()
+        llama(ids[:, :1], past_key_values=cache)
+    assert first == shape.forward(5, read=2)
+    assert counter.get_total_flops() - first == shape.forward(1, past=5)
 
 
-def test_no_more_than_the_peak_was_reached():
-    assert all(0.05 < share < 1 for share in costs.efficiencies(costs.rates()).values())
+def test_a_protocol_by_hand(toy_profile):
+    few = {"seeds": 1, "rivals": [], "controls": ["random"], "draws": 1, "sweep_pictures": 2, "choosing": 1}
+    few |= {"sweep_n": [], "sweep_sigma": [], "sweep_interventions": ["patch"], "sweep_positions": []}
+    # Four held out, three of other concepts and one that chooses: without an intervention, and of two sets under noise;
+    # of the same two sets under 'patch', the two that sweeps are tried on.
+    assert costs.answers(changed(toy_profile, perturbation=few), select=6, held_out=4, concepts=4) == 8 + 2 * 8 + 2 * 2
 
 
-def test_cards_take_a_concept_each(toy_profile):
-    found = size(toy_profile, PAIRS, concepts=9, images=10)
-    one = costs.hours(SMALL, found, TOY, 0.5)
-    four = costs.hours(SMALL, found, replace(TOY, cards=4), 0.5)
-    assert one["scores"] == pytest.approx(9 * costs.seconds(workload.stages(SMALL, found)["scores"], TOY) / 0.5 / 3600)
-    assert four == pytest.approx({stage: value * 3 / 9 for stage, value in one.items()})  # three concepts in turn
-
-
-@pytest.mark.parametrize(
-    ("hours", "words"),
-    [(0.001, "4 s"), (0.5, "30 min"), (1.25, "1.2 h"), (30, "30 h"), (120, "5 days"), (24 * 1234, "1,234 days")],
-)
-def test_hours_in_words(hours, words):
-    assert costs.in_words(hours) == words
-
-
-def test_two_durations_in_words():
-    assert costs.between(2, 3) == "2 to 3 h"
-    assert costs.between(0.5, 3) == "30 min to 3 h"
-    assert costs.between(3, 3.001) == "3 h"
-
-
-def test_what_a_backward_pass_keeps_is_what_autograd_saves():
-    """Bytes of tensors that autograd saves a layer and token in half precision, but for the weights themselves."""
-
-    def saved(hidden, ffn, layers, tokens=10):
-        config = LlamaConfig(
-            vocab_size=20,
-            hidden_size=hidden,
-            intermediate_size=ffn,
-            num_hidden_layers=layers,
-            num_attention_heads=hidden // 16,
-        )
-        model = LlamaForCausalLM(config).requires_grad_(False).bfloat16()
-        weights, found = {each.data_ptr() for each in model.parameters()}, {}
-
-        def keep(tensor):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                found[storage.data_ptr()] = storage.nbytes(), tensor
-            return tensor
-
-        embeds = torch.randn(1, tokens, hidden).bfloat16().requires_grad_()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            logits = model(inputs_embeds=embeds, use_cache=False).logits
-        assert logits.requires_grad
-        return sum(size for size, _ in found.values()) / 2 / tokens
-
-    def of_layer(hidden, ffn):
-        return saved(hidden, ffn, 3) - saved(hidden, ffn, 2)
-
-    in_hidden = (of_layer(128, 96) - of_layer(64, 96)) / 64
-    in_ffn = (of_layer(64, 192) - of_layer(64, 96)) / 96
-    assert in_ffn == costs.KEPT[1]
-    assert costs.KEPT[0] - 2 < in_hidden <= costs.KEPT[0]
-
-
-def test_memory_by_hand():
-    # A token leaves 2 layers x (key and value) x 4 numbers; bytes are two a number.
-    assert costs.memory(SMALL, TOY) == {
-        "weights": 2 * SMALL.weights,
-        "captions: keys and values of a batch": 2 * (7 + 4) * 16 * 2,
-        "identification: one backward pass": (7 + 4) * 2 * (9 * 4 + 6 * 6) * 2,
-        "Dai et al.: a layer's caches": 22 * 7 * 16 * 2,
-        "neurons' tokens: the unembedding in float32": 4 * 40,
-    }
-    assert costs.needs(SMALL, TOY) == 2 * SMALL.weights + 22 * 7 * 16 * 2
-
-
-def test_disk_by_hand(toy_profile):
-    found = size(toy_profile, PAIRS, concepts=4, images=10)
-    assert costs.disk(SMALL, found) == 4 * 4 * (7 * 6 + 1) * 2 * 6
-
-
-def test_scores_take_the_disk_that_is_said(monkeypatch, tmp_path, taught_model, toy_profile):
+def test_as_many_units_as_a_study_has(monkeypatch, tmp_path, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     study = Study(toy_profile, tmp_path / "results", taught_model)
-    study.scores("bear")
-    arrays = study.scores("bear")
+    tried, pairs, arrays = study.perturbations(), study.pairs(), study.scores("bear")
+    counted = costs.counts(toy_profile, pairs, concepts=3, images=5)
+    assert counted["perturbations"] == len(tried) + tried.groupby("concept")["image_id"].nunique().sum()
+    assert (counted["scores"], counted["dai"]) == (3 * 3, 3 * 1)
+    captioned = (pairs[["caption", "caption_inpainted"]] != "").sum() * 15 / pairs["kept"].sum()
+    assert counted["pairs"] == pytest.approx(captioned.sum())
+    assert counted["inpainting"] == pytest.approx(captioned["caption_inpainted"])
+    assert {array.dtype.itemsize for array in arrays.values()} == {4}  # what `for_sentences` says of the disk
     assert len(arrays) - 1 == costs.ARRAYS
-    assert {array.dtype.itemsize for array in arrays.values()} == {4}
 
 
-def test_the_papers_model_fits_one_card_in_half_precision_and_no_laptop():
-    model = CAPTIONERS["minigpt4-llama2"]
-    assert 15e9 < costs.needs(model, CARD) < 20e9 < CARD.memory
-    assert costs.needs(model, LAPTOP) > 30e9 > LAPTOP.memory
+def test_hours_for_readers(monkeypatch, tmp_path):
+    rows = ["seconds a pair,9", "seconds a pair,0.5", "captions a second batched,4"]  # the last one counts
+    (tmp_path / "results.csv").write_text("\n".join(["figure,value", *rows]))
+    monkeypatch.setattr(costs, "RESULTS", tmp_path / "results.csv")
+    assert all((best >= worst).all() and worst.min() > 0 for best, worst in costs.rates().values())
+    counted = {"inpainting": 0.0, "pairs": 0.0, "scores": 3 * 3600 / 0.5, "dai": 0.0, "perturbations": 0.0}
+    found = costs.hours(counted, *CAPTIONERS).set_index(["model", "stage"])
+    assert found.columns.tolist() == list(costs.rates())
+    assert found.loc["minigpt4-llama2"].index.tolist() == [*counted, "together"]
+    assert "inpainting" not in [*found.loc["embedded"].index, *found.loc["llava-1.5-7b"].index]
+    assert found.loc[("embedded", "together"), "laptop"] == "3 h to 10 h"  # at worst four times as long, to one digit
+    assert [costs.words(each) for each in (0.04, 5400, 49 * 3600, 1e8)] == ["0.04 s", "90 min", "2 days", "1,000 days"]
 
 
-def test_tables_for_readers(monkeypatch, tmp_path, taught_model, toy_profile):
-    inhabit(monkeypatch, tmp_path)
-    study = Study(toy_profile, tmp_path / "results", taught_model)
-    whole = size(toy_profile, study.pairs(), concepts=80, images=50)
-    measured = costs.rates()
-    reached = costs.efficiencies(measured)
+def test_one_card_holds_the_papers_model_and_llava_without_integrated_gradients():
+    found = costs.memory().set_index("model")
+    assert 16 < found.loc["minigpt4-llama2", "together"] < 22
+    assert found.loc["llava-1.5-7b", ["weights", "a backward pass"]].sum() < 22 < found.loc["llava-1.5-7b", "together"]
 
-    by_machine = costs.by_machine(whole, reached).set_index("model")
-    assert by_machine.columns.tolist() == [machine.name for machine in MACHINES]
-    assert by_machine.loc["minigpt4-llama2", LAPTOP.name].endswith("GB of memory")
-    assert "GB" not in by_machine.loc["embedded", LAPTOP.name]
-    by_stage = costs.by_stage(CAPTIONERS["minigpt4-llama2"], whole, CARD, reached)
-    assert by_stage["stage"].tolist() == [
-        "inpainting",
-        "filtering",
-        "scores",
-        "scores of Dai et al.",
-        "perturbation",
-    ]
-    assert "inpainting" not in costs.by_stage(CAPTIONERS["embedded"], whole, CARD, reached)["stage"].tolist()
 
-    study.perturbations()
-    found = costs.measured(study, whole).set_index("stage")
-    kept = study.store.describe().set_index("artefact")["seconds"]
-    scores = kept[[f"scores-{concept}.safetensors" for concept in toy_profile.concepts]].sum()
-    assert found.loc["scores: pairs", "made"] == 9
-    assert found.loc["scores: pairs", "seconds"] == pytest.approx(scores)
-    there = 80 * whole.select * scores / 9 / 3600
-    assert found.loc["scores: pairs", "there"] == costs.in_words(there)
-    assert found.loc["perturbation: answers", "made"] == len(study.perturbations())
-
-    words = costs.for_sentences(whole, measured, reached)
-    assert (words["select"], words["held_out"]) == ("30", "20")
-    assert float(words["need-minigpt4"]) < 24
-    assert costs.room("minigpt4-llama2")["minigpt4-llama2"].iloc[-1] == pytest.approx(
-        float(words["need-minigpt4"]), abs=0.05
-    )
-    assert len(costs.machines()) == 3
-    assert costs.files().set_index("file")["GB"].between(0.1, 20).all()
+def test_the_page_lists_what_the_profile_asks_for():
+    page = PAGE.read_text()
+    for source in released.sources(load_profile("minigpt4-llama2").parts):
+        assert f"`{source.name}`" in page and f"| {source.gigabytes:.1f} |" in page

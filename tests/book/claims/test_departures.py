@@ -6,7 +6,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from book.claims.departures import Departure, choices, departures
-from kn_core.profile import Threshold, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Threshold
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-coco"])

@@ -15,31 +15,23 @@ from tests.perturbed import headline_rows, perturbations, profile, row
 THRESHOLDS = {"bear": {"delta": 1.0, "gradcam": 1e-3}, "bus": {"delta": 2.6, "gradcam": 2e-3}}
 
 
-@pytest.fixture
-def pairs() -> pd.DataFrame:
-    """Two kept and used, one kept beyond what was wanted, one dropped."""
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Measurement]:
+    # Pairs: two kept and used, one kept beyond what was wanted, one dropped.
     rows = [("bear", True, "select"), ("bus", True, "held_out"), ("bus", True, ""), ("cat", False, "")]
-    return pd.DataFrame(rows, columns=["concept", "kept", "role"])
-
-
-@pytest.fixture
-def neurons() -> pd.DataFrame:
-    """Six layers: of the bear's four best, three are late; of the bus's, all. Ranks past the budget are early."""
-    rows = [("bear", "two-stage", layer, rank) for rank, layer in enumerate([1, 2, 5, 3])]
-    rows += [("bus", "two-stage", layer, rank) for rank, layer in enumerate([4, 4, 5, 2])]
-    rows += [("bear", "two-stage", 0, 80), ("bus", "random", 0, 0)]
-    return pd.DataFrame(rows, columns=["concept", "method", "layer", "rank"])
-
-
-@pytest.fixture
-def measured(pairs: pd.DataFrame, neurons: pd.DataFrame) -> dict[str, Measurement]:
-    found = [
+    pairs = pd.DataFrame(rows, columns=["concept", "kept", "role"])
+    # Six layers: of the bear's four best, three are late; of the bus's, all. Ranks past the budget are early.
+    found = [("bear", "two-stage", layer, rank) for rank, layer in enumerate([1, 2, 5, 3])]
+    found += [("bus", "two-stage", layer, rank) for rank, layer in enumerate([4, 4, 5, 2])]
+    found += [("bear", "two-stage", 0, 80), ("bus", "random", 0, 0)]
+    neurons = pd.DataFrame(found, columns=["concept", "method", "layer", "rank"])
+    measurements = [
         *evidence.effects(perturbations(), profile()),
         *evidence.pair_counts(pairs),
         evidence.late_share(neurons, profile().identification.budget, n_layers=6),
         *evidence.in_range(THRESHOLDS),
     ]
-    return {measurement.name: measurement for measurement in found}
+    return {measurement.name: measurement for measurement in measurements}
 
 
 def test_the_headline_is_the_main_setting_on_pictures_that_chose_no_neurons() -> None:
@@ -107,16 +99,13 @@ def test_with_one_concept_there_is_no_chance_level_so_retention_settles_nothing(
 
 def with_methods() -> pd.DataFrame:
     """The main setting, with methods that suppress all pictures but bus-2, none, and in a language that has gone."""
+    fled = {"caption": "RRRRRR", "perplexity": 900.0}
     rows = headline_rows()
-    for method, gone, caption in (
-        ("stage-1", (), None),
-        ("pan-gated", ("bus-2",), None),
-        ("schwettmann", (), "RRRRRR"),
-    ):
-        for image_id in ("bear-1", "bear-2", "bus-1", "bus-2"):
-            away = method != "stage-1" and image_id not in gone
-            changes = {"caption": caption, "perplexity": 900.0} if caption else {}
-            rows.append(row(image_id.split("-")[0], method, image_id, away, **changes))
+    for image_id in ("bear-1", "bear-2", "bus-1", "bus-2"):
+        concept = image_id.split("-")[0]
+        rows.append(row(concept, "stage-1", image_id, gone=False))
+        rows.append(row(concept, "pan-gated", image_id, gone=image_id != "bus-2"))
+        rows.append(row(concept, "schwettmann", image_id, gone=True, **fled))
     return pd.DataFrame(rows).assign(bleu_suppression=0.25)
 
 

@@ -13,6 +13,7 @@ import pytest
 from book import tables
 from book.perturbation import method_figures, methods, readings
 from kn_core.drawing import theme
+from kn_core.measures import text
 from kn_core.study.experiments import texts
 from kn_core.study.store import Store
 from kn_core.study.study import StudyError

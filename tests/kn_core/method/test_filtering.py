@@ -22,7 +22,7 @@ from kn_core.method.filtering import (
     regions,
 )
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Constraint, Filtering
+from kn_core.settings import Constraint, Filtering
 
 SETTINGS = Filtering(constraints=ORDER, area=(0.05, 0.6))
 

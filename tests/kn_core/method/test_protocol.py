@@ -10,7 +10,7 @@ import numpy as np
 from kn_core.method.interventions import Setting
 from kn_core.method.protocol import main_setting, trials
 from kn_core.method.two_stages import NeuronSet
-from kn_core.profile import Perturbation
+from kn_core.settings import Perturbation
 
 
 def neurons(method: str) -> NeuronSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,11 +25,12 @@ from kn_core.method.capture import capture, find_target
 from kn_core.method.heatmap import heatmap
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models import blip2, hf
+from kn_core.models import CaptionModel, blip2, hf, load_model
 from kn_core.models.blip2 import Blip2
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.hooks import intervene, record
-from kn_core.profile import Checkpoint, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
 from tests.toy_world import toy_samples
 
@@ -94,9 +96,13 @@ def settings(**changes: object) -> Checkpoint:
     return Checkpoint.model_validate(given | changes)
 
 
+def loaded(folder: Path, **changes: object) -> CaptionModel:
+    return hf.load_checkpoint(settings(checkpoint=str(folder), **changes))
+
+
 @pytest.fixture(scope="session")
 def models(folders) -> dict[str, Blip2]:
-    return {kind: blip2.load(folder, settings(batch_size=3)) for kind, folder in folders.items()}
+    return {kind: loaded(folder, batch_size=3) for kind, folder in folders.items()}
 
 
 @pytest.fixture(params=KINDS)
@@ -289,11 +295,11 @@ def test_single_neurons_are_ablated_in_llamas_alone(models):
 
 def test_what_the_adapter_cannot_read_is_refused(folders, tmp_path):
     with pytest.raises(CheckpointError, match="model.before must be '': this model's queries come before all text"):
-        blip2.load(folders["opt"], settings(before="Look: "))
+        loaded(folders["opt"], before="Look: ")
     for file in folders["vicuna"].glob("*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(FileNotFoundError, match="lacks qformer_tokenizer/tokenizer.json"):
-        blip2.load(tmp_path, settings())
+        loaded(tmp_path)
     decoder = torch.nn.Module()
     decoder.config = type("Config", (), {"model_type": "t5"})
     with pytest.raises(CheckpointError, match="must be causal, opt or llama .Vicuna.. Got t5"):
@@ -304,9 +310,23 @@ def test_the_profile_asks_for_what_the_loader_gives():
     profile = load_profile("blip2-opt-2.7b")
     assert isinstance(profile.model, Checkpoint)
     assert profile.model.before == ""
-    assert set(blip2.LOADERS) == {"blip-2", "instructblip"}
+    assert set(blip2.ADAPTERS) == {"blip-2", "instructblip"}
 
 
-def test_a_checkpoint_is_read_by_the_adapter_of_its_family(folders):
-    for folder in folders.values():
-        assert isinstance(hf.load_checkpoint(settings(checkpoint=str(folder))), Blip2)
+def test_one_in_memory_can_be_taken_twice(model, plain, begun):
+    read = Path(model.model.name_or_path) / "preprocessor_config.json"
+    pictures_of = SimpleNamespace(to_json_string=read.read_text)
+    processor = SimpleNamespace(tokenizer=begun, image_processor=pictures_of, qformer_tokenizer=begun)
+    own, images = plain(model), pictures(2)
+    for _ in range(2):
+        again = load_model((own, processor), after=SAID)
+        with record(again) as found:
+            assert torch.equal(again.logits(images), model.logits(images))
+        assert found[0].shape == (2, again.prompt_length, 48)
+
+
+def test_asked_nothing_it_is_asked_the_prompt(folders):
+    model = load_model(folders["vicuna"], device="cpu")
+    assert isinstance(model, Blip2)
+    assert (model.before.tolist(), model.tokenizer.decode(model.after)) == ([], f"<end>{model._said.strip()}")
+    assert model._said == "Provide a one-sentence caption for the provided image. "

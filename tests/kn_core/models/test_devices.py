@@ -15,7 +15,7 @@ from kn_core.method.perturbation import Picture, Trial
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models import MiniGPT4
-from kn_core.profile import Perturbation
+from kn_core.settings import Perturbation
 from kn_core.study.experiments import other_region
 from kn_core.study.experiments.single_neurons import ablate
 from kn_core.study.study import Study

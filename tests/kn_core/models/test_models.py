@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from kn_core.models import MiniGPT4
 from kn_core.models.minigpt4 import load_projection
 from kn_core.models.towers import EfficientNetLite0, resize
+from kn_core.pictures.image_files import PictureError
 from tests.toy_world import ToyTower, toy_samples
 
 
@@ -126,6 +128,27 @@ def test_forced_captions_without_a_word_are_no_special_case(tiny_model):
     assert torch.allclose(torch.stack(logits), tiny_model.logits(noise(2)), atol=1e-5)
 
 
+def test_pictures_may_be_files_images_or_arrays(taught_model, tmp_path):
+    array = next(toy_samples("bear", 1, seed=7)).image
+    image = Image.fromarray(array)
+    image.save(tmp_path / "bear.png")
+    same = [array, image, tmp_path / "bear.png", str(tmp_path / "bear.png"), image.convert("RGBA")]
+    assert taught_model.caption(same) == ["A bear in a forest."] * 5
+    assert (taught_model.prompts(same) == taught_model.prompts([array])).all()
+    assert torch.equal(taught_model.logits(same[1:2]), taught_model.logits([array]))
+    assert taught_model.respond(same[2:3], ["A bus."])[0] == ["A bear in a forest."]
+
+
+def test_one_picture_without_a_list_and_tensors_that_are_no_prompts_are_refused(tiny_model, tmp_path):
+    (array,) = noise(1)
+    for ask in (tiny_model.caption, tiny_model.logits, tiny_model.prompts, tiny_model.token_maps):
+        for single in (array, Image.fromarray(array), "bear.png", tmp_path / "bear.png"):
+            with pytest.raises(PictureError, match=r"pictures come in a list, also a single one: \[picture\]. Got"):
+                ask(single)
+    with pytest.raises(ValueError, match=r"embedded prompts \(B, T, H\) with T=\d+; .* Got torch.uint8 of shape"):
+        tiny_model.caption(torch.from_numpy(array))
+
+
 def test_no_pictures_have_no_captions(tiny_model):
     assert tiny_model.caption([]) == []
     assert tiny_model.respond([], []) == ([], [])
@@ -192,7 +215,7 @@ def test_parts_that_do_not_fit_are_refused(tiny_model):
 
 def test_a_projection_is_loaded_whole_or_not_at_all(tmp_path):
     path = tmp_path / "layer.safetensors"
-    with pytest.raises(FileNotFoundError, match="Train one with `python -m kn_core.train_projection`"):
+    with pytest.raises(FileNotFoundError, match="Train one with `python -m kn_core.training`"):
         load_projection(path, 3, 32)
     layer = nn.Linear(3, 32)
     save_file({name: tensor.detach().half() for name, tensor in layer.state_dict().items()}, path)

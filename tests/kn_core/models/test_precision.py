@@ -16,7 +16,7 @@ from kn_core.method.rivals import integrated_gradients, pan, schwettmann
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models import MiniGPT4, hooks
 from kn_core.models.hooks import gradients, plain
-from kn_core.profile import Perturbation
+from kn_core.settings import Perturbation
 from kn_core.study.experiments.single_neurons import ablate
 from tests.toy_world import toy_samples
 

@@ -19,7 +19,8 @@ from kn_core.models.hooks import intervene, record
 from kn_core.models.qformer import N_QUERIES, QFormerProjection, load_qformer, region_means, regions
 from kn_core.models.rollout import Attentions, record_attention, rollout
 from kn_core.pictures.token_grid import inside, tokens_inside
-from kn_core.profile import Model, load_profile
+from kn_core.profile import load_profile
+from kn_core.settings import Model
 from kn_core.training import __main__ as train_projection
 from kn_core.training import card, distillation
 from kn_core.training.__main__ import Recipe, distilled, save_projection, train
@@ -305,7 +306,7 @@ def test_the_card_says_what_stands_between_and_where_it_started(tmp_path):
     card.write(path, report, load_profile("embedded-qformer"))
     written = path.read_text()
     assert f"{N_QUERIES} learnt queries read the 1280" in written
-    assert "`python -m kn_core.train_projection --profile embedded-qformer --coco DIR` in 25 minutes" in written
+    assert "`python -m kn_core.training --profile embedded-qformer --coco DIR` in 25 minutes" in written
     assert "the linear layer with\nsha256 `abc` (200 steps of 32 pictures, 3% of the variance left)" in written
     assert "ridge" not in written
     del report["made"]["distilled"]

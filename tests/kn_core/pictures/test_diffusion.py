@@ -29,7 +29,7 @@ from kn_core.pictures.diffusion import in_cells, pasted
 from kn_core.pictures.diffusion_pipeline import DiffusionError, folder_of, identity, load, why_not
 from kn_core.pictures.inpaint import dilated, inpaint, inpaint_all
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Diffusion
+from kn_core.settings import Diffusion
 from tests.kn_core.study.test_study import changed
 
 
@@ -69,12 +69,7 @@ def tiny_pipeline(seed: int = 0, **more) -> StableDiffusionInpaintPipeline:
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False} | more
     return StableDiffusionInpaintPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tiny_tokenizer(),
-        unet=unet,
-        scheduler=scheduler,
-        **parts,
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tiny_tokenizer(), unet=unet, scheduler=scheduler, **parts
     )
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from kn_core.pictures.image_files import PictureError, box_mask, open_mask, open_picture
+from kn_core.pictures.image_files import PictureError, as_mask, as_picture, box_mask, open_picture
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -143,6 +144,51 @@ def test_a_truncated_picture_is_an_error_wherever_it_ends(tmp_path: Path, suffix
             open_picture(cut)
 
 
+# Pictures in memory
+
+
+def test_an_rgb_array_is_the_picture_itself() -> None:
+    levels = np.asarray(_half("RGB", RED, BLACK))
+    assert as_picture(levels) is levels
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P"])
+def test_paths_images_and_arrays_are_one_picture(tmp_path: Path, mode: str) -> None:
+    image = _half("RGBA", (0, 90, 9, 51), (*RED, 255)).convert(mode)
+    exif = image.getexif()
+    exif[ORIENTATION] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    turned = open_picture(tmp_path / "turned.png")
+    assert turned.shape == (4, 2, 3)
+    for same in (tmp_path / "turned.png", str(tmp_path / "turned.png"), Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(as_picture(same), turned)
+    if mode in ("RGB", "RGBA", "L"):
+        for levels in (np.asarray(image), torch.from_numpy(np.array(image))):
+            assert np.array_equal(
+                as_picture(levels), as_picture(_half("RGBA", (0, 90, 9, 51), (*RED, 255)).convert(mode))
+            )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (np.zeros((2, 3, 3)), r"ndarray float64 \(2, 3, 3\)"),
+        (np.zeros((2, 3), np.uint16), r"ndarray uint16 \(2, 3\)"),
+        (np.zeros((3, 2, 2), np.uint8), r"ndarray uint8 \(3, 2, 2\)"),
+        (np.zeros((0, 2, 3), np.uint8), r"ndarray uint8 \(0, 2, 3\)"),
+        (torch.zeros(3, 8, 8), r"Tensor torch.float32 torch.Size\(\[3, 8, 8\]\)"),
+        (torch.zeros(8, 8, 3, dtype=torch.bfloat16, requires_grad=True), r"Tensor torch.bfloat16"),
+        (None, "NoneType"),
+        ([[0, 1]], "list"),
+    ],
+)
+def test_what_is_no_picture_in_memory_is_said_by_kind_and_shape(wrong: object, got: str) -> None:
+    with pytest.raises(PictureError, match=rf"levels 0..255 of shape \(h, w, 3\), .* Got {got}.*[.]$"):
+        as_picture(wrong)  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match="nowhere.png: no such file"):
+        as_picture("nowhere.png")
+
+
 # Masks
 
 
@@ -163,21 +209,21 @@ def test_a_truncated_picture_is_an_error_wherever_it_ends(tmp_path: Path, suffix
 )
 def test_masks_of_every_mode(tmp_path: Path, make: Callable[[], Image.Image]) -> None:
     make().save(tmp_path / "mask.png")
-    mask = open_mask(tmp_path / "mask.png", (2, 4))
+    mask = as_mask(tmp_path / "mask.png", (2, 4))
     assert mask.dtype == np.bool_ and mask.tolist() == [[True, True, False, False]] * 2
 
 
 def test_a_mask_of_another_size_is_scaled_and_of_another_aspect_ratio_refused(tmp_path: Path) -> None:
     _half("L", 255, 0).save(tmp_path / "mask.png")
-    assert open_mask(tmp_path / "mask.png", (4, 8)).tolist() == [[True] * 4 + [False] * 4] * 4
-    assert open_mask(tmp_path / "mask.png", (1, 2)).tolist() == [[True, False]]
+    assert as_mask(tmp_path / "mask.png", (4, 8)).tolist() == [[True] * 4 + [False] * 4] * 4
+    assert as_mask(tmp_path / "mask.png", (1, 2)).tolist() == [[True, False]]
     with pytest.raises(PictureError, match="the mask is 4 x 2 pixels, the picture 2 x 4 .*aspect ratio"):
-        open_mask(tmp_path / "mask.png", (4, 2))
+        as_mask(tmp_path / "mask.png", (4, 2))
 
 
 def test_a_scaled_mask_may_have_been_rounded_by_a_pixel(tmp_path: Path) -> None:
     _half("L", 255, 0).resize((320, 213)).save(tmp_path / "mask.png")
-    assert open_mask(tmp_path / "mask.png", (427, 640)).shape == (427, 640)
+    assert as_mask(tmp_path / "mask.png", (427, 640)).shape == (427, 640)
 
 
 def test_a_mask_is_rotated_by_its_own_exif_tag(tmp_path: Path) -> None:
@@ -185,14 +231,14 @@ def test_a_mask_is_rotated_by_its_own_exif_tag(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[ORIENTATION] = 6
     image.save(tmp_path / "mask.png", exif=exif)
-    assert open_mask(tmp_path / "mask.png", (4, 2)).tolist() == [[True] * 2] * 2 + [[False] * 2] * 2
+    assert as_mask(tmp_path / "mask.png", (4, 2)).tolist() == [[True] * 2] * 2 + [[False] * 2] * 2
 
 
 @pytest.mark.parametrize(("level", "message"), [(0, "the mask is empty"), (255, "covers the whole picture")])
 def test_masks_without_object_or_background_are_errors(tmp_path: Path, level: int, message: str) -> None:
     Image.new("L", (4, 2), level).save(tmp_path / "mask.png")
     with pytest.raises(PictureError, match=message):
-        open_mask(tmp_path / "mask.png", (2, 4))
+        as_mask(tmp_path / "mask.png", (2, 4))
 
 
 def test_box_mask_holds_the_pixels_whose_centre_is_inside() -> None:

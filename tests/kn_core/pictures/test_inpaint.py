@@ -83,4 +83,4 @@ def test_another_method_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(METHODS, "black", black)
     sample = _sample()
-    assert (inpaint.inpaint(sample, "black", dilation=0)[sample.mask] == 0).all()
+    assert (inpaint(sample, "black", dilation=0)[sample.mask] == 0).all()

@@ -19,7 +19,8 @@ from kn_core import __main__, models
 from kn_core.method import filtering, perturbation
 from kn_core.models import MiniGPT4
 from kn_core.pictures import scenes
-from kn_core.profile import Dask, Profile
+from kn_core.profile import Profile
+from kn_core.settings import Dask
 from kn_core.study import cluster, neurons, run
 from kn_core.study.store import Store
 from kn_core.study.study import Study

@@ -131,7 +131,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import pandas as pd
-from kn_core.store import Store
+from kn_core.study.store import Store
 
 def dies(frame, path, **_):
     Path(path).write_bytes(b"PAR1 half of a file")
@@ -169,7 +169,7 @@ TWO = """
 import sys, time
 from pathlib import Path
 import pandas as pd
-from kn_core.store import Store
+from kn_core.study.store import Store
 
 def compute():
     with open(sys.argv[1] + "/computed", "a") as file:
