@@ -46,18 +46,12 @@ def identified(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
         budget = study.profile.identification.budget
         for concept in concepts:
             pairs, neurons = study.pairs(concept), study.neurons(concept)
-            rows.append(
-                {
-                    "model": model,
-                    "concept": concept,
-                    "captioned": int((pairs["caption"] != "").sum()),
-                    "named": int((pairs["target_word"] != "").sum()),
-                    "kept": int(pairs["kept"].sum()),
-                    "neurons": int((neurons["method"] == "two-stage").sum()),
-                    "late": late_share(neurons, budget, study.n_layers).value,
-                }
-            )
-    return pd.DataFrame(rows)
+            captioned, named = ((pairs[column] != "").sum() for column in ("caption", "target_word"))
+            passing = (neurons["method"] == "two-stage").sum()
+            late = late_share(neurons, budget, study.n_layers).value
+            rows.append((model, concept, captioned, named, pairs["kept"].sum(), passing, late))
+    columns = ["model", "concept", "captioned", "named", "kept", "neurons", "late"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def identified_for_readers(found: pd.DataFrame) -> pd.DataFrame:

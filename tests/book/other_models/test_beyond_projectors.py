@@ -66,11 +66,10 @@ def test_both_models_have_neurons_for_the_concepts_of_the_toy_world(studies):
     found = beyond_projectors.identified(studies, concepts)
     assert len(found) == 2 * len(concepts)
     for row in found.to_dict("records"):
-        study = studies[row["model"]]
-        pairs = study.pairs(row["concept"])
+        pairs, neurons = (of(row["concept"]) for of in (studies[row["model"]].pairs, studies[row["model"]].neuron_set))
         assert row["captioned"] == len(pairs[pairs["caption"] != ""])
         assert row["kept"] <= row["named"] <= row["captioned"]
-        assert row["neurons"] == len(study.neuron_set(row["concept"]))
+        assert row["neurons"] == len(neurons)
 
 
 def test_maps_of_a_qformer_have_their_bounds_beside_them(studies):
@@ -152,18 +151,27 @@ def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, pd.DataFrame]
         (-0.3, 0.1, False, "on the wrong side of zero", "is smaller"),
     ],
 )
-def test_sentences_follow_the_numbers(advantage, width, matters, clear, carried):
+def test_sentences_and_titles_follow_the_numbers(advantage, width, matters, clear, carried):
     compared, where = made_up(advantage, width)
     words = beyond_projectors.effects_in_words(compared)
     assert (words["clear-queries"], words["suppression-carried"]) == (clear, carried)
     answer = beyond_projectors.answer(compared, where)
     assert answer.startswith("it finds neurons that matter" if matters else "what it finds is not shown to matter")
     assert f"{'and' if matters else 'but'} their map, carried back, shows where" in answer
+    with drawing.theme():
+        said = " ".join(figures.effects(compared).get_suptitle().split())
+    assert said.endswith(f"30 with the linear layer and {100 * advantage:.0f} with the Q-Former")
+    plt.close("all")
 
 
 def test_maps_and_blocks_are_told_apart():
     _, where = made_up(0.3, 0.1)
-    words = beyond_projectors.places_in_words(where, mean_readings(where, ["model", "map"]))
+    means = mean_readings(where, ["model", "map"])
+    with drawing.theme():
+        said = " ".join(figures.places(means).get_suptitle().split())
+    assert said.endswith("60% with the linear layer, 40% with the Q-Former")
+    plt.close("all")
+    words = beyond_projectors.places_in_words(where, means)
     assert words["map-cost"] == "0.20 less"
     assert words["own-over-exchanged"] == "0.20 [0.20,\u00a00.20]"
     assert (words["clear-of-any"], words["clear-of-plain"]) == ("not clear of zero", "on the wrong side of zero")
@@ -171,13 +179,3 @@ def test_maps_and_blocks_are_told_apart():
     words = beyond_projectors.blocks_in_words(added)
     assert (words["first-block"], words["first-share"], words["other-share"]) == ("cross 1", "50%", "2%")
     assert words["exchange"] == "so it is little more than one soft look"
-
-
-def test_figures_state_what_is_drawn():
-    compared, where = made_up(0.1, 0.05)
-    with drawing.theme():
-        figure = figures.effects(compared)
-        assert "30 with the linear layer and 10 with the Q-Former" in figure._suptitle.get_text().replace("\n", " ")
-        figure = figures.places(mean_readings(where, ["model", "map"]))
-        assert "60% with the linear layer, 40% with the Q-Former" in figure._suptitle.get_text().replace("\n", " ")
-    plt.close("all")

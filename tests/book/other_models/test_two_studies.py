@@ -9,18 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from book.other_models import beyond_projectors, towers
-from book.other_models.two_studies import (
-    DIFFERENCE,
-    QUANTITIES,
-    both,
-    compare,
-    jaccard_by_chance,
-    notice,
-    page_of,
-    shared_neurons,
-    works,
-)
+from book.other_models import beyond_projectors, towers, two_studies
+from book.other_models.two_studies import DIFFERENCE, QUANTITIES, both, compare, jaccard_by_chance, shared_neurons
 from book.words import NotRun
 from kn_core import models
 from kn_core.study.study import Study
@@ -159,8 +149,8 @@ def test_a_model_does_not_differ_from_itself(twins):
 
 
 def test_what_a_page_keeps_lies_beside_the_first_study(twins):
-    assert notice(twins, ["bear"]).startswith("Compared on bear: `toy` (one) and `toy` (other)")
-    page_of("a", twins, "bear").save(pd.DataFrame({"x": [1]}), "kept")
+    assert two_studies.notice(twins, ["bear"]).startswith("Compared on bear: `toy` (one) and `toy` (other)")
+    two_studies.page_of("a", twins, "bear").save(pd.DataFrame({"x": [1]}), "kept")
     assert (twins["one"].folder / "tables" / "kept-bear.csv").is_file()
     with pytest.raises(NotRun, match="no bridge has pairs in both studies"):
         both(twins, "bridge")
@@ -198,4 +188,4 @@ def test_a_profile_without_a_variant_is_not_compared(page, variant):
 )
 def test_whether_the_method_works_is_said_of_both_models(low, begins):
     compared = pd.DataFrame({"quantity": "suppression-over-random", "model": ["a", "b", DIFFERENCE], "low": [*low, 9]})
-    assert works(compared).startswith(begins)
+    assert two_studies.works(compared).startswith(begins)

@@ -92,12 +92,16 @@ def test_the_top_of_every_method_and_others_of_every_layer():
         candidates_to_ablate({"one": one, "two": two[:2]}, 2, 7, np.random.default_rng(0))
 
 
-def test_rank_correlation_by_hand():
+def ranked_neurons() -> pd.DataFrame:
     """Two concepts, six neurons each: ranked by their effect, the other way round, and not at all."""
     places = pd.DataFrame({"layer": 0, "unit": range(6), "stratum": ["top"] * 2 + ["random"] * 4})
     score, effect = np.array([[6.0, 5, 4, 3, 2, 1]]), np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
     held = {"two-stage": score, "stage-1": -score, "stage-2": np.ones((1, 6))}
-    neurons = pd.concat([beside_scores(places, effect, held).assign(concept=name) for name in ("bear", "bus")])
+    return pd.concat([beside_scores(places, effect, held).assign(concept=name) for name in ("bear", "bus")])
+
+
+def test_rank_correlation_by_hand():
+    neurons = ranked_neurons()
     rho = rank_correlation(neurons).set_index(["concept", "method", "over"])["rho"]
     assert rho["bear", "two-stage", "all"] == pytest.approx(1)
     assert rho["bus", "stage-1", "random"] == pytest.approx(-1)
