@@ -3,158 +3,29 @@
 A concept is a category name, such as 'bear'. It is named by that name, its plural, and the synonyms of `SYNONYMS`,
 as whole words and in any case: 'buses' names a bus, 'bust' does not. The phrases of `OTHER_THINGS` hold such a word
 and name something else: a teddy bear is no bear, a hot dog is no dog, and train tracks or a bus stop stay in the
-picture when the train or the bus is taken out of it, so they do not name it.
+picture when the train or the bus is taken out of it, so they do not name it. The tables are in `concepts.yaml`.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 
-# Singular forms; `words` adds the plurals. The categories of MS COCO that have synonyms in everyday captions. Hypernyms
-# ('animal', 'vehicle', 'food') name none of them.
-SYNONYMS = {
-    "person": "man, woman, boy, girl, child, kid, baby, toddler, lady, guy, gentleman, human, player, batter, "
-    "catcher, surfer, skier, snowboarder, skateboarder, skater, rider, biker, cyclist, pedestrian, worker, chef",
-    "bicycle": "bike",
-    "car": "automobile, sedan, suv, taxi, cab, minivan, jeep",
-    "motorcycle": "motorbike, motor cycle, motor bike, moped, scooter, dirt bike",
-    "airplane": "plane, aeroplane, air plane, aircraft, jet, jetliner, airliner, biplane",
-    "bus": "minibus",
-    "train": "locomotive, tram",
-    "truck": "pickup, lorry, firetruck, fire engine",
-    "boat": "ship, sailboat, canoe, kayak, yacht, ferry, rowboat, raft",
-    "traffic light": "stoplight, stop light, traffic signal",
-    "fire hydrant": "hydrant, fireplug",
-    "stop sign": "stopsign",
-    "parking meter": "meter",
-    "bird": "duck, goose, seagull, gull, pigeon, parrot, owl, crow, swan, pelican, eagle, hawk, sparrow, "
-    "chicken, rooster",
-    "cat": "kitten, kitty, feline",
-    "dog": "puppy, pup, doggy, doggie",
-    "horse": "pony, foal, colt, stallion, mare",
-    "sheep": "lamb, ewe",
-    "cow": "cattle, bull, calf, ox",
-    "bear": "panda",
-    "backpack": "back pack, rucksack, knapsack",
-    "umbrella": "parasol",
-    "handbag": "hand bag, purse",
-    "tie": "necktie",
-    "suitcase": "luggage, baggage, briefcase",
-    "frisbee": "flying disc",
-    "skis": "ski",
-    "snowboard": "snow board",
-    "sports ball": "ball",
-    "baseball bat": "bat",
-    "baseball glove": "mitt",
-    "skateboard": "skate board",
-    "surfboard": "surf board",
-    "tennis racket": "racket, racquet",
-    "wine glass": "wineglass, glass of wine, goblet",
-    "cup": "mug, teacup",
-    "sandwich": "burger, hamburger, cheeseburger, panini",
-    "hot dog": "hotdog",
-    "donut": "doughnut",
-    "cake": "cupcake",
-    "chair": "armchair, recliner",
-    "couch": "sofa, loveseat",
-    "potted plant": "plant, houseplant",
-    "dining table": "table",
-    "toilet": "urinal, commode",
-    "tv": "television, tv set, monitor",
-    "television": "tv, tv set",
-    "laptop": "laptop computer, lap top",
-    "remote": "remote control, controller",
-    "cell phone": "phone, cellphone, smartphone, mobile phone, iphone",
-    "microwave": "microwave oven",
-    "oven": "stove",
-    "refrigerator": "fridge",
-    "scissors": "shears",
-    "teddy bear": "teddy, stuffed bear, toy bear",
-    "hair drier": "hair dryer, hairdryer, blow dryer, blow drier",
-    "toothbrush": "tooth brush",
+import yaml
+
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SYNONYMS: dict[str, str] = _TABLES["synonyms"]
+DETERMINERS = frozenset(_TABLES["determiners"].split())
+ADJECTIVES = frozenset(_TABLES["adjectives"].split())
+STOP_WORDS = DETERMINERS | frozenset(_TABLES["stop_words"].split())
+OTHER_THINGS: dict[str, str] = {
+    name: phrases.replace("{stop_words}", "|".join(sorted(STOP_WORDS)))
+    for name, phrases in _TABLES["other_things"].items()
 }
-
-
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-DETERMINERS = _set(
-    "a an the this that these those his her its their my your our some several many few any no each every another "
-    "one two three four five six seven eight nine ten"
+IRREGULAR_PLURALS: dict[str, str] = _TABLES["irregular_plurals"] | dict.fromkeys(
+    _TABLES["same_plurals"].split(", "), ""
 )
-ADJECTIVES = _set(
-    "big large huge giant great little small tiny tall long short old young new cute beautiful nice lovely wild fresh "
-    "black white red orange yellow green blue brown gray grey pink purple golden silver tan dark light bright colorful "
-    "colored striped spotted furry fluffy shaggy polar grizzly double decker passenger city adult baby ripe unripe "
-    "wooden"
-)
-STOP_WORDS = DETERMINERS | _set(
-    "and or but nor so as if than then there here it he she they we you i him them us me who which what when where "
-    "while of in on at by to from with without into onto over under above below near next beside between behind before "
-    "after through across along around against off up down out for about inside outside among toward towards upon "
-    "during "
-    "is are was were be been being am has have had do does did can could will would may might shall should must not "
-    "very too also just all both other others lot lots front top"
-)
-
-# Regular expressions, in the singular. Each holds a word of the concept and names something else. What may as well be a
-# verb is no such phrase: 'a train crossing a bridge', 'a zebra crossing a road', and with '(?!s)' 'a bus stops here'.
-OTHER_THINGS = {
-    "person": "baby (?:elephant|giraffe|zebra|bear|cow|sheep|horse|bird|goat), (?:record|dvd|cd|music) player",
-    "bicycle": "motor bike, dirt bike, bike (?:rack|lane|path)",
-    "car": "(?:train|rail|railway|railroad|subway|trolley|street|cable|box|passenger) car, car park(?!s)",
-    "airplane": "jet ski, jet stream",
-    "bus": "bus (?:stop(?!s)|station|shelter|terminal|depot|lane)",
-    "train": "train (?:stop(?!s)|station|track|platform|yard|depot|bridge)",
-    "dog": "hot dog, corn dog, chili dog, dog (?:bed|house|food|bowl)",
-    "cat": "cat (?:bed|house|food|bowl|litter|tree)",
-    "horse": "sea horse",
-    "bear": "teddy bear, stuffed bear, toy bear",
-    "zebra": "zebra (?:stripe|print)",
-    "tie": "tie dye",
-    "skis": "ski (?:slope|lift|resort|pole|lodge|suit|jacket|mask|hill|run|trail|area), jet ski",
-    "sports ball": "ball (?:game|field|player|park)",
-    "baseball bat": "at bat",
-    "cup": "cup cake",
-    "bowl": "toilet bowl",
-    "banana": "banana (?:tree|leaf|leaves|bread|split)",
-    "apple": "apple (?:laptop|computer|phone|logo|pie|juice|tree)",
-    # The fruit, not the colour: 'orange' beside another colour, or right before a noun.
-    "orange": "(?:black|white|red|yellow|green|blue|brown|gray|grey) and orange, "
-    "orange and (?:black|white|red|yellow|green|blue|brown|gray|grey), "
-    rf"orange (?!(?:{'|'.join(STOP_WORDS)}|slice|slices|peel|sits|lies|\w+ing)\b)\w+",
-    "pizza": "pizza (?:box|boxes|oven|cutter|parlor|shop|place|restaurant|pan)",
-    "potted plant": "power plant",
-    "bed": "flower bed, river bed, truck bed, trailer bed, dog bed, cat bed, bed of",
-    "dining table": "table (?:cloth|tennis)",
-    "toilet": "toilet (?:paper|tissue|roll|brush|brushes)",
-    "tv": "tv (?:remote|stand(?!s)|tray)",
-    "remote": "remote (?:area|location|place|island|field|road|beach|village)",
-    "cell phone": "phone (?:booth|box|pole), head phone",
-    "oven": "microwave oven",
-}
-
-# Plurals that no rule gives; an empty one is the same word again.
-IRREGULAR_PLURALS = {
-    "person": "people, persons",
-    "bus": "buses, busses",
-    "child": "children",
-    "ox": "oxen",
-    "goose": "geese",
-    "mouse": "mice",
-    "knife": "knives",
-    "calf": "calves",
-    "leaf": "leaves",
-    "wolf": "wolves",
-    "human": "humans",
-    "tomato": "tomatoes",
-    "potato": "potatoes",
-    "glass of wine": "glasses of wine",
-    **dict.fromkeys(("sheep", "cattle", "fish", "deer", "aircraft", "luggage", "baggage", "broccoli"), ""),
-    **dict.fromkeys(("scissors", "shears", "skis", "ski", "glasses", "sunglasses", "binoculars"), ""),
-}
 
 
 def words(concept: str) -> tuple[str, ...]:

@@ -27,7 +27,9 @@ def test_it_holds_the_core_the_projections_and_the_profiles_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"kn_core", f"kn_core-{PROJECT['version']}.dist-info"}
     there = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "kn_core").rglob("*") if path.suffix in (".py", ".json")
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "kn_core").rglob("*")
+        if path.suffix in (".py", ".json", ".yaml")
     }
     assert there <= set(names)
     assert {f"kn_core/profiles/{path.name}" for path in (ROOT / "profiles").glob("*.yaml")} <= set(names)
