@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
-from book.page import Page
 from book.words import NotRun
 from kn_core import models
 from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
@@ -68,12 +67,6 @@ def both(studies: Studies, concept: str | None = None) -> list[str]:
     if not shared:
         raise NotRun(f"no {concept or 'concept'} has pairs in both studies")
     return shared
-
-
-def page_of(name: str, studies: Studies, concept: str | None = None) -> Page:
-    """The page of a comparison; what it keeps lies beside the first study."""
-    first = next(iter(studies.values()))
-    return Page(name, first.profile.name, concept, first)
 
 
 def notice(studies: Studies, concepts: Sequence[str]) -> str:

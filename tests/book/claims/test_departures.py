@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bs4 import BeautifulSoup
 
-from book.claims.departures import Departure, choices, departures
+from book.claims.departures import Departure, answers, choices
 from kn_core.profile import load_profile
 from kn_core.settings import Threshold
 
@@ -13,7 +13,7 @@ from kn_core.settings import Threshold
 @pytest.mark.parametrize("name", ["embedded", "embedded-coco"])
 def test_every_departure_is_read_from_the_profile(name: str) -> None:
     settings = load_profile(name)
-    table = departures(settings).set_index("setting")
+    table = answers(settings).set_index("setting")
     assert table.loc["identification.pooling", "here"] == settings.identification.pooling
     assert table.loc["identification.pooling", "instead"] == "max, min"
     assert table.loc["ours", "here"] == ", ".join(settings.ours)
@@ -32,7 +32,7 @@ def test_a_choice_is_shown_with_its_setting_and_what_else_there_is() -> None:
 def test_a_threshold_set_by_hand_is_listed() -> None:
     settings = load_profile("embedded")
     by_hand = settings.identification.model_copy(update={"threshold_a": Threshold(quantile=0.9, by_hand={"bear": 1.5})})
-    table = departures(settings.model_copy(update={"identification": by_hand})).set_index("setting")
+    table = answers(settings.model_copy(update={"identification": by_hand})).set_index("setting")
     assert table.loc["identification.threshold_a", "here"] == "the 0.9 quantile over all neurons, bear 1.5"
 
 
@@ -42,5 +42,5 @@ def test_a_departure_answers_once() -> None:
 
 
 def test_a_checkpoint_stands_for_its_parts() -> None:
-    table = departures(load_profile("llava-1.5-7b")).set_index("setting")
+    table = answers(load_profile("llava-1.5-7b")).set_index("setting")
     assert table.loc["model.tower", "here"] == "part of the checkpoint llava-hf/llava-1.5-7b-hf"
