@@ -9,7 +9,7 @@ import pandas as pd
 
 from book.claims import evidence, rules, verdicts
 from book.claims.rules import Measurement
-from book.faithfulness import scores
+from book.faithfulness import exact_effects
 from book.perturbation import methods
 from book.press import commands
 from book.stages import stage_1, stage_2
@@ -124,7 +124,7 @@ SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what
     "layer-distribution": (_layers,),
     "perturbation": (_effects, _rivals),
     "ablation": (_rivals,),
-    "faithfulness": (scores.measured,),
+    "faithfulness": (exact_effects.measured,),
     "appendix/thresholds": (_thresholds,),
 }
 
