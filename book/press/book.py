@@ -101,7 +101,7 @@ def run_notebook(
     """Execute the MyST notebook `source` and leave the result at `target`, which appears only if every cell ran.
 
     `{{name}}` in the text is replaced by the parameter of that name, and the commands in it get the `variables`
-    (`kn_core.commands`). A cell that raises `NotRun` ends the page. Raises `BookError` for a parameter that the
+    (`press.commands`). A cell that raises `NotRun` ends the page. Raises `BookError` for a parameter that the
     notebook does not declare (papermill would only warn) and, with page, line and cell, for a cell that fails.
     """
     notebook = load_notebook_node(jupytext.read(source))

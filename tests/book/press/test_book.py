@@ -157,7 +157,7 @@ def test_a_failing_cell_is_named_and_its_notebook_is_not_taken_for_done(tmp_path
 
 def test_a_cell_whose_study_was_not_run_ends_the_page_with_its_words(tmp_path):
     code = [
-        "```{code-cell}\nfrom kn_core.commands import NotRun\n\nraise NotRun('there is no ViT', 'make one')\n```",
+        "```{code-cell}\nfrom book.words import NotRun\n\nraise NotRun('there is no ViT', 'make one')\n```",
         "## What it would show",
         "```{code-cell}\nprint('never')\n```",
     ]

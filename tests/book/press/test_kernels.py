@@ -46,7 +46,7 @@ def wait_until(condition, seconds: float = 30) -> None:
 def test_kernels_are_processes_of_their_own_that_import_nothing_again(page, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     code = """import os, sys
-there = "kn_core.report" in sys.modules, hasattr(sys, "left_behind")
+there = "book.page" in sys.modules, hasattr(sys, "left_behind")
 sys.left_behind = True
 import matplotlib, torch
 print(os.getpid(), os.getppid(), os.getcwd(), *there, matplotlib.get_backend(), torch.get_num_threads())"""
