@@ -1,4 +1,4 @@
-"""The kinds of objects that scenes show: OpenMoji's drawings of them, their size, and where they belong (`kinds.yaml`)."""
+"""The kinds of objects that scenes show: their drawings, their size, and where they belong (`kinds.yaml`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
