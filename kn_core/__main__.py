@@ -213,7 +213,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from kn_core.locate import LocateError
     from kn_core.pictures.image_files import PictureError
     from kn_core.study.study import StudyError
-    from kn_core.weights.wheels import WeightsError
+    from kn_core.weights.files import WeightsError
 
     return CommandError, ProfileError, PictureError, StudyError, LocateError, DownloadError, WeightsError, OSError
 

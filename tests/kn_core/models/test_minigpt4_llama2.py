@@ -26,9 +26,9 @@ from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
 from kn_core.profile import Profile, load_profile
 from kn_core.study.study import Study
-from kn_core.weights import local
+from kn_core.weights import files, local
+from kn_core.weights.files import WeightsError
 from kn_core.weights.local import device
-from kn_core.weights.wheels import WeightsError
 from tests import tiny_release
 from tests.tiny_release import BLOCKS, HIDDEN, VISION, WIDTH
 
@@ -355,16 +355,16 @@ def test_a_digest_follows_the_weights_and_not_the_file(tmp_path):
     big.tofile(one)
     big.tofile(other)
     os.utime(other, (time.time() - 1e6,) * 2)
-    assert local.digest([one]) == local.digest([other])
-    for place in (0, len(big) - 1, (len(big) - local.BLOCK) // (local.BLOCKS - 1)):
+    assert files.digest([one]) == files.digest([other])
+    for place in (0, len(big) - 1, (len(big) - files.BLOCK) // (files.BLOCKS - 1)):
         new = big.copy()
         new[place] ^= 1
         new.tofile(other)
-        assert local.digest([one]) != local.digest([other])
+        assert files.digest([one]) != files.digest([other])
     (big ^ 1).tofile(other)
-    assert local.digest([one]) != local.digest([other])
+    assert files.digest([one]) != files.digest([other])
     big[:-1].tofile(other)
-    assert local.digest([one]) != local.digest([other])
+    assert files.digest([one]) != files.digest([other])
 
 
 def test_other_weights_are_another_identity(profile, brought, tmp_path):
@@ -423,6 +423,7 @@ def test_where_a_model_is_put(brought, monkeypatch):
     assert {(parameter.device.type, parameter.dtype) for parameter in decoder.parameters()} == {("cpu", torch.bfloat16)}
     with torch.device("meta"):  # as accelerate leaves layers that it fetches for each use
         offloaded = LlamaForCausalLM(decoder.config)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: offloaded)
+    whole = dict.fromkeys(("missing_keys", "mismatched_keys", "unexpected_keys"), ())
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (offloaded, whole))
     with pytest.raises(WeightsError, match="does not fit into the accelerators .* in torch.float32"):
         load_decoder(brought / LLAMA, device="spread")
