@@ -157,6 +157,16 @@ def read(kind: Any, folder: Path, **how: Any) -> Any:
 
     Raises CheckpointError where weights are missing or of another shape. Those that it has no use for are warned of.
     """
+    described = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):  # before memory is taken for what config.json asks for by mistake
+        wanted = sum(weight.numel() for weight in kind.from_config(described).parameters())
+    held = sum(files.n_numbers(path) for path in local.shards(folder))
+    if wanted > 3 * held:
+        raise CheckpointError(
+            f"{folder}: config.json describes a {described.model_type} of {wanted:,} numbers, and the files of weights "
+            f"hold {held:,}. They must be of one checkpoint, as transformers saves it: older ones describe their parts "
+            "elsewhere, and are published in that form too."
+        )
     model, loaded = kind.from_pretrained(
         folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **how
     )
@@ -167,10 +177,10 @@ def read(kind: Any, folder: Path, **how: Any) -> Any:
             "be random numbers. Config and weights must be of one checkpoint, as transformers saves it."
         )
     if mismatched := sorted(loaded["mismatched_keys"]):
-        name, found, wanted = mismatched[0]
+        name, found, expected = mismatched[0]
         raise CheckpointError(
             f"{folder} must hold the weights of the {family} that its config.json describes. {len(mismatched)} are of "
-            f"another shape: {name} is {tuple(found)} in the files, {tuple(wanted)} by config.json. Take the one that "
+            f"another shape: {name} is {tuple(found)} in the files, {tuple(expected)} by config.json. Take that which "
             "came with them."
         )
     if unused := sorted(loaded["unexpected_keys"]):

@@ -255,7 +255,7 @@ def load_checkpoint(settings: Checkpoint) -> CaptionModel:
     no adapter is right for it.
     """
     folder = checkpoints.find(settings.checkpoint)
-    adapter = _adapter(files.read_json(folder / "config.json").get("model_type"), settings.checkpoint)
+    adapter = _adapter(str(files.read_json(folder / "config.json").get("model_type")), settings.checkpoint)
     with files.reading(f"The checkpoint {folder}"):
         return adapter(checkpoints.load(folder, settings), settings)
 

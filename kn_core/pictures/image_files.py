@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-_Turn = Image.Transpose
 # How the stored pixels are turned to be looked at, by what the EXIF tag says from 2 on.
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-TURNS = {number: _Turn[name] for number, name in enumerate(_TURNS, start=2)}
-BACK = {_Turn.ROTATE_90: _Turn.ROTATE_270, _Turn.ROTATE_270: _Turn.ROTATE_90}  # the other turns are their own way back
+TURNS = {number: getattr(Image.Transpose, name) for number, name in enumerate(_TURNS, start=2)}
+BACK = {TURNS[6]: TURNS[8], TURNS[8]: TURNS[6]}  # the other turns are their own way back
 
 
 class PictureError(ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,14 +122,11 @@ def _fault(path: Path) -> str:
         return "a web page"
     if path.suffix == ".json":
         return _fault_of_json(path)
-    if path.suffix == ".safetensors" and (fault := _fault_of_safetensors(path, size)):
-        return fault
+    if path.suffix == ".safetensors":
+        return _fault_of_safetensors(path, start, size)
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"the first {size:,} bytes of one: it is cut off"
-    seen = [block.strip(b"\0") == b"" for block in blocks(path)]
-    if len(seen) >= 8 and sum(seen) > len(seen) / 4:
-        return f"zeros in {sum(seen)} of the {len(seen)} places looked at: it was never written to its end"
-    return ""
+    return "" if start.startswith((b"PK", b"\x80")) else "what torch did not save"
 
 
 def _fault_of_json(path: Path) -> str:
@@ -146,16 +144,30 @@ def _fault_of_json(path: Path) -> str:
     return ""
 
 
-def _fault_of_safetensors(path: Path, size: int) -> str:
+def n_numbers(path: Path) -> int:
+    """How many numbers a whole safetensors file holds, in all of its tensors."""
+    return sum(math.prod(entry["shape"]) for name, entry in _header(path)[1].items() if name != "__metadata__")
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """How long a safetensors file's header is, in bytes, and what it holds: tensors by name. Raises ValueError."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > size - 8 and file.read(1) == b"{":
-            return f"the first {size:,} bytes of one: it is cut off"
-        try:
-            file.seek(8)
-            header = json.loads(file.read(min(length, size)))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return "what has no header of that format"
-    return "" if size == expected else f"{size:,} bytes, where its header says {expected:,}: it is cut off or damaged"
+        header: dict[str, Any] = json.loads(file.read(min(length, path.stat().st_size)))
+    return length, header
+
+
+def _fault_of_safetensors(path: Path, start: bytes, size: int) -> str:
+    if int.from_bytes(start[:8], "little") > size - 8 and start[8:9] == b"{":
+        return f"the first {size:,} bytes of one: it is cut off"
+    try:
+        length, header = _header(path)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "what has no header of that format"
+    if size != expected:
+        return f"{size:,} bytes, where its header says {expected:,}: it is cut off or damaged"
+    zeros = [not block.strip(b"\0") for block in blocks(path)]
+    few = len(zeros) < 8 or sum(zeros) <= len(zeros) / 4  # as rows of a vocabulary that are not used
+    return "" if few else f"zeros in {sum(zeros)} of the {len(zeros)} places looked at: it was not written to its end"

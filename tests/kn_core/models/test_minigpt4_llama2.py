@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -22,6 +25,7 @@ from transformers import (
 
 from book.appendix import manifest
 from kn_core.models import MiniGPT4, eva, identity, load_model, released
+from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
 from kn_core.profile import Profile, load_profile
@@ -30,6 +34,7 @@ from kn_core.weights import files, local
 from kn_core.weights.files import WeightsError
 from kn_core.weights.local import device
 from tests import tiny_release
+from tests.kn_core.weights.test_files import LFS, PAGE
 from tests.tiny_release import BLOCKS, HIDDEN, VISION, WIDTH
 
 LLAMA = "Llama-2-7b-chat-hf"
@@ -307,6 +312,38 @@ def test_a_projection_that_is_not_the_released_one_is_refused_by_name(tmp_path):
     with pytest.raises(WeightsError, match=r"of another shape: llama_proj.weight \(32, 32\)") as raised:
         released.load_projection(write_projection(path, {"model": state}), 64, HIDDEN)
     assert "must hold llama_proj.weight (32, 64)" in str(raised.value)
+
+
+def rewritten(path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    held = load_file(path)
+    save_file({name: change(weight) for name, weight in held.items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("eva_vit_g.pth", LFS, "eva_vit_g.pth must be weights that torch saved. Got a pointer of Git LFS.*LAVIS"),
+        (PROJECTION, PAGE, "must be weights that torch saved. Got a web page.*Vision-CAIR"),
+        (f"{LLAMA}/model.safetensors", b"", "model.safetensors must be weights .* Got an empty file"),
+        (f"{LLAMA}/config.json", PAGE, "config.json must be settings, .* Got a web page"),
+        (f"{LLAMA}/config.json", b'{"model_type": "none"}', "The decoder .* cannot be loaded by transformers"),
+        (f"{LLAMA}/config.json", b'{"quantization_config": {"quant_method": "awq"}}', "is quantised .*awq"),
+        (f"{LLAMA}/model.safetensors", torch.zeros_like, "every token is as likely as any other"),
+        (f"{LLAMA}/model.safetensors", lambda weight: weight * torch.nan, "of its weights hold NaN"),
+    ],
+)
+def test_files_that_are_not_what_their_names_say_are_one_sentence(
+    brought, tmp_path, monkeypatch, file, change, message
+):
+    folder = Path(shutil.copytree(brought, tmp_path / "copy"))
+    if isinstance(change, bytes):
+        (folder / file).write_bytes(change)
+    else:
+        rewritten(folder / file, change)
+    monkeypatch.setenv("KN_MODELS", str(folder))
+    with pytest.raises((WeightsError, CheckpointError), match=message) as raised:
+        load_model(changed(dtype="float32", device="cpu"))
+    assert "\n" not in str(raised.value)
 
 
 class Harmful:
