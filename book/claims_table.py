@@ -16,7 +16,7 @@ from book.stages import stage_1, stage_2
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile, profile_names
 from kn_core.study.study import Study
-from kn_core.weights.wheels import WeightsError
+from kn_core.weights.files import WeightsError
 
 PAGES = {  # where the book settles a claim; what is missing here has no page yet
     "filtering": "data-filtering",

@@ -15,6 +15,7 @@ import argparse
 import io
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -41,6 +42,7 @@ class Parser(argparse.ArgumentParser):
 def _locate(options: argparse.Namespace) -> None:
     from kn_core.locate import find_neurons
     from kn_core.models import load_model
+    from kn_core.pictures.image_files import MaskWarning
     from kn_core.pictures.inpaint import DILATION, take_out
     from kn_core.pictures.sample import open_picture
 
@@ -51,7 +53,11 @@ def _locate(options: argparse.Namespace) -> None:
     drawn = own.method == "exact"  # scenes can be rendered again without an object, photographs cannot
     method = options.inpaint or ("telea" if drawn else own.method)
     dilation = options.dilation if options.dilation is not None else DILATION if drawn else own.dilation
-    picture = open_picture(options.photo, options.word, box=options.box, mask=options.mask)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", MaskWarning)
+        picture = open_picture(options.photo, options.word, box=options.box, mask=options.mask)
+    for doubt in doubts:
+        print(f"kn-core: warning: {doubt.message}", file=sys.stderr)
     picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
     tokens = profile.model.max_new_tokens
     found = find_neurons(
@@ -207,7 +213,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from kn_core.locate import LocateError
     from kn_core.pictures.image_files import PictureError
     from kn_core.study.study import StudyError
-    from kn_core.weights.wheels import WeightsError
+    from kn_core.weights.files import WeightsError
 
     return CommandError, ProfileError, PictureError, StudyError, LocateError, DownloadError, WeightsError, OSError
 

@@ -28,14 +28,23 @@ IRREGULAR_PLURALS: dict[str, str] = _TABLES["irregular_plurals"] | dict.fromkeys
 )
 
 
+def noun(phrase: str) -> str:
+    """A phrase without the `DETERMINERS` that lead it, blanks single: 'a hot  dog' -> 'hot dog'. Raises ValueError."""
+    parts = phrase.split()
+    while parts and parts[0].lower() in DETERMINERS:
+        del parts[0]
+    if not parts:
+        raise ValueError(f"concept must be a word such as 'dog'. Got '{phrase}'.")
+    return " ".join(parts)
+
+
 def words(concept: str) -> tuple[str, ...]:
     """Every word that names `concept`, lower case: the name first, then its plural, then synonyms with theirs.
 
-    A name that `SYNONYMS` does not know gets the regular English plural.
+    What leads the name is no part of it (`noun`). One that `SYNONYMS` does not know gets the regular
+    English plural.
     """
-    name = " ".join(concept.lower().split())
-    if not name:
-        raise ValueError("concept must be a word such as 'dog'. Got an empty string.")
+    name = noun(concept).lower()
     singulars = [name, *filter(None, SYNONYMS.get(name, "").split(", "))]
     return tuple(dict.fromkeys(form for singular in singulars for form in (singular, *_plurals(singular))))
 

@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kn_core import drawing
-from kn_core.concepts import ADJECTIVES, content_words, names
+from kn_core.concepts import ADJECTIVES, content_words, names, noun
 from kn_core.fingerprint import writing
 from kn_core.method import perturbation
 from kn_core.method.capture import Target, find_target
@@ -52,6 +52,7 @@ class Found:
     caption: str
     caption_inpainted: str
     target: Target
+    token: str  # the text of target.token, whose logit is scored
     threshold_a: float
     threshold_g: float
     n_neurons: int  # L * D
@@ -73,11 +74,24 @@ class Found:
             f"{self.picture.area_fraction:.0%} of the picture"
         )
 
+    @property
+    def word(self) -> str:
+        """The object, as it stands within a sentence: 'the Dog' is 'dog', while 'TV' and 'Eiffel Tower' are names."""
+        word = noun(self.picture.concept)
+        return word.lower() if word[1:].islower() else word
+
+    @property
+    def scored(self) -> str:
+        """Which token the scores are of, in a sentence, where it is not the whole word; else ''."""
+        token, word = self.token.strip(), self.target.word
+        return f"Scored is the logit of “{token}”, the first token of “{word}”." if token != word else ""
+
     def __str__(self) -> str:
         """Both captions, what passed, a line for each of the mapped neurons."""
-        word = self.picture.concept
+        word = self.word
         without = f"without the {word}"
         lines = [f"{'caption':{len(without)}}  {self.caption}", f"{without}  {self.caption_inpainted}", ""]
+        lines += [self.scored, ""] if self.scored else []
         if names(self.caption_inpainted, word):
             lines += [
                 f"Warning: with the {word} painted over, the caption still names it. The paper would drop such a pair.",
@@ -98,7 +112,7 @@ class Found:
 
     def plot(self) -> Figure:
         """The picture with the object's outline, the picture without it, and the heatmap on the model's token grid."""
-        image, word = self.picture.image, self.picture.concept
+        image, word = self.picture.image, self.word
         height, width = image.shape[:2]
         shape = float(np.clip(height / width, 0.4, 1.8))  # of a panel: a narrow strip of a picture is stretched
         with drawing.theme():
@@ -171,6 +185,11 @@ def find_neurons(
     if method == "dai":
         scores["dai"] = integrated_gradients(model, picture.image, caption, target)
     delta, gradcam = scores["delta"], scores["gradcam"]
+    if not (np.isfinite(delta).all() and np.isfinite(gradcam).all()):
+        raise LocateError(
+            f"{picture.image_id}: some neurons' scores are no finite numbers: the model's overflow. Load it in "
+            "bfloat16, or float32, instead of float16."
+        )
     limits = {
         "delta": float(np.quantile(delta, settings.threshold_a.quantile)),
         "gradcam": float(np.quantile(gradcam, settings.threshold_g.quantile)),
@@ -190,7 +209,8 @@ def find_neurons(
     tokens = model.top_tokens(neurons.layers.tolist(), neurons.units.tolist())
     table["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
     return Found(
-        *(picture, inpainted, caption, caption_inpainted, target, limits["delta"], limits["gradcam"]),
+        *(picture, inpainted, caption, caption_inpainted, target, model.token(target.token)),
+        *(limits["delta"], limits["gradcam"]),
         n_neurons=delta.size,
         n_candidates=int((delta > limits["delta"]).sum()),
         neurons=neurons,

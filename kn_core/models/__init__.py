@@ -141,7 +141,11 @@ def _put_together(parts: Model, projection: Literal["profile"] | Path | None) ->
     embeddings: Any = decoder.get_input_embeddings()
     for part in (tower, layer):  # a decoder may be spread: they stand where it reads what they write
         part.to(embeddings.weight.device, dtype)
-    return family(tower, layer, decoder, tokenizer, parts.before, parts.after, parts.cells_per_token, parts.batch_size)
+    texts = (parts.before, parts.after)
+    model = family(tower, layer, decoder, tokenizer, *texts, parts.cells_per_token, parts.batch_size)
+    if found:  # what a reader brings may be damaged, or overflow
+        checkpoints.check_numbers(model, parts.decoder)
+    return model
 
 
 def identity(profile: Profile) -> object:

@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor, nn
 
 from kn_core.models.base import CaptionModel, FeedForward
-from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
+from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing, check_numbers
 from kn_core.models.rollout import record_attention, rollout
 from kn_core.pictures.image_files import Picture
 from kn_core.settings import Checkpoint
@@ -155,7 +155,9 @@ def adapt(found: Found, settings: Checkpoint) -> Blip2:
         )
     preprocess = Preprocessing.of(found, found.model.config.vision_config.image_size)
     asked = settings.prompt if settings.after is None else settings.after
-    return Blip2(found.model, found.tokenizer, preprocess, asked, settings.batch_size, reads)
+    made = Blip2(found.model, found.tokenizer, preprocess, asked, settings.batch_size, reads)
+    check_numbers(made, found.model.config.model_type)
+    return made
 
 
 ADAPTERS = {"blip-2": adapt, "instructblip": adapt}

@@ -6,6 +6,7 @@ Nothing is downloaded. What is missing is named, with what to do.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,21 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from kn_core.models.base import CaptionModel
 from kn_core.models.towers import resize
 from kn_core.profile import ProfileError
 from kn_core.settings import Checkpoint
-from kn_core.weights import local
+from kn_core.weights import files, local
 from kn_core.weights.local import device
+
+log = logging.getLogger(__name__)
+
+
+SETTINGS = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
+"""What transformers reads of a checkpoint beside the weights, where it is there."""
 
 
 class CheckpointError(ProfileError):
@@ -34,7 +45,8 @@ def find(name: str) -> Path:
     """The folder of a checkpoint: a local one, or the one that a name on the hub has in the hub's cache.
 
     Raises FileNotFoundError where there is none, or where files are missing that a model is loaded from: config.json,
-    tokenizer.json, the image processor's settings, and every file of weights.
+    tokenizer.json, the image processor's settings, and every file of weights; WeightsError where one holds something
+    else.
     """
     fetch = (
         f"`hf download {name}` fetches one from the hub; its model card says how large it is and under which licence"
@@ -58,13 +70,14 @@ def find(name: str) -> Path:
         raise FileNotFoundError(
             f"The checkpoint '{name}' is incomplete: no {', '.join(missing)} in {folder}. Put them there ({fetch})."
         )
+    files.check([*(path for name in SETTINGS if (path := folder / name).is_file()), *local.shards(folder)], fetch)
     return folder
 
 
 def identity(name: str) -> str:
     """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
     folder = find(name)
-    return local.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)])
+    return files.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)])
 
 
 @dataclass(frozen=True)
@@ -126,18 +139,11 @@ def load(folder: Path, settings: Checkpoint) -> Found:
     place = device(settings.device)
     if place == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("model.device: 'cuda' needs an accelerator, and torch sees none. Set 'cpu' or 'auto'.")
-    read: Any = transformers.AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=getattr(torch, settings.dtype), local_files_only=True, output_loading_info=True
-    )
-    model, loaded = read
-    if missing := sorted(loaded["missing_keys"]):
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of its {model.config.model_type}, {', '.join(missing[:3])} among "
-            "them: they would be random numbers."
-        )
+    files.check_unquantised(files.read_json(folder / "config.json"), str(folder))
+    model = read(transformers.AutoModelForImageTextToText, folder, dtype=getattr(torch, settings.dtype))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    pictures = _settings(folder, "preprocessor_config.json")
-    pictures = pictures or _settings(folder, "processor_config.json").get("image_processor", {})
+    pictures = files.read_json(folder / "preprocessor_config.json")
+    pictures = pictures or files.read_json(folder / "processor_config.json").get("image_processor", {})
     second, qformer_tokenizer = folder / "qformer_tokenizer", None
     if (second / "tokenizer.json").is_file():
         qformer_tokenizer = transformers.AutoTokenizer.from_pretrained(second, local_files_only=True)
@@ -146,9 +152,65 @@ def load(folder: Path, settings: Checkpoint) -> Found:
     )
 
 
+def read(kind: Any, folder: Path, **how: Any) -> Any:
+    """The model of a folder by one of transformers' classes.
+
+    Raises CheckpointError where weights are missing or of another shape. Those that it has no use for are warned of.
+    """
+    described = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):  # before memory is taken for what config.json asks for by mistake
+        wanted = sum(weight.numel() for weight in kind.from_config(described).parameters())
+    held = sum(files.n_numbers(path) for path in local.shards(folder))
+    if wanted > 3 * held:
+        raise CheckpointError(
+            f"{folder}: config.json describes a {described.model_type} of {wanted:,} numbers, and the files of weights "
+            f"hold {held:,}. They must be of one checkpoint, as transformers saves it: older ones describe their parts "
+            "elsewhere, and are published in that form too."
+        )
+    model, loaded = kind.from_pretrained(
+        folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, **how
+    )
+    family = model.config.model_type
+    if missing := sorted(loaded["missing_keys"]):
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} weights of its {family}, {', '.join(missing[:3])} among them: they would "
+            "be random numbers. Config and weights must be of one checkpoint, as transformers saves it."
+        )
+    if mismatched := sorted(loaded["mismatched_keys"]):
+        name, found, expected = mismatched[0]
+        raise CheckpointError(
+            f"{folder} must hold the weights of the {family} that its config.json describes. {len(mismatched)} are of "
+            f"another shape: {name} is {tuple(found)} in the files, {tuple(expected)} by config.json. Take that which "
+            "came with them."
+        )
+    if unused := sorted(loaded["unexpected_keys"]):
+        log.warning("%s: a %s has no use for %d of its weights, such as %s", folder, family, len(unused), unused[0])
+    return model
+
+
+def check_numbers(model: CaptionModel, name: str) -> None:
+    """Look at one picture. Raises CheckpointError where the logits are no finite numbers, or all the same."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    with torch.no_grad():
+        logits = model.logits([np.tile(ramp[:, None, None], (1, 64, 3))])
+    if logits.isfinite().all() and logits.min() < logits.max():
+        return
+    if nan := [key for key, weight in model.named_parameters() if weight.isnan().any()]:
+        fault = f"{len(nan)} of its weights hold NaN, {nan[0]} among them: fetch its files again"
+    elif logits.isfinite().all():
+        fault = "every token is as likely as any other, as with weights that are zeros: fetch its files again"
+    else:
+        fault = "numbers overflow, in a weight or on the way. Set model.dtype to bfloat16, or to float32"
+    kind = str(logits.dtype).removeprefix("torch.")
+    raise CheckpointError(f"{name}: logits must be finite numbers that differ. In {kind} they are not: {fault}.")
+
+
 def hold(model: transformers.PreTrainedModel, processor: Any) -> Found:
     """A model in memory, where and of the precision that it is, with its processor."""
     name = type(model).__name__
+    config = model.config.to_dict()
+    if config.get("quantization_config", {}).get("quant_method") != "gguf":  # of which transformers makes plain weights
+        files.check_unquantised(config, name)
     if not model.can_generate():
         raise CheckpointError(f"the model must write text, as a ...ForConditionalGeneration does. Got {name}.")
     templates = [getattr(each, "chat_template", None) for each in (processor, processor.tokenizer)]
@@ -162,19 +224,14 @@ def hold(model: transformers.PreTrainedModel, processor: Any) -> Found:
     )
 
 
-def _settings(folder: Path, file: str) -> dict[str, Any]:
-    """What a JSON file holds; nothing where there is none."""
-    return json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
-
-
 def _chat_template(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> str | None:
     """In transformers' own order: versions of it put a processor's template into files that no tokenizer reads."""
     raw = folder / "chat_template.jinja"
     return _first(
         [
-            _settings(folder, "processor_config.json").get("chat_template"),
+            files.read_json(folder / "processor_config.json").get("chat_template"),
             raw.read_text() if raw.is_file() else None,
-            _settings(folder, "chat_template.json").get("chat_template"),
+            files.read_json(folder / "chat_template.json").get("chat_template"),
             tokenizer.chat_template,
         ]
     )

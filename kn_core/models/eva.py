@@ -23,8 +23,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from kn_core.models.towers import resize
+from kn_core.weights import files
+from kn_core.weights.files import WeightsError
 from kn_core.weights.local import shards
-from kn_core.weights.wheels import WeightsError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -126,7 +127,8 @@ def _of_original(path: Path) -> dict[str, Tensor]:
 
 def _of_folder(folder: Path) -> tuple[transformers.Blip2VisionConfig, dict[str, Tensor]]:
     """The vision model of a checkpoint folder, of a whole BLIP-2 or on its own: its config and tensors."""
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with files.reading(f"The tower {folder}"):
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     used = r"((?:embeddings|encoder\.layers)\..+)"
     pattern = rf"(?:.*\.)?vision_model\.{used}" if hasattr(config, "vision_config") else used
     state: dict[str, Tensor] = {}

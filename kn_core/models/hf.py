@@ -7,7 +7,6 @@ where on the picture each token lies, read from the config and held against what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,6 +22,7 @@ from kn_core.models.base import CaptionModel, FeedForward, Site
 from kn_core.models.checkpoints import CheckpointError, Found, Preprocessing
 from kn_core.models.hooks import record
 from kn_core.settings import Checkpoint
+from kn_core.weights import files
 
 
 class VisionLanguageModel(CaptionModel):
@@ -106,9 +106,7 @@ class VisionLanguageModel(CaptionModel):
 
     def _try_out(self) -> None:
         """One picture and one text: is the grid full, do hooks see (B, T, D), are the logits the model's own?"""
-        side = self.preprocess.size
-        ramp = np.linspace(0, 255, side).astype(np.uint8)
-        self.prompts([np.tile(ramp[:, None, None], (1, side, 3))])
+        checkpoints.check_numbers(self, self.family)
         texts = self.embed_tokens(torch.cat([self.before, self.after]))[None]  # (1, T, H)
         with ExitStack() as stack, torch.no_grad():
             seen = {site: stack.enter_context(record(self, site)) for site in get_args(Site)}
@@ -253,11 +251,13 @@ UNFIT: Mapping[str, str] = {
 def load_checkpoint(settings: Checkpoint) -> CaptionModel:
     """The checkpoint that a profile names, by the adapter of its model_type.
 
-    Raises FileNotFoundError where files are missing, CheckpointError where no adapter is right for it.
+    Raises FileNotFoundError where files are missing, WeightsError where they hold something else, CheckpointError where
+    no adapter is right for it.
     """
     folder = checkpoints.find(settings.checkpoint)
-    adapter = _adapter(json.loads((folder / "config.json").read_text()).get("model_type"), settings.checkpoint)
-    return adapter(checkpoints.load(folder, settings), settings)
+    adapter = _adapter(str(files.read_json(folder / "config.json").get("model_type")), settings.checkpoint)
+    with files.reading(f"The checkpoint {folder}"):
+        return adapter(checkpoints.load(folder, settings), settings)
 
 
 def adopt(model: transformers.PreTrainedModel, processor: Any, settings: Checkpoint) -> CaptionModel:

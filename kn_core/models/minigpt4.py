@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kn_core.models.base import CaptionModel, FeedForward
+from kn_core.models.checkpoints import read
 from kn_core.models.towers import Tower
-from kn_core.weights.wheels import WeightsError
+from kn_core.weights import files
+from kn_core.weights.files import WeightsError
 
 
 class MiniGPT4(CaptionModel):
@@ -120,12 +122,13 @@ def load_decoder(
     are too small for it, as the method reads the weights themselves, which offloaded layers do not hold.
     """
     place: str | dict[str, str] = "auto" if device == "spread" else {"": device}
-    decoder = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, device_map=place, local_files_only=True
-    )
+    files.check_unquantised(files.read_json(folder / "config.json"), str(folder))
+    with files.reading(f"The decoder {folder}"):
+        decoder = read(transformers.AutoModelForCausalLM, folder, dtype=dtype, device_map=place)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if any(parameter.is_meta for parameter in decoder.parameters()):
         raise WeightsError(
             f"{folder} does not fit into the accelerators that there are in {dtype}: some layers would be fetched for "
             "each use. Set model.dtype to a half precision, or model.device to 'cpu', in the profile."
         )
-    return decoder, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return decoder, tokenizer

@@ -15,8 +15,8 @@ from torch import nn
 
 from kn_core.models import eva
 from kn_core.settings import Model
-from kn_core.weights import local
-from kn_core.weights.wheels import WeightsError
+from kn_core.weights import files, local
+from kn_core.weights.files import WeightsError
 
 # Text before and after the image tokens. Training put one beginning of sequence before everything; the demo's system
 # sentence gets one from the tokenizer, and the template's own spelt out '<s>' becomes a second.
@@ -79,7 +79,7 @@ def digests(parts: Model) -> dict[str, str]:
     """What tells these weights from others, by setting: `files.digest`. Raises WeightsError where they are missing."""
     wanted = sources(parts)
     found = local.find(wanted)
-    return {source.setting: local.digest(source.needs(found[source.setting])) for source in wanted}
+    return {source.setting: files.digest(source.needs(found[source.setting])) for source in wanted}
 
 
 def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:

@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from kn_core.settings import Diffusion
-from kn_core.weights import local
+from kn_core.weights import files, local
 
 INSTALL = "pip install -e '.[paper]'"
 DOWNLOAD = "hf download {} --include '*.json' --include '*.txt' --include '*/*.safetensors'"
@@ -51,7 +51,7 @@ def folder_of(pipeline: str) -> Path:
 def identity(settings: Diffusion) -> str:
     """A digest of a pipeline's files, so that another one under the same name is another. Raises DiffusionError."""
     found = folder_of(settings.pipeline).rglob("*")
-    return local.digest([path for path in found if path.suffix in (".json", ".txt", ".safetensors")])
+    return files.digest([path for path in found if path.suffix in (".json", ".txt", ".safetensors")])
 
 
 def why_not(settings: Diffusion) -> str:

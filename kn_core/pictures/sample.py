@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from kn_core.concepts import noun
 from kn_core.pictures.image_files import Picture, PictureError, as_mask, as_picture, box_mask
 
 Box = tuple[float, float, float, float]
@@ -56,9 +57,11 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
 
     `picture` is a path, a PIL image or an array (h, w, 3) uint8; `box` is (x, y, width, height) in its pixels, from the
     top left; `mask` a path, a PIL image or an array (h, w) of its shape, where the object is bright or opaque.
-    A picture of more than `MAX_SIDE` pixels a side is scaled down to that, and its mask with it.
+    A picture of more than `MAX_SIDE` pixels a side is scaled down to that, and its mask with it. Articles do not belong
+    to the word: 'a dog' is 'dog'.
 
-    Raises PictureError for what is no such picture, mask or box, and for a mask too small to survive scaling.
+    Raises PictureError for what is no such picture, word, mask or box, and for a mask too small to survive scaling.
+    Warns (MaskWarning) of a mask that looks like none.
 
     >>> square = np.zeros((40, 60, 3), np.uint8)
     >>> open_picture(square, word="dog", box=(20, 10, 30, 20)).area_fraction
@@ -66,6 +69,12 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
     """
     if (box is None) == (mask is None):
         raise PictureError("The object must be marked by a box or by a mask, one of the two.")
+    try:
+        concept = noun(word)
+    except ValueError:
+        raise PictureError(
+            f"The word must be a noun that the caption is to hold, such as 'dog'. Got '{word}'."
+        ) from None
     name = Path(picture).name if isinstance(picture, (str, Path)) else "picture"
     image = as_picture(picture)
     height, width = image.shape[:2]
@@ -84,4 +93,4 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
                 f"{name}: scaled down to {size[1]} x {size[0]} pixels, nothing is left of the mask. The object is too "
                 "small for the model, which looks at fewer still: crop the picture around it."
             )
-    return Sample(name, " ".join(word.split()), image, marked)
+    return Sample(name, concept, image, marked)

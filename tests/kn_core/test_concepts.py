@@ -1,6 +1,6 @@
 import pytest
 
-from kn_core.concepts import content_words, mention, names, without_concept, words
+from kn_core.concepts import content_words, mention, names, noun, without_concept, words
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,24 @@ def test_content_words_leave_out_stop_words_and_the_concept() -> None:
 )
 def test_without_concept_takes_the_noun_phrase_out(caption: str, concept: str, rest: str) -> None:
     assert without_concept(caption, concept) == rest
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [
+        ("a dog", "dog"),
+        ("The  hot\tdog", "hot dog"),
+        ("an Orange", "Orange"),
+        ("some of my dogs", "of my dogs"),
+        ("one another's two bears", "another's two bears"),
+    ],
+)
+def test_determiners_come_off_a_word(phrase: str, expected: str) -> None:
+    assert noun(phrase) == expected
+    assert words(phrase) == words(expected)
+
+
+@pytest.mark.parametrize("phrase", ["", "the", "a The"])
+def test_determiners_alone_are_no_word(phrase: str) -> None:
+    with pytest.raises(ValueError, match=f"concept must be a word such as 'dog'. Got '{phrase}'"):
+        words(phrase)

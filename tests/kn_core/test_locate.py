@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kn_core import __main__, models
+from kn_core import __main__, locate, models
 from kn_core.locate import METHODS, Found, LocateError, find_neurons, perturb
 from kn_core.method.capture import capture
 from kn_core.method.heatmap import heatmap
@@ -105,6 +106,40 @@ def test_a_caption_that_still_names_the_object_is_a_warning(command, photo, tiny
     assert command("locate", photo, "--mask", "mask.png", "--word", "dog", "--out", "there") == 0
     assert "Warning: with the dog painted over, the caption still names it." in capsys.readouterr().out
     assert Path("there/neurons.csv").exists()
+
+
+@pytest.mark.parametrize("word", ["a dog", "The Dog", "  this   dog"])
+def test_articles_are_no_part_of_the_word(word, tiny, profile, photo):
+    found, plain = (find_neurons(tiny, open_picture(photo, w, box=(20, 10, 30, 20))) for w in (word, "dog"))
+    assert found.target == plain.target and found.target.word == "dog"
+    assert "without the dog  a red field" in str(found)
+    bare = find_neurons(tiny, replace(found.picture, concept="a dog"))
+    assert bare.target == plain.target and "without the dog  a red field" in str(bare)
+
+
+def test_it_says_which_token_is_scored_where_that_is_not_the_word(tiny, photo):
+    picture = open_picture(photo, "small dog", box=(20, 10, 30, 20))
+    found = find_neurons(tiny, picture)
+    token = tiny.token(found.target.token).strip()
+    assert token in "small" and f"Scored is the logit of “{token}”, the first token of “small dog”." in str(found)
+    assert "Scored" not in str(replace(found, token=" small dog"))
+
+
+@pytest.mark.parametrize("spoilt", ["delta", "gradcam"])
+def test_numbers_that_overflow_are_said_to(spoilt, tiny, photo, monkeypatch):
+    def scores(*_):
+        return {name: np.full((3, 48), np.nan if name == spoilt else 1.0) for name in ("delta", "gradcam")}
+
+    monkeypatch.setattr(locate, "scores_of", scores)
+    with pytest.raises(LocateError, match="overflow. Load it in bfloat16"):
+        find_neurons(tiny, open_picture(photo, "dog", box=(20, 10, 30, 20)))
+
+
+def test_a_doubtful_mask_is_one_line_and_no_error(command, photo, capsys):
+    mask = np.array(Image.open(photo.with_name("mask.png")))
+    Image.fromarray(~mask).save("inverted.png")
+    assert command("locate", photo, "--mask", "inverted.png", "--word", "dog", "--dilation", 1) == 0
+    assert_one_line(capsys, "warning: inverted.png: It marks 75% of the picture and touches all four", printed=True)
 
 
 def test_a_box_is_the_mask_of_its_pixels(command, photo):
@@ -248,6 +283,7 @@ MISTAKES = {
     "no change": ("plain.png --mask mask.png", "plain.png: painted over, the object looks as before"),
     "top": (f"{MASKED} --top 0", "must be a whole number, 1 or more, not '0'"),
     "inpainter": (f"{MASKED} --inpaint exact", "invalid choice: 'exact'"),
+    "article alone": (f"{MASKED} --word the", "The word must be a noun that the caption is to hold"),
     "empty word": (f"{MASKED} --word ' '", "argument --word: must be a word such as 'dog'"),
     "out is a file": (f"{MASKED} --out mask.png", "mask.png is no folder."),
 }
@@ -278,9 +314,9 @@ def code_of(command, *arguments):
         return left.code
 
 
-def assert_one_line(capsys, message):
-    printed, complaints = capsys.readouterr()
-    assert printed == ""
+def assert_one_line(capsys, message, printed=False):
+    said, complaints = capsys.readouterr()
+    assert (said != "") == printed
     assert complaints.count("\n") == 1
     assert complaints.startswith("kn-core: ")
     assert message in complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from transformers import (
     Blip2Config,
@@ -120,6 +122,15 @@ def plain(folders) -> Callable[[Blip2], torch.nn.Module]:
         return kind.from_pretrained(folders["opt" if opt else "vicuna"]).eval()
 
     return load
+
+
+def test_numbers_that_are_none_are_said_to_be(folders, tmp_path):
+    folder = Path(shutil.copytree(folders["opt"], tmp_path / "copy"))
+    held = load_file(folder / "model.safetensors")
+    held |= {name: weight * torch.nan for name, weight in held.items() if "fc2.weight" in name}
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"blip-2: .* weights hold NaN, .*fc2.*weight among them"):
+        loaded(folder)
 
 
 def pictures(n: int) -> list[np.ndarray]:

