@@ -138,9 +138,10 @@ def test_pictures_that_are_not_there_are_one_warning(folder: Path, caplog: pytes
     with caplog.at_level(logging.WARNING):
         assert [sample.image_id for sample in coco.samples("cat")] == ["8"]
         list(coco.samples("cat"))
-    assert coco.left_out.names().items() >= {
-        str(folder / "images" / f"{n:012d}.png"): "no such file" for n in (2, 4, 6, 10)
-    }.items()
+    assert (
+        coco.left_out.names().items()
+        >= {str(folder / "images" / f"{n:012d}.png"): "no such file" for n in (2, 4, 6, 10)}.items()
+    )
     assert [record.getMessage() for record in caplog.records if "no such file" in record.getMessage()] == [
         f"4 pictures left out: no such file, first: {folder / 'images' / '000000000002.png'}"
     ]
