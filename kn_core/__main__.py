@@ -211,11 +211,14 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What the reader can mend: these errors say how, and need no traceback."""
     from kn_core.download.transfer import DownloadError
     from kn_core.locate import LocateError
+    from kn_core.pictures.coco_checks import CocoError
     from kn_core.pictures.image_files import PictureError
+    from kn_core.pictures.scenes import SceneError
     from kn_core.study.study import StudyError
     from kn_core.weights.files import WeightsError
 
-    return CommandError, ProfileError, PictureError, StudyError, LocateError, DownloadError, WeightsError, OSError
+    pictures = PictureError, CocoError, SceneError
+    return CommandError, ProfileError, *pictures, StudyError, LocateError, DownloadError, WeightsError, OSError
 
 
 def obey(

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tqdm import tqdm
 
@@ -21,6 +21,7 @@ from kn_core.fingerprint import writing
 from kn_core.method.filtering import BEFORE_CAPTIONS, could_keep, explain
 from kn_core.pictures import coco_layout
 from kn_core.pictures.coco import CocoFolder, annotated_picture
+from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.image_files import PictureError
 from kn_core.profile import Profile
 
@@ -56,9 +57,11 @@ def _read(root: Path, split: str) -> CocoFolder:
     if not any(folder.is_dir() for folder in folders):
         folders[0].mkdir()
     try:
-        return CocoFolder(root, split)
-    except ValueError as error:
+        coco = CocoFolder(root, split)
+    except CocoError as error:
         raise DownloadError(f"{error} Move it away and run the same command again, to have it downloaded.") from None
+    coco.tell()
+    return coco
 
 
 def _wanted(coco: CocoFolder, concepts: Sequence[str], profile: Profile, say: Say) -> list[str]:
@@ -133,7 +136,7 @@ def _fetch_pictures(coco: CocoFolder, urls: Mapping[str, str], wanted: int, say:
 
 
 def _leads_out(record: Mapping[str, Any]) -> bool:
-    name = PurePosixPath(record["file_name"])
+    name = PurePosixPath(unquote(record["file_name"]).replace("\\", "/"))
     return name.is_absolute() or ".." in name.parts
 
 

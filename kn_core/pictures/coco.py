@@ -1,25 +1,24 @@
 """Photographs from any COCO-format folder: the pictures, masks and captions of a concept as `Sample`s."""
 
-import contextlib
 import difflib
 import hashlib
-import io
-import json
 import logging
-from collections import defaultdict
-from collections.abc import Container, Iterator
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from pycocotools import mask as rle
-from pycocotools.coco import COCO
 
-from kn_core.pictures.coco_layout import folder_and_split, layout
+from kn_core.pictures import coco_checks
+from kn_core.pictures.coco_checks import Annotation, CocoError, Record
+from kn_core.pictures.coco_layout import located
+from kn_core.pictures.coco_outlines import Size, draw, same_proportions
 from kn_core.pictures.image_files import PictureError, open_picture
-from kn_core.pictures.sample import Sample
-from kn_core.pictures.token_grid import resize_mask
+from kn_core.pictures.left_out import LeftOut
+from kn_core.pictures.sample import Sample, fitted, scaled_down
 
 log = logging.getLogger(__name__)
 
@@ -29,101 +28,154 @@ class Instance:
     """One annotated object. A crowd is one region for many objects that nobody told apart: never a target."""
 
     concept: str
-    mask: np.ndarray  # (h, w) bool, at the resolution of the picture's file
+    mask: np.ndarray  # (h, w) bool, of the picture as `CocoFolder.picture` gives it
     crowd: bool
 
 
 class CocoFolder:
-    """A folder in COCO format, opened lazily: only the annotations are read at once.
+    """A folder in COCO format, opened lazily: only the annotations are read, and checked (`coco_checks`), at once.
 
     Either `instances.json`, `captions.json` and `images/`, or the official layout `annotations/instances_<split>.json`,
     `annotations/captions_<split>.json` and `<split>/`; of several splits, `split` chooses one, or the path of its
-    instances file in the folder's place. Captions are optional. Pictures that are missing or broken, and annotations
-    without a usable mask, are left out, warned of once, and listed in `skipped`, with the reason.
+    instances file in the folder's place. Another tool's json file may stand in the folder's place, too. Captions are
+    optional. What cannot be used is left out and warned of in one line a kind: `left_out` has the entries of the
+    annotations and the pictures that are missing, `unusable` what was found to be so when pictures were opened.
+
+    Raises CocoError, or FileNotFoundError, for what cannot be read at all.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
-        self.folder, split = folder_and_split(Path(folder), split)
-        instances, captions, self._pictures = layout(self.folder, split)
-        files = [path.read_bytes() for path in (instances, captions) if path.is_file()]
-        self.digest = hashlib.sha256(b"".join(files)).hexdigest()[:16]  # of the annotations
-        self._coco = _read(instances, {"images", "annotations", "categories"})
-        self._names = {category["id"]: category["name"] for category in self._coco.dataset["categories"]}
-        if unknown := {a["category_id"] for a in self._coco.dataset["annotations"]} - self._names.keys():
-            raise ValueError(f"{instances} is not COCO json: categories {sorted(unknown)} are annotated, not listed.")
-        self._targets = [a for a in self._coco.dataset["annotations"] if not a.get("iscrowd")]
+        self._layout = located(Path(folder), split)
+        self.folder = self._layout.folder
+        self.left_out, self.unusable = LeftOut(), LeftOut()
+        instances, captions = self._layout.instances, self._layout.captions
+        digest, raw = hashlib.sha256(), instances.read_bytes()
+        digest.update(raw)
+        found, what = coco_checks.parse(raw, instances, ("images", "annotations", "categories")), f"of {instances.name}"
+        self._names = coco_checks.categories(found["categories"], f"categories {what}", self.left_out)
+        self._records = coco_checks.records(found["images"], f"pictures {what}", self.left_out, {})
+        self._annotations: defaultdict[str, list[Annotation]] = defaultdict(list)
+        self._shown: defaultdict[str, set[str]] = defaultdict(set)  # ids of the pictures that show a concept
+        for one in coco_checks.annotations(
+            found["annotations"], f"annotations {what}", self.left_out, self._records, self._names
+        ):
+            if not one.id or one not in self._annotations[one.image_id]:  # or else it is listed twice
+                self._annotations[one.image_id].append(one)
+                if not one.crowd:
+                    self._shown[one.concept].add(one.image_id)
         self._captions: defaultdict[str, list[str]] = defaultdict(list)
-        self._records: dict[str, dict[str, Any]] = {}
         if captions.is_file():
-            captioned = _read(captions, {"images", "annotations"})
-            self._records |= {str(record["id"]): record for record in captioned.dataset["images"]}
-            for annotation in captioned.dataset["annotations"]:
-                if caption := " ".join(annotation["caption"].split()):
-                    self._captions[str(annotation["image_id"])].append(caption)
+            digest.update(raw := captions.read_bytes())
+            self._read_captions(raw, captions, coco_checks.ids(found["images"]))
+        self.digest = digest.hexdigest()[:16]  # of the annotations
+        self._called = Counter(_last(record) for record in self._records.values())
+        paths = map(self.path, self._records)
+        if not self._layout.pictures.is_dir() and not any(map(os.path.isfile, paths)):
+            raise FileNotFoundError(f"no pictures: {self._layout.pictures} is no folder, and the names lead nowhere.")
+
+    def _read_captions(self, raw: bytes, path: Path, listed: set[str]) -> None:
+        """Captions, and the pictures that only they name. `listed`: ids that instances.json has, used or not."""
+        found, what = coco_checks.parse(raw, path, ("images", "annotations")), f"of {path.name}"
+        records = coco_checks.records(found["images"], f"pictures {what}", self.left_out, self._records)
+        both = records.keys() & self._records.keys()
+        moved = {image_id for image_id in both if _last(records[image_id]) != _last(self._records[image_id])}
+        for image_id in sorted(moved, key=_numeric):
+            self.left_out.add(f"pictures {what}", "another file under this id in the instances", f"id {image_id}")
         # An image record of instances.json wins: it is the one whose size the polygons refer to.
-        self._annotated = {str(record["id"]) for record in self._coco.dataset["images"]}
-        self._records |= {str(record["id"]): record for record in self._coco.dataset["images"]}
-        self.skipped: dict[str, str] = {}  # file or annotation -> why it was left out so far
+        self._records |= {key: record for key, record in records.items() if key not in listed}
+        sure = self._records.keys() - moved - (coco_checks.ids(found["images"]) - records.keys())
+        for image_id, said in coco_checks.captions(found["annotations"], f"captions {what}", self.left_out, sure):
+            if said:
+                self._captions[image_id].append(said)
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """Every picture that the annotations or the captions name, in the order of the ids."""
         return tuple(sorted(self._records, key=_numeric))
 
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What is annotated with a mask, crowds aside, in alphabetical order."""
+        return tuple(sorted(self._shown))
+
+    def showing(self, concept: str) -> list[str]:
+        """Ids of the pictures in which `concept` is annotated and not only as a crowd, in their order.
+
+        Raises CocoError where it is no category.
+        """
+        if concept not in self._names.values():
+            known = sorted(self._names.values())
+            near = difflib.get_close_matches(concept.lower(), known) or known
+            raise CocoError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near) or 'none'}.")
+        return sorted(self._shown.get(concept, ()), key=_numeric)
+
+    def there(self, concept: str) -> list[str]:
+        """Those of `showing` whose picture's file is there."""
+        paths = {image_id: self.path(image_id) for image_id in self.showing(concept)}
+        missing = {image_id: path for image_id, path in paths.items() if not os.path.isfile(path)}  # noqa: PTH113
+        for path in missing.values():
+            self.left_out.add("pictures", "no such file", str(path))
+        return [image_id for image_id in paths if image_id not in missing]
+
     def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
         """The pictures in which `concept` is annotated, by id. The mask is the union of its instances, no crowds.
 
-        `only` are the ids of those that are wanted; None: all. Others are not opened.
+        `only` are the ids of those that are wanted; None: all. Others are not opened. A picture is read when it is
+        asked for, and of more than `MAX_SIDE` pixels a side it is scaled down to that.
         """
-        missing: dict[str, str] = {}
-        for image_id in self._showing(concept):
-            if only is not None and image_id not in only:
-                continue
+        there = self.there(concept)
+        if only is None:
+            self.tell()
+        yield from self.opened(concept, (image_id for image_id in there if only is None or image_id in only))
+
+    def opened(self, concept: str, image_ids: Iterable[str]) -> Iterator[Sample]:
+        """The samples of these pictures, one at a time; at the end a warning of those that were unusable."""
+        try:
+            for image_id in image_ids:
+                if sample := self.sample(concept, image_id):
+                    yield sample
+        finally:
+            self.unusable.tell(log)
+
+    def sample(self, concept: str, image_id: str) -> Sample | None:
+        """One picture with its objects of a concept; None, and an entry in `unusable`, where it cannot be had."""
+        try:
+            return self._sample(concept, image_id, self.picture(image_id))
+        except PictureError as error:
             path = self.path(image_id)
-            if not path.exists():
-                missing[path.name] = f"{path}: no such file."
-                continue
-            try:
-                image = self.picture(image_id)
-            except PictureError as error:
-                self._skip(path.name, str(error))
-                continue
-            if sample := self._sample(concept, image_id, image):
-                yield sample
-        if new := [name for name in missing if name not in self.skipped]:  # in one line: there may be thousands
-            more = f" and {len(new) - 1:,} more" if len(new) > 1 else ""
-            log.warning("skipped %s%s: no such file in %s", new[0], more, self._pictures)
-        self.skipped = missing | self.skipped
+            why = str(error).removeprefix(f"{path}: ").rstrip(".")
+            of_a_kind = re.split(r" \(|: |\. ", why)[0]
+            self.unusable.add("pictures", of_a_kind, f"{path}{why.removeprefix(of_a_kind)}")
+            return None
+
+    def tell(self) -> None:
+        """Warn of what `left_out` holds, once."""
+        self.left_out.tell(coco_checks.log)
 
     def outlines(self, concept: str) -> Iterator[Sample]:
         """The same by the annotations alone: every picture black, of the annotated size, whether it is there or not."""
-        for image_id in self._showing(concept):
-            record = self.record(image_id)
-            black = np.broadcast_to(np.uint8(0), (record["height"], record["width"], 3))
+        shown = self.showing(concept)
+        self.tell()
+        for image_id in shown:
+            black = np.broadcast_to(np.uint8(0), (*fitted(self._frame(image_id)), 3))
             if sample := self._sample(concept, image_id, black):
                 yield sample
 
-    def _showing(self, concept: str) -> list[str]:
-        if concept not in self._names.values():
-            known = list(self._names.values())
-            near = difflib.get_close_matches(concept.lower(), known) or sorted(known)
-            raise ValueError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near)}.")
-        annotated = {str(a["image_id"]) for a in self._targets if self._names[a["category_id"]] == concept}
-        return sorted(annotated & self._annotated, key=_numeric)
-
     def _sample(self, concept: str, image_id: str, image: np.ndarray) -> Sample | None:
-        instances = self._instances(image_id, image, concept)
-        masks = [instance.mask for instance in instances if not instance.crowd]
-        if not masks:
-            self._skip(self.path(image_id).name, f"no usable mask of '{concept}'")
+        mask, count = np.zeros(image.shape[:2], bool), 0
+        for instance in self._instances(image_id, image.shape[:2], concept):
+            if not instance.crowd:
+                mask, count = mask | instance.mask, count + 1
+        if not count:
+            self.unusable.add("pictures", f"no mask of '{concept}' holds a pixel", self.path(image_id).name)
             return None
-        others = tuple(sorted({self._names[a["category_id"]] for a in self._annotations(image_id)} - {concept}))
-        resized, mask = bool(self.record(image_id).get("resized", False)), np.logical_or.reduce(masks)
-        return Sample(image_id, concept, image, mask, others, self.captions(image_id), len(masks), resized=resized)
+        others = tuple(sorted({one.concept for one in self._annotations[image_id]} - {concept}))
+        resized = self.record(image_id)["resized"]
+        return Sample(image_id, concept, image, mask, others, self.captions(image_id), count, resized=resized)
 
     def instances(self, image_id: str | int) -> list[Instance]:
-        """Every annotated object of a picture, crowds too, as masks at the resolution of its file."""
-        return self._instances(image_id, self.picture(image_id))
+        """Every annotated object of a picture, crowds too, as masks that lie on `picture`."""
+        return list(self._instances(image_id, self.picture(image_id).shape[:2]))
 
     def captions(self, image_id: str | int) -> tuple[str, ...]:
         """What people said of the picture; empty if nobody was asked."""
@@ -131,40 +183,43 @@ class CocoFolder:
         return tuple(self._captions.get(str(image_id), ()))
 
     def path(self, image_id: str | int) -> Path:
-        """Where the picture should lie; nothing is opened."""
-        return Path(self._pictures, self.record(image_id)["file_name"])
+        """Where the picture lies or, if it is nowhere, should lie; nothing is opened."""
+        record = self.record(image_id)
+        return self._layout.picture(record["file_name"], alone=self._called[_last(record)] == 1)
 
     def picture(self, image_id: str | int) -> np.ndarray:
-        """The picture, (h, w, 3) uint8, turned so that the masks lie on it. A missing or broken one: `PictureError`."""
-        record = self.record(image_id)
-        return annotated_picture(self.path(image_id), (record.get("height"), record.get("width")))
+        """The picture, (h, w, 3) uint8, at most `MAX_SIDE` pixels a side, turned so that the masks lie on it.
 
-    def record(self, image_id: str | int) -> dict[str, Any]:
+        Raises PictureError for one that is missing, broken, or of other proportions than annotated.
+        """
+        record, path = self.record(image_id), self.path(image_id)
+        image = annotated_picture(path, (record["height"], record["width"]))
+        height, width = image.shape[:2]
+        if record["height"] and not record["resized"] and not same_proportions(self._frame(image_id), (height, width)):
+            annotated = f"annotated {record['width']} x {record['height']}"
+            raise PictureError(f"{path}: of other proportions than annotated ({width} x {height} pixels, {annotated}).")
+        return scaled_down(image)
+
+    def record(self, image_id: str | int) -> Record:
         """What the annotations say of the picture itself: file_name, height and width, coco_url and more."""
         if str(image_id) not in self._records:
-            raise ValueError(f"no image {image_id} among the {len(self._records)} of {self.folder}.")
+            raise CocoError(f"no image {image_id} among the {len(self._records)} of {self.folder}.")
         return self._records[str(image_id)]
 
-    def _instances(self, image_id: str | int, image: np.ndarray, concept: str | None = None) -> list[Instance]:
-        record, found = self.record(image_id), []
-        for annotation in self._annotations(image_id):
-            name = self._names[annotation["category_id"]]
-            if concept not in (None, name):
-                continue
-            mask = _mask(annotation.get("segmentation"), (record["height"], record["width"]), image.shape[:2])
-            if mask is None or not mask.any():
-                self._skip(f"{record['file_name']}, annotation {annotation['id']}", "no usable mask")
-                continue
-            found.append(Instance(name, mask, bool(annotation.get("iscrowd"))))
-        return found
+    def _frame(self, image_id: str | int) -> Size:
+        """What the annotations' coordinates refer to; whatever is annotated has one."""
+        record = self.record(image_id)
+        return record["height"], record["width"]
 
-    def _annotations(self, image_id: str | int) -> list[dict[str, Any]]:
-        return list(self._coco.imgToAnns.get(self.record(image_id)["id"], []))
-
-    def _skip(self, name: str, reason: str) -> None:
-        if name not in self.skipped:
-            log.warning("skipped %s: %s", name, reason)
-            self.skipped[name] = reason
+    def _instances(self, image_id: str | int, shape: Size, concept: str | None = None) -> Iterator[Instance]:
+        for one in self._annotations.get(str(image_id), ()):
+            if concept in (None, one.concept):
+                mask = draw(one.parts, self._frame(image_id), shape)
+                if mask.any():
+                    yield Instance(one.concept, mask, one.crowd)
+                else:
+                    name = f"id {one.id} in {self.record(image_id)['file_name']}"
+                    self.unusable.add("annotations", "no pixel of the picture in the mask", name)
 
 
 def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.ndarray:
@@ -177,29 +232,8 @@ def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.nda
     return displayed if displayed.shape[:2] == size else stored
 
 
-def _mask(segmentation: Any, frame: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | None:
-    """One annotation as a mask of `shape` (h, w). Polygons are in the frame's pixels, run lengths bring theirs."""
-    height, width = shape
-    if isinstance(segmentation, dict):
-        packed = not isinstance(segmentation["counts"], list)
-        run_lengths = segmentation if packed else rle.frPyObjects(segmentation, *segmentation["size"])
-        mask = rle.decode(run_lengths).astype(bool)
-        return mask if mask.shape == shape else resize_mask(mask, shape)
-    scale = np.array([width / frame[1], height / frame[0]])
-    polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in segmentation or [] if len(p) >= 6]
-    return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool) if polygons else None
-
-
-def _read(path: Path, needed: set[str]) -> COCO:
-    """The annotations of one file, indexed; pycocotools prints while it reads, this does not."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
-    except (json.JSONDecodeError, AssertionError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not COCO json ({error}).") from error
-    if missing := needed - coco.dataset.keys():
-        raise ValueError(f"{path} is not COCO json: it has no {' and no '.join(sorted(missing))}.")
-    return coco
+def _last(record: Record) -> str:
+    return PurePosixPath(record["file_name"].replace("\\", "/")).name
 
 
 def _numeric(image_id: str) -> tuple[int, str]:

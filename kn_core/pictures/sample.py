@@ -83,10 +83,9 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
         marked = box_mask(box, (height, width))
     else:
         marked = as_mask(mask, (height, width))
-    scale = MAX_SIDE / max(height, width)
-    if scale < 1:
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+    size = fitted((height, width))
+    if size != (height, width):
+        image = scaled_down(image)
         marked = cv2.resize(marked.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) >= 0.5  # of the area
         if not marked.any():
             raise PictureError(
@@ -94,3 +93,17 @@ def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: P
                 "small for the model, which looks at fewer still: crop the picture around it."
             )
     return Sample(name, concept, image, marked)
+
+
+def fitted(shape: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) that a picture of `shape` is kept at: at most `MAX_SIDE` pixels a side, with its proportions."""
+    scale = min(1.0, MAX_SIDE / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def scaled_down(image: np.ndarray) -> np.ndarray:
+    """A picture, (h, w, 3) uint8, at the size that it is kept at; a smaller one as it is."""
+    size = fitted(image.shape[:2])
+    if size == image.shape[:2]:
+        return image
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))

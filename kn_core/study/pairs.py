@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core import models
-from kn_core.fingerprint import code, fingerprint, writing
+from kn_core.fingerprint import code, digest, fingerprint, writing
 from kn_core.method import filtering
 from kn_core.method.capture import Target
 from kn_core.models import CaptionModel, held_out_ids, load_model
@@ -38,6 +39,7 @@ class PairStudy:
         self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / self.profile.name
         self.store = Store(self.folder / "parts")
         self._samples: dict[str, dict[str, Sample]] = {}
+        self._photographs: dict[str, tuple[list[str], str]] = {}
         self._means: dict[str, np.ndarray] = {}  # what `mean_activation` averages
         if model is not None:
             self.model = model
@@ -58,19 +60,48 @@ class PairStudy:
         return CocoFolder(folder)
 
     def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
-        """The pictures of a concept, at most `data.pool` of them; photographs that trained the projection come first.
+        """The pictures of a concept, at most `data.pool` of them, one at a time.
 
-        So that, where photographs are few, effects are measured on those that the model has never seen. `only` are the
-        ids of those that are wanted; None: all.
+        `only` are the ids of those that are wanted; None: all.
         """
         self._check(concept)
         data = self.profile.data
         if data.source == "scenes":
             yield from scenes.samples(concept, data.pool, data.seed, only=only)
             return
-        unseen = held_out_ids()
-        found = sorted(self.coco.samples(concept, only), key=lambda sample: sample.image_id in unseen)
-        yield from found[: data.pool]
+        if only is None:
+            self.coco.tell()
+        wanted = (image_id for image_id in self.photographs(concept)[0] if only is None or image_id in only)
+        yield from islice(self.coco.opened(concept, wanted), data.pool)
+
+    def photographs(self, concept: str) -> tuple[list[str], str]:
+        """Ids of a concept's photographs that are there, those that trained the projection first, and their digest.
+
+        First, so that, where photographs are few, effects are measured on those that the model has never seen. The
+        digest is of the names and sizes of all and of the content of as many as are looked at where none is broken;
+        of no times, which differ from copy to copy.
+        """
+        if concept not in self._photographs:
+            unseen = held_out_ids()
+            there = sorted(self.coco.there(concept), key=lambda image_id: image_id in unseen)
+            paths = [self.coco.path(image_id) for image_id in there]
+            sizes = [(path.name, path.stat().st_size) for path in paths]
+            content = [digest(path) for path in paths[: self.profile.data.pool] if os.access(path, os.R_OK)]
+            self._photographs[concept] = there, fingerprint(there, sizes, content)
+        return self._photographs[concept]
+
+    def check(self) -> None:
+        """Raises CocoError or SceneError for a concept that the pictures do not know, before anything is computed.
+
+        Warns of what is left out of the photographs' annotations, and of photographs that are missing.
+        """
+        for concept in self.profile.concepts:
+            if self.profile.data.source == "scenes":
+                scenes.kind_of(concept)
+            else:
+                self.coco.there(concept)
+        if self.profile.data.source == "coco":
+            self.coco.tell()
 
     def sample(self, concept: str, image_id: str) -> Sample:
         """One picture of a concept by its id."""
@@ -96,6 +127,25 @@ class PairStudy:
         kept = self.pairs().query("kept").groupby("concept").size()
         return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
 
+    def shortage(self, *concepts: str) -> str:
+        """Why these concepts, or all, have fewer than two kept pairs: the count of each reason, in lines."""
+        lines, wanted = [], concepts or self.profile.concepts
+        for concept in wanted:
+            pairs = self.pairs(concept)
+            failed = pairs.loc[~pairs["kept"], "reason"].value_counts().items()
+            reasons = [f"{filtering.explain(str(name), self.profile.filtering)}: {count}" for name, count in failed]
+            told = f"  {concept}: {len(pairs)} pictures looked at, {pairs['kept'].sum()} kept"
+            lines.append(f"{told}; what the others lack: {'; '.join(reasons)}" if reasons else told)
+            if self.profile.data.source == "coco":
+                for image_id in self.photographs(concept)[0][: self.profile.data.pool]:
+                    if image_id not in set(pairs["image_id"]):
+                        self.coco.sample(concept, image_id)  # once more, for what is wrong with it
+        if self.profile.data.source == "coco":
+            lines += [f"  {line}" for line in (*self.coco.left_out.lines(), *self.coco.unusable.lines())]
+        whose = ", ".join(f"'{concept}'" for concept in concepts)
+        head = f"Fewer than two kept pairs of {whose}" if concepts else "No concept has two kept pairs"
+        return "\n".join([f"{head}, one to choose neurons on and one to try them on.", *lines])
+
     def target(self, concept: str, image_id: str) -> Target:
         """Where the caption of a kept pair names the concept."""
         row = self._kept(concept, image_id)
@@ -120,7 +170,7 @@ class PairStudy:
             return one(concept)
         concepts = list(self.profile.concepts) if name == "pairs" else self.studied()
         if not concepts:
-            raise StudyError(f"No concept has two kept pairs; see {self.folder / 'pairs.parquet'}, column reason.")
+            raise StudyError(self.shortage())
         frame = pd.concat([one(concept) for concept in concepts], ignore_index=True)
         frame.attrs = {}
         with writing(self.folder / f"{name}.parquet") as temporary:
@@ -138,7 +188,9 @@ class PairStudy:
         return fingerprint(profile.fingerprint("model", "data", "inpainting"), model, pictures, *painter)
 
     def _pair_inputs(self, concept: str) -> str:
-        return fingerprint(concept, self._base, self.profile.fingerprint("filtering"), code(__name__))
+        base = self._base  # first: what a reader has to bring is named before any picture
+        pictures = [] if self.profile.data.source == "scenes" else [self.photographs(concept)[1]]
+        return fingerprint(concept, base, self.profile.fingerprint("filtering"), code(__name__), *pictures)
 
     def _pairs(self, concept: str) -> pd.DataFrame:
         def compute() -> pd.DataFrame:

@@ -11,6 +11,7 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     companions,
@@ -56,8 +58,13 @@ def pool(workers: int) -> Iterator[Executor]:
     """Processes for one study after another, that share torch's threads between them."""
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as processes:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,)) as processes:
         yield processes
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    coco_checks.log.setLevel(logging.ERROR)  # the parent has said what is left out
 
 
 def run(
@@ -79,6 +86,8 @@ def run(
         }
         for job in as_completed(jobs):
             yield f"{jobs[job]}: {job.result() or f'after {time.perf_counter() - began:.0f} s'}"
+    if short := [concept for concept in profile.concepts if only in (None, concept) and concept not in study.studied()]:
+        yield study.shortage(*short)
 
 
 def stages(until: str | None) -> list[str]:
@@ -88,10 +97,16 @@ def stages(until: str | None) -> list[str]:
 
 
 def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:
-    """The concepts for which a stage is to be done; what comes before it must be there."""
+    """The concepts for which a stage is to be done; what comes before it must be there.
+
+    Raises StudyError, with the count of each reason, where none of them has two kept pairs.
+    """
     if stage == "pairs":
+        study.check()
         return study.profile.concepts
     studied = study.studied()
+    if not studied or only not in (None, *studied):
+        raise StudyError(study.shortage(*filter(None, [only])))
     return studied if only is None or stage in FOR_ALL else [concept for concept in studied if concept == only]
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import perturbation, protocol
 from kn_core.method.two_stages import NeuronSet
+from kn_core.pictures.coco_checks import CocoError
 from kn_core.profile import Profile
 from kn_core.settings import Perturbation
 from kn_core.study.neurons import NeuronStudy
@@ -59,7 +60,11 @@ class Study(NeuronStudy):
         try:
             if not all(self.store.holds(f"pairs-{name}", self._pair_inputs(name)) for name in self.profile.concepts):
                 return False
-        except (FileNotFoundError, StudyError):  # no weights, no photographs: nothing can have been made from them
+        except (
+            FileNotFoundError,
+            CocoError,
+            StudyError,
+        ):  # no weights, no photographs: nothing was made from them
             return False
         profile, concepts = self.effort, self.studied()
         return bool(concepts) and all(

@@ -93,6 +93,7 @@ def pasted_examples(folder: CocoFolder, held_out: frozenset[str], count: int, se
 
 def _photographs(folder: CocoFolder, held_out: frozenset[str]) -> Iterator[tuple[str, np.ndarray, list[Instance]]]:
     """Id, picture and objects of every photograph that is not held out; broken files are named and left out."""
+    folder.tell()
     for image_id in folder.image_ids:
         if image_id in held_out:
             continue

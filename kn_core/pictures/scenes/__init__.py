@@ -15,7 +15,7 @@ The drawings are OpenMoji's (openmoji.org, CC BY-SA 4.0), partly recoloured; so 
 
 from kn_core.pictures.scenes.folder import write_coco
 from kn_core.pictures.scenes.kinds import KINDS
-from kn_core.pictures.scenes.scene import Scene, samples, scene
+from kn_core.pictures.scenes.scene import Scene, SceneError, kind_of, samples, scene
 from kn_core.pictures.scenes.settings import SETTINGS
 
-__all__ = ["KINDS", "SETTINGS", "Scene", "samples", "scene", "write_coco"]
+__all__ = ["KINDS", "SETTINGS", "Scene", "SceneError", "kind_of", "samples", "scene", "write_coco"]

@@ -17,6 +17,10 @@ from kn_core.pictures.scenes.phrases import captions
 from kn_core.pictures.scenes.settings import SETTINGS, Setting
 
 
+class SceneError(ValueError):
+    """No scene can be drawn as asked; the message says what can."""
+
+
 @lru_cache(maxsize=8)
 def _background(svg: str, size: int) -> np.ndarray:
     return np.asarray(picture_of(svg, size).convert("RGB"), dtype=np.float32)
@@ -124,9 +128,9 @@ def samples(concept: str, n: int, seed: int, only: Container[str] | None = None,
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of that name. Raises ValueError that lists the known ones."""
+    """The kind of that name. Raises SceneError that lists the known ones."""
     if name not in KINDS:
-        raise ValueError(f"no scenes show {name!r}. The {len(KINDS)} kinds are {', '.join(sorted(KINDS))}.")
+        raise SceneError(f"no scenes show {name!r}. The {len(KINDS)} kinds are {', '.join(sorted(KINDS))}.")
     return KINDS[name]
 
 

@@ -460,7 +460,9 @@ def test_a_server_that_is_not_there_is_said_to_be_so(server, get, root):
         get(root=root.parent / "other")
 
 
-@pytest.mark.parametrize("file_name", ["../evil.jpg", "a/../../evil.jpg", "/tmp/kn-evil.jpg"])
+@pytest.mark.parametrize(
+    "file_name", ["../evil.jpg", "a/../../evil.jpg", "/tmp/kn-evil.jpg", "..%2Fevil.jpg", "..\\evil.jpg"]
+)
 def test_no_name_in_the_annotations_leads_out_of_the_folder(server, get, root, tmp_path, file_name):
     existing(root, "official", [1, 8, 9])
     path = root / "annotations" / "instances_val2017.json"

@@ -9,6 +9,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from kn_core.pictures.coco import CocoFolder
+from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.token_grid import cells, inside, resize_mask
 
@@ -74,6 +75,8 @@ def folder(tmp_path: Path) -> Path:
         (9, 5, [], 0),  # no mask
         (9, 2, [[1, 1, 3, 3]], 0),  # two points are no polygon (pycocotools would take them for a box)
         (404, 1, [LEFT], 0),  # of a picture that the file does not list
+        (405, 1, [LEFT], 0),
+        (3, 2, [[-1, 2, 0, 2, 0, 4, -1, 4]], 0),  # beside the picture
     ]
     instances = {
         "images": records,
@@ -117,11 +120,14 @@ def test_samples_are_sorted_and_unusable_pictures_skipped_by_name(
         samples = list(coco.samples("cat"))
         list(coco.samples("cat"))
     assert [sample.image_id for sample in samples] == ["2", "6", "8", "10"]
-    assert coco.skipped.keys() == {"000000000004.png", "000000000005.png"}
-    assert "no such file" in coco.skipped["000000000004.png"] and "damaged" in coco.skipped["000000000005.png"]
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "skipped 000000000005.png",
-        "skipped 000000000004.png",  # what is not there is said last, in one line
+    pictures = folder / "images"
+    damaged, but = caplog.records.pop().getMessage().split(" (image file is truncated")
+    assert damaged == f"1 picture left out: truncated or damaged, first: {pictures / '000000000005.png'}" and but
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 annotation of instances.json left out: no mask, at most a box, first: id 112",
+        "1 annotation of instances.json left out: polygon of fewer than three points, first: id 113",
+        "2 annotations of instances.json left out: image_id of no picture that is used, first: id 114",
+        f"1 picture left out: no such file, first: {pictures / '000000000004.png'}",
     ]
 
 
@@ -132,9 +138,12 @@ def test_pictures_that_are_not_there_are_one_warning(folder: Path, caplog: pytes
     with caplog.at_level(logging.WARNING):
         assert [sample.image_id for sample in coco.samples("cat")] == ["8"]
         list(coco.samples("cat"))
-    assert coco.skipped.keys() == {f"{n:012d}.png" for n in (2, 4, 5, 6, 10)}
-    assert [record.getMessage() for record in caplog.records][1:] == [
-        f"skipped 000000000002.png and 3 more: no such file in {folder / 'images'}"
+    assert (
+        coco.left_out.names().items()
+        >= {str(folder / "images" / f"{n:012d}.png"): "no such file" for n in (2, 4, 6, 10)}.items()
+    )
+    assert [record.getMessage() for record in caplog.records if "no such file" in record.getMessage()] == [
+        f"4 pictures left out: no such file, first: {folder / 'images' / '000000000002.png'}"
     ]
 
 
@@ -155,7 +164,7 @@ def test_outlines_are_the_samples_without_their_pictures(folder: Path) -> None:
 def test_samples_are_lazy(folder: Path) -> None:
     coco = CocoFolder(folder)
     next(coco.samples("cat"))
-    assert coco.skipped == {}
+    assert coco.unusable.names() == {}
 
 
 def test_polygons_and_run_lengths_are_united_and_crowds_left_out(folder: Path) -> None:
@@ -188,11 +197,11 @@ def test_masks_of_a_resized_picture_lie_on_the_file(folder: Path) -> None:
 def test_annotations_without_a_usable_mask_are_skipped_by_name(folder: Path) -> None:
     coco = CocoFolder(folder)
     assert [sample.image_id for sample in coco.samples("bus")] == ["7"]
-    assert coco.instances(9) == []
-    assert coco.skipped == {
-        "000000000009.png, annotation 112": "no usable mask",
-        "000000000009.png": "no usable mask of 'bus'",
-        "000000000009.png, annotation 113": "no usable mask",
+    assert coco.instances(9) == coco.instances(11) == []
+    assert [sample.image_id for sample in coco.samples("dog")] == ["2", "8"]
+    assert coco.unusable.names() == {
+        "id 116 in 000000000003.png": "no pixel of the picture in the mask",
+        "000000000003.png": "no mask of 'dog' holds a pixel",
     }
 
 
@@ -265,22 +274,24 @@ def test_errors_name_what_is_wrong(folder: Path, tmp_path_factory: pytest.TempPa
     [
         ("{", "is not COCO json"),
         ("[]", "is not COCO json"),
+        ('"images"', "it must be an object with images, annotations, categories. Got text."),
         ('{"images": []}', "it has no annotations and no categories"),
-        (
-            '{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 8}]}',
-            r"categories \[8\] are annotated, not listed",
-        ),
+        ('{"images": [], "categories": [], "annotations": {}}', "'annotations' must be a list. Got an object."),
+        ("[" * 100_000, "is not COCO json"),
     ],
 )
 def test_json_that_is_not_coco(folder: Path, content: str, message: str) -> None:
-    (folder / "instances.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
+    for file in ("captions.json", "instances.json"):
+        (folder / file).write_text(content)
+        with pytest.raises(CocoError, match=f"{file} is not COCO json"):
+            CocoFolder(folder)
+    with pytest.raises(CocoError, match=message):
         CocoFolder(folder)
 
 
 def test_a_folder_without_pictures(folder: Path) -> None:
     (folder / "images").rename(folder / "photos")
-    with pytest.raises(FileNotFoundError, match="no pictures"):
+    with pytest.raises(FileNotFoundError, match="no pictures: .*images is no folder"):
         CocoFolder(folder)
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from kn_core import __main__
+from kn_core.pictures.scenes import SceneError
 from kn_core.study import pairs, run
-from kn_core.study.study import Study
+from kn_core.study.study import Study, StudyError
 from kn_core.weights import wheels
-from tests.kn_core.study.test_study import inhabit
+from tests.kn_core.study.test_study import changed, inhabit
 from tests.toy_world import COLOURS
 
 
@@ -53,6 +54,39 @@ def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
     assert sorted(said[6:]) == sorted(f"{stage}, bus" for stage in list(run.STAGES)[2:])
+
+
+def test_where_nothing_is_kept_the_run_ends_with_the_counts(folder, toy_profile):
+    small = changed(toy_profile, filtering={"area": (0.5, 0.6)})
+    why = "  bus: 8 pictures looked at, 0 kept; what the others lack: the object fills 50% to 60% of the frame: 8"
+    with pytest.raises(StudyError, match="No concept has two kept pairs") as raised:
+        list(run.run(small, folder, Here()))
+    assert len(str(raised.value).splitlines()) == 1 + len(COLOURS) and why in str(raised.value)
+    with pytest.raises(StudyError, match=f"Fewer than two kept pairs of 'bus', .*\n{why}"):
+        list(run.run(small, folder, Here(), only="bus"))
+    *_, last = run.run(small, folder, Here(), until="pairs")
+    assert why in last
+
+
+def test_a_concept_that_the_pictures_do_not_have_is_a_sentence_before_the_first_job(folder, toy_profile):
+    processes = Executor()  # which takes no job
+    with pytest.raises(SceneError, match="no scenes show 'unicorn'"):
+        list(run.run(changed(toy_profile, concepts=["bear", "unicorn"]), folder, processes))
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(wheels, "fetch_all", lambda: None)
+    monkeypatch.setenv("KN_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KN_COCO", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "instances.json").write_text("{")
+    assert __main__.main(["run", "--profile", "embedded-coco"]) == 2
+    assert capsys.readouterr().err.startswith(f"kn-core: {tmp_path / 'instances.json'} is not COCO json (")
+    (tmp_path / "instances.json").write_text(
+        '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "Bed"}]}'
+    )
+    assert __main__.main(["run", "--profile", "embedded-coco"]) == 2
+    assert capsys.readouterr().err == f"kn-core: 'bed' is no category of {tmp_path}. Nearest: Bed.\n"
 
 
 def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, taught_model, monkeypatch):

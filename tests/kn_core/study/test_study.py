@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from book import claims_table
 from book.claims import evidence, verdicts
@@ -18,6 +20,7 @@ from kn_core.measures import metrics
 from kn_core.method import filtering, perturbation
 from kn_core.method.two_stages import identify
 from kn_core.pictures import scenes
+from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile, load_profile
 from kn_core.study import neurons, pairs
 from kn_core.study.study import Study, StudyError
@@ -267,6 +270,70 @@ def test_photographs_need_a_folder(start, toy_profile, monkeypatch):
     photographs = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea"})
     with pytest.raises(StudyError, match="`make book PROFILE=toy COCO=folder`, or KN_COCO=folder"):
         start(photographs).pairs("bear")
+
+
+@pytest.fixture
+def photographs(start, toy_profile, monkeypatch, tmp_path):
+    """photographs(): a study of bears in a COCO folder, whose pictures may come, go and change between two calls."""
+    pictures, images, annotations = tmp_path / "coco" / "images", [], []
+    pictures.mkdir(parents=True)
+    for n, sample in enumerate(toy_samples("bear", 4, 2), start=1):
+        Image.fromarray(sample.image).save(pictures / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "width": 16, "height": 16})
+        top, left = map(int, np.argwhere(sample.mask)[0])
+        ring = [left, top, left + 8, top, left + 8, top + 8, left, top + 8]
+        annotations.append({"id": n, "image_id": n, "category_id": 1, "segmentation": [ring]})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "bear"}]}
+    (tmp_path / "coco" / "instances.json").write_text(json.dumps(content))
+    monkeypatch.setenv("KN_COCO", str(tmp_path / "coco"))
+    alone = {"concepts": ["bear"], "perturbation": {"sweep_interventions": []}}
+    profile = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea"}, **alone)
+    return lambda **groups: start(changed(profile, **groups))
+
+
+def test_pictures_that_come_go_or_change_are_looked_at_again(photographs, counted, tmp_path):
+    pictures, away = tmp_path / "coco" / "images", tmp_path / "away"
+    pictures.rename(away)
+    pictures.mkdir()
+    assert photographs().pairs("bear").empty
+    shutil.copytree(away, pictures, dirs_exist_ok=True)
+    assert photographs().pairs("bear")["image_id"].tolist() == ["1", "2", "3", "4"]
+    (pictures / "2.png").unlink()
+    assert photographs().pairs("bear")["image_id"].tolist() == ["1", "3", "4"]
+    before = photographs().pairs("bear")["caption"].tolist()
+    Image.new("RGB", (16, 16)).save(pictures / "3.png")
+    assert photographs().pairs("bear")["caption"].tolist() != before
+    assert counted["pairs"] == 4
+    for picture in pictures.iterdir():  # a copy is the same
+        picture.touch()
+    photographs().pairs("bear")
+    assert counted["pairs"] == 4
+
+
+def test_photographs_that_trained_the_projection_come_first_one_at_a_time(photographs, monkeypatch):
+    monkeypatch.setattr(pairs, "held_out_ids", lambda: frozenset({"1", "3"}))
+    opened = []
+    read = CocoFolder.picture
+    monkeypatch.setattr(CocoFolder, "picture", lambda folder, n: opened.append(n) or read(folder, n))
+    samples = photographs(data={"pool": 3}).samples("bear")
+    assert next(samples).image_id == "2" and opened == ["2"]
+    assert [sample.image_id for sample in samples] == ["4", "1"] and opened == ["2", "4", "1"]
+
+
+def test_what_kept_no_pair_is_counted_by_reason(photographs, tmp_path):
+    (tmp_path / "coco" / "images" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "coco" / "images" / "4.png").unlink()
+    with pytest.raises(StudyError) as raised:
+        photographs(filtering={"area": (0.5, 0.6)}).neurons()
+    pictures = tmp_path / "coco" / "images"
+    assert str(raised.value).splitlines() == [
+        "No concept has two kept pairs, one to choose neurons on and one to try them on.",
+        "  bear: 2 pictures looked at, 0 kept; what the others lack: the object fills 50% to 60% of the frame: 2",
+        f"  1 picture left out: no such file, first: {pictures / '4.png'}",
+        "  1 picture left out: not a picture in a format that Pillow reads, "
+        f"first: {pictures / '2.png'} (PNG, JPEG, TIFF, WebP, GIF, ...)",
+    ]
+    assert not photographs(concepts=["cat"], ours=["cat"]).tried  # of a concept that the folder does not know
 
 
 def test_results_lie_where_kn_results_says(monkeypatch, toy_profile, tmp_path):
