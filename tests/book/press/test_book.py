@@ -205,10 +205,10 @@ def doit(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_doit_list_reads_like_the_table_of_contents():
     listed = [line.split()[0] for line in doit("list").stdout.splitlines()]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    reproduction, concepts, appendix = ([chapter["file"] for chapter in part["chapters"]] for part in toc["parts"])
+    reproduction, use, concepts, appendix = ([chapter["file"] for chapter in part["chapters"]] for part in toc["parts"])
     expected = [
         "index",
-        *(f"section:{name}" for name in reproduction),
+        *(f"section:{name}" for name in (*reproduction, *use)),
         *(name.replace("concepts/", "concept:") for name in concepts),
     ]
     expected += [name.replace("/", ":") for name in appendix if name != "references"]
