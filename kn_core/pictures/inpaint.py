@@ -63,7 +63,7 @@ def inpaint_all(
 
 
 def dilated(mask: np.ndarray, dilation: int) -> np.ndarray:
-    """The mask grown by `dilation` pixels in every direction, (h, w) bool; by the longer side or more, all of the picture."""
+    """The mask grown by `dilation` pixels in every direction, (h, w) bool; by its longer side, all of it."""
     if dilation < 0:
         raise PictureError(f"dilation must be 0 pixels or more. Got {dilation}.")
     if dilation >= max(mask.shape):
