@@ -18,8 +18,9 @@ import yaml
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes
-from kn_core.profile import Profile, load_profile
+from kn_core.profile import Profile, load_profile, profile_names
 from kn_core.study import pairs
+from kn_core.study.experiments.thresholds import ARMS
 from tests.toy_world import toy_samples
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +87,42 @@ def whole_book(profile: Profile) -> dict[str, str]:
             ended[page], missing = run(page, profile="toy", concept=concept)
             assert not missing, page
     return {page: why for page, why in ended.items() if why}
+
+
+ALONE = {"appendix/towers", "beyond-projectors"}  # they compare two profiles, and the toy world has one
+MAIN_SETTING_ALONE = {"rivals": [], "controls": ["random"], "seeds": 2, "draws": 2, "choosing": 0}
+MAIN_SETTING_ALONE |= {f"sweep_{over}": [] for over in ("n", "sigma", "interventions", "positions")}
+SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}
+
+
+def test_a_book_of_one_concept_is_whole(book_of):
+    profile = book_of(concepts=["bear"], perturbation=SHORT | {"sweep_interventions": ["zero"]})
+    assert whole_book(profile).keys() == ALONE
+
+
+def test_a_book_is_whole_where_one_concept_alone_has_two_kept_pairs(book_of, monkeypatch):
+    def few(concept: str, n: int, seed: int, only: Any = None) -> Any:
+        return toy_samples(concept, n if concept == "bus" else 1, seed, only)
+
+    monkeypatch.setattr(scenes, "samples", few)
+    profile = book_of(perturbation=SHORT | {"sweep_interventions": ["mean", "zero"]})  # there is no mean of others
+    assert whole_book(profile).keys() == ALONE
+
+
+def test_what_a_profile_does_without_ends_its_page_with_the_reason(book_of, taught_model, monkeypatch):
+    monkeypatch.setattr(
+        taught_model.backbone.config, "model_type", "opt"
+    )  # BLIP-2's, whose layers are called otherwise
+    ended = whole_book(book_of(concepts=["bear", "bus"], perturbation=MAIN_SETTING_ALONE))
+    assert ended.keys() == ALONE | {"ablation", "faithfulness"}
+    assert "Not run:** The ablation needs the methods stage-1, stage-2, uniform" in ended["ablation"]
+    assert "decoders of type llama, mistral, qwen2, qwen3. This one is opt" in ended["faithfulness"]
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_shipped_profile_asks_for_all_that_its_pages_show_or_for_the_main_setting_alone(name):
+    settings = load_profile(name).perturbation
+    if name in ("embedded-vit", "embedded-qformer"):  # what the embedded book compares itself with; its numbers stay
+        assert settings.model_dump(mode="json", include=set(MAIN_SETTING_ALONE)) == MAIN_SETTING_ALONE
+    else:
+        assert settings.choosing and {"two-stage", *settings.rivals, *settings.controls} >= set(ARMS)
