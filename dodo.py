@@ -15,6 +15,7 @@ else never.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from doit.tools import config_changed
 from book.press import book, commands
 from kn_core.concepts import slug
 from kn_core.fingerprint import code
-from kn_core.profile import ProfileError, load_profile, profile_names
+from kn_core.profile import ProfileError, load_profile, nearest, profile_file, profile_names
 
 SECTIONS = (
     "data-filtering",
@@ -48,8 +49,7 @@ VARIABLES = ("profile", "concept", "coco", "effort", "dask")
 for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
     if equals and name.isidentifier() and name not in VARIABLES:
-        sys.exit(f"doit: no variable {name!r}. {book.nearest(name, VARIABLES)}")
-PROFILE = get_var("profile") or os.environ.get("PROFILE") or commands.DEFAULT
+        sys.exit(f"doit: no variable {name!r}. {nearest(name, VARIABLES)}")
 CONCEPT = get_var("concept")
 EFFORT = get_var("effort") or os.environ.get("EFFORT") or ""
 if EFFORT not in ("", "full"):
@@ -62,19 +62,31 @@ if COCO:
 if MODELS := os.environ.get("KN_MODELS"):
     os.environ["KN_MODELS"] = str(Path(get_initial_workdir() or ".", MODELS).expanduser().resolve())
 
-try:
-    SETTINGS = load_profile(PROFILE)
-except ProfileError as error:
-    sys.exit(f"doit: {error}")
 ROOT = Path(__file__).parent
 PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
-CONCEPTS = SETTINGS.concepts
-if CONCEPT and CONCEPT not in CONCEPTS:
-    sys.exit(f"doit: the profile {PROFILE!r} has no concept {CONCEPT!r}. {book.nearest(CONCEPT, CONCEPTS)}")
-CONCEPTS = (CONCEPT,) if CONCEPT else CONCEPTS
-# Profiles that pages compare this one with, as far as they are there: the same but for the connector, or the tower.
-SIBLINGS = [] if CONCEPT else [name for name in (f"{PROFILE}-qformer", f"{PROFILE}-vit") if name in profile_names()]
-SIBLINGS = [name for name in SIBLINGS if (PROJECTIONS / f"{load_profile(name).parts.projection}.safetensors").is_file()]
+
+
+def siblings(profile: str) -> list[str]:
+    """Profiles that pages compare this one with, where they are: the same but for the connector, or the tower."""
+    names = [name for name in (f"{profile}-qformer", f"{profile}-vit") if name in profile_names()]
+    return [name for name in names if (PROJECTIONS / f"{load_profile(name).parts.projection}.safetensors").is_file()]
+
+
+try:
+    PROFILE = get_var("profile") or os.environ.get("PROFILE") or commands.DEFAULT
+    if folder := os.environ.get("KN_PROFILES"):
+        os.environ["KN_PROFILES"] = str(Path(get_initial_workdir() or ".", folder).resolve())
+    FILE = profile_file(PROFILE, get_initial_workdir() or ".")
+    os.environ["KN_PROFILES"], PROFILE = str(FILE.parent), FILE.stem  # whoever is called finds it by its name
+    SETTINGS = load_profile(PROFILE)
+    SIBLINGS = [] if CONCEPT else siblings(PROFILE)
+except ProfileError as error:
+    sys.exit(f"doit: {error}")
+CONCEPTS = (CONCEPT,) if CONCEPT else SETTINGS.concepts
+PAGES_OF = [argument.partition(":")[2] for argument in sys.argv[1:] if re.match(r"concept:[^*]+$", argument)]
+for named, known in ((CONCEPT, SETTINGS.concepts), *((name, list(map(slug, CONCEPTS))) for name in PAGES_OF)):
+    if named and named not in known:
+        sys.exit(f"doit: the profile {PROFILE!r} has no concept {named!r}. {nearest(named, known)}")
 
 JOBS = os.environ.get("JOBS") or "2"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from book.claims import verdicts
 from book.claims.rules import CLAIMS, ClaimsError, load_claims
+from book.press import commands
 from kn_core.__main__ import CommandError, Parser, obey
 from kn_core.profile import load_profile
 from kn_core.study.study import Study
@@ -23,7 +25,8 @@ from kn_core.study.study import Study
 
 def _claims(options: argparse.Namespace) -> int:
     study = Study(load_profile(options.profile))
-    path, make = study.folder / "claims.csv", f"`make book PROFILE={options.profile}`"
+    path = study.folder / "claims.csv"
+    make = f"`{commands.whole('make book', commands.variables(study.profile))}`"
     if not path.is_file():
         raise CommandError(f"no {path} yet. Make it: {make}.")
     claims = pd.read_csv(path)
@@ -31,7 +34,7 @@ def _claims(options: argparse.Namespace) -> int:
         rules = dict(zip(claims["claim"], claims["rule"], strict=True))
         if rules != {claim.id: str(claim.rule) for claim in load_claims()}:
             raise CommandError(f"{path} is older than {CLAIMS}. Make it anew: {make}.")
-        again = f"`python -m book claims --profile {options.profile} --record`"
+        again = f"`python -m book claims --profile {shlex.quote(options.profile)} --record`"
         edition = verdicts.edition(study.profile.name, claims)
         return _record(edition, claims) if options.record else _check(edition, claims, again)
     numbers = zip(claims["ours"], claims["low"], claims["high"], strict=True)

@@ -14,7 +14,7 @@ from book.perturbation import methods
 from book.press import commands
 from book.stages import stage_1, stage_2
 from kn_core.fingerprint import writing
-from kn_core.profile import load_profile, profile_names
+from kn_core.profile import ProfileError, load_profile, profile_names
 from kn_core.study.study import Study
 from kn_core.weights.files import WeightsError
 
@@ -69,10 +69,10 @@ def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
     folder = study.folder.with_name(name)
     if (folder / "claims.csv").is_file():
         return pd.read_csv(folder / "claims.csv")
-    other = Study(load_profile(name), folder)
     try:
+        other = Study(load_profile(name), folder)
         return _table(other, OF_MAIN_SETTING) if other.tried else None
-    except WeightsError:  # nobody has fetched them, so nothing was made from them
+    except (WeightsError, ProfileError):  # without weights, or settings that make sense, nothing was made
         return None
 
 

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile, nearest
 from kn_core.settings import Inpainting
 
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
@@ -83,7 +83,8 @@ def _run(options: argparse.Namespace) -> None:
 
     profile = load_profile(options.profile)
     if options.concept and options.concept not in profile.concepts:
-        raise CommandError(f"'{options.concept}' is no concept of '{profile.name}': {', '.join(profile.concepts)}.")
+        hint = nearest(options.concept, profile.concepts)
+        raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
     if options.stage not in (None, *run.STAGES):
         raise CommandError(f"no stage '{options.stage}'. In their order there are: {', '.join(run.STAGES)}.")
     wanted = [(profile, options.concept, options.stage)]

@@ -114,7 +114,7 @@ class Diffusion(Settings):
 
 class Inpainting(Settings):
     method: Literal["exact", "telea", "navier-stokes", "diffusion"]
-    dilation: Annotated[int, Field(ge=0)] = 0  # pixels
+    dilation: Annotated[int, Field(ge=0, le=1024)] = 0  # pixels; no picture is larger
     diffusion: Diffusion = Diffusion()
 
 
@@ -146,7 +146,10 @@ class Identification(Settings):
 
 
 class Perturbation(Settings):
-    """What is done to the neurons, and to those of rival methods and controls: the main setting, then sweeps."""
+    """What is done to the neurons, and to those of rival methods and controls: the main setting, then sweeps.
+
+    By default as much as every page of a book asks for. What a profile does without, its pages say is not run.
+    """
 
     intervention: Intervention = "noise"
     positions: Positions = "image"
@@ -154,10 +157,10 @@ class Perturbation(Settings):
     weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
     seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
     rival_seeds: Count = 1  # of these, for rivals
-    rivals: tuple[Rival, ...] = ()
-    controls: tuple[Control, ...] = ("random",)
+    rivals: tuple[Rival, ...] = ("stage-1", "stage-2")
+    controls: tuple[Control, ...] = ("random", "uniform")
     draws: Count = 3  # of each control, in the main setting
-    choosing: Annotated[int, Field(ge=0)] = 0  # selection pictures a concept on which each method's dose is chosen
+    choosing: Annotated[int, Field(ge=0)] = 2  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
     sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all
     sweep_n: tuple[Count, ...] = ()

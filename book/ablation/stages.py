@@ -6,17 +6,28 @@ A stage is off where its threshold lets everything pass. The paper reports both 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import pandas as pd
 
 from book.perturbation.readings import ENDS
 from book.style import READINGS
-from book.words import interval, spread, told
+from book.words import NotRun, interval, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
+from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
+from kn_core.study.study import Study, StudyError
 
 STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
+
+
+def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """`thresholds.ablation` of every concept. Raises NotRun where the profile does without one of the arms."""
+    try:
+        return pd.concat([thresholds.ablation(study, concept) for concept in concepts], ignore_index=True)
+    except StudyError as error:
+        raise NotRun(str(error).removesuffix(".")) from error
 
 
 def effects(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.DataFrame:

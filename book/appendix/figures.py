@@ -16,7 +16,12 @@ from kn_core.drawing import HEAT, INK, WIDTH, title
 
 
 def overlap(pairs: pd.DataFrame) -> Axes:
-    """`between_concepts` as a triangle of shared neurons; the shade is the Jaccard index."""
+    """`between_concepts` as a triangle of shared neurons; the shade is the Jaccard index. Of one concept: nothing."""
+    if pairs.empty:
+        _, ax = plt.subplots(figsize=(WIDTH, 0.8))
+        ax.set_axis_off()
+        title(ax, "One concept alone has no neurons in common with another")
+        return ax
     names = list(dict.fromkeys([*pairs["concept"], *pairs["other"]]))
     shared, jaccard = (
         pairs.pivot_table(of, "other", "concept").reindex(index=names[1:], columns=names[:-1])

@@ -28,7 +28,16 @@ def shared(study: Study) -> pd.DataFrame:
 
 def shared_in_words(shared: pd.DataFrame) -> dict[str, str]:
     """`shared` for sentences; pairs above chance are those of a hypergeometric test at 5 % with Bonferroni."""
+    if shared.empty:
+        none = "One concept alone was studied here: no other one's neurons can be held against its own."
+        return {
+            "note": none,
+            "pairs": "0",
+            "above": "0",
+            **dict.fromkeys(("median", "expected", "expected-layers"), "–"),
+        }
     return {
+        "note": "",
         "pairs": str(len(shared)),
         "above": str((shared["p"] < 0.05 / len(shared)).sum()),
         "median": f"{shared['shared'].median():g}",

@@ -8,15 +8,18 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
-from book.words import interval
+from book.words import NotRun, interval
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments.single_neurons import effects, rank_correlation
-from kn_core.study.study import Study
+from kn_core.study.study import Study, StudyError
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """`single_neurons.effects` of every concept."""
-    return pd.concat([effects(study, concept) for concept in concepts], ignore_index=True)
+    """`single_neurons.effects` of every concept. Raises NotRun for a decoder whose neurons cannot be taken singly."""
+    try:
+        return pd.concat([effects(study, concept) for concept in concepts], ignore_index=True)
+    except StudyError as error:
+        raise NotRun(str(error).removesuffix(".")) from error
 
 
 def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +37,10 @@ def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
 
 def measured(study: Study) -> list[Measurement]:
     """How well stage 2's score ranks neurons by their effect, over all that were switched off."""
-    found = correlations(of_all(study, study.studied()))
+    try:
+        found = correlations(of_all(study, study.studied()))
+    except NotRun:
+        return []
     rows = found[(found["method"] == "stage-2") & (found["over"] == "all")]
     ends = rows[["rho", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
     return [Measurement("gradient_rank_correlation", *row) for row in ends]

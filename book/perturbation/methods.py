@@ -19,7 +19,7 @@ from kn_core.measures.metrics import headline, paired, per_image, perplexity_lim
 from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
 from kn_core.profile import Profile
 from kn_core.study.experiments.texts import with_text
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 BOTH = ("suppression", "retention")
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
@@ -36,14 +36,12 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How each noise does on the pictures that choose a dose.
 
     Columns method, sigma, suppression, retention, score (their harmonic mean), chosen: a method's best; of equals, the
-    weakest noise. No held-out picture has a say. Raises StudyError where the profile lets no picture choose.
+    weakest noise. No held-out picture has a say. Where the profile lets no picture choose, all keep the main noise.
     """
     settings = profile.perturbation
     if not settings.choosing:
-        raise StudyError(
-            f"Methods are compared under a noise of their own, and '{profile.name}' has no pictures that choose it. "
-            "Set perturbation.choosing in the profile, 1 or more."
-        )
+        kept = pd.DataFrame({"method": headline(perturbations, profile)["method"].unique(), "sigma": settings.sigma})
+        return kept.assign(suppression=np.nan, retention=np.nan, score=np.nan, chosen=True)
     rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
     rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
     rows = rows[rows["n"] == profile.identification.budget]
@@ -153,6 +151,9 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
         "own-ranking": _ranking(own),
         "better": "; ".join(better) or "none differs from the two-stage neurons in either number",
         "own-two-stage": f"{chosen['two-stage']:g}",
+        "own-note": ""
+        if doses["score"].notna().any()
+        else "Nothing was chosen: this profile sets no picture aside for it.",
         "signature": "; ".join(name + " " + used.replace("|", ", ") for name, used in text.signature().items()),
     }
 

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from book.press import commands, kernels
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
+from kn_core.profile import nearest
 
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
 
@@ -82,13 +82,6 @@ def title(page: Path) -> str:
     if heading is None:
         raise BookError(f"{page} must have a heading ('# Title'). Found none.")
     return heading[1]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """'Did you mean ...?' with the closest of the known names, else all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
 
 
 def run_notebook(

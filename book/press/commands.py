@@ -8,18 +8,23 @@ Pages are written for the default profile, whose commands need no variable.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 
 from kn_core.profile import Profile
 
-DEFAULT = "embedded"
+DEFAULT, EXAMPLE = "embedded", "giraffe"
 COMMAND = re.compile(r"(doit|make (?:book|concept|check))(?= |$)")
 
 
 def variables(profile: Profile, effort: str = "") -> dict[str, str]:
-    """What has to be said to `make` and `doit` for a profile's book; a reader knows where their photographs are."""
-    said = {} if profile.name == DEFAULT else {"profile": profile.name}
+    """What has to be said to `make` and `doit` for a profile's book; a reader knows where their photographs are.
+
+    'concept' stands in for `EXAMPLE` where the profile has no such concept.
+    """
+    said = {} if profile.said == DEFAULT else {"profile": profile.said}
     said |= {"coco": "folder"} if profile.data.source == "coco" else {}
+    said |= {} if EXAMPLE in profile.concepts else {"concept": profile.concepts[0]}
     return said | ({"effort": effort} if effort else {})
 
 
@@ -28,9 +33,16 @@ def whole(command: str, given: Mapping[str, str]) -> str:
     verb = COMMAND.match(command)
     if verb is None or "profile=" in command.lower():
         return command
-    said = [f"{name if verb[1] == 'doit' else name.upper()}={value}" for name, value in given.items()]
-    said = [each for each in said if each not in command.split()]
-    return " ".join([verb[1], *said]) + command[verb.end() :]
+    said = [
+        f"{name if verb[1] == 'doit' else name.upper()}={shlex.quote(value)}"
+        for name, value in given.items()
+        if name != "concept"
+    ]
+    said = [each for each in said if f" {each} " not in f"{command} "]
+    rest = re.sub(
+        rf"(?<=concept=|CONCEPT=){EXAMPLE}$", shlex.quote(given.get("concept", EXAMPLE)), command[verb.end() :]
+    )
+    return " ".join([verb[1], *said]) + rest
 
 
 def in_text(text: str, given: Mapping[str, str]) -> str:

@@ -71,8 +71,8 @@ def methods_over_layers(over: pd.DataFrame, late: pd.DataFrame, per_row: int = 2
         ax.tick_params(labelsize=8)
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel("share of the neurons (%)", fontsize=10)
-    first, *_, last = sorted(shown, key=lambda method: upper[method])
-    ends = (f"{upper[method]:.0%} ({label(method)})" for method in (first, last))
+    by_share = sorted(shown, key=lambda method: upper[method])
+    ends = (f"{upper[method]:.0%} ({label(method)})" for method in dict.fromkeys((by_share[0], by_share[-1])))
     title(figure, "In the upper two thirds of the layers: " + " to ".join(ends))
     return figure
 

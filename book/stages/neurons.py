@@ -56,7 +56,7 @@ def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
     held = best.groupby(["layer", "unit"])["concept"].transform("size")  # by how many concepts
     sizes = best["concept"].value_counts(sort=False)
     found = pd.DataFrame({"concept": sizes.index, "best": sizes.to_numpy()})
-    for column, least in (("of another concept", 2), ("of every concept", len(sizes))):
+    for column, least in (("of another concept", 2), ("of every concept", max(2, len(sizes)))):
         found[column] = found["concept"].map(best[held >= least]["concept"].value_counts()).fillna(0).astype(int)
     missed = 1 - found["best"] / n_neurons  # the chance that a set misses a neuron
     found["by chance"] = found["best"] * (1 - float(np.prod(missed)) / missed)

@@ -165,4 +165,4 @@ HELD_OUT = PROJECTIONS / "held_out.json"
 
 def held_out_ids(path: Path = HELD_OUT) -> frozenset[str]:
     """Ids of the photographs that no training run may see; fixed in the repository."""
-    return frozenset(json.loads(path.read_text())["image_ids"])
+    return frozenset(json.loads(path.read_bytes())["image_ids"])

@@ -120,7 +120,13 @@ class Study(NeuronStudy):
             if other != concept:
                 pictures += self.pictures(other, "held_out", settings.others_per_concept)
         planned = list(protocol.trials(settings, self.profile.identification.budget, found, draws))
-        needs_mean = any(trial.setting.intervention == "mean" for trial in planned)
-        mean = self.mean_activation(without=concept) if needs_mean else None
+        mean = None
+        if any(trial.setting.intervention == "mean" for trial in planned):
+            try:
+                mean = self.mean_activation(without=concept)
+            except StudyError:  # this concept alone has pairs: one way to disturb is left out, and the rest is whole
+                if settings.intervention == "mean":
+                    raise
+                planned = [trial for trial in planned if trial.setting.intervention != "mean"]
         tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
         return perturbation.run(self.model, pictures, planned, mean, tokens, site)

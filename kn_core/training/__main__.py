@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = {"dtype": options.dtype, "tower_dtype": options.tower_dtype, "average": options.average}
     made, log = _earlier(start)
     phases = [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)]
-    rows = (options.out / "log.csv").read_text().splitlines(keepends=True)
+    rows = (options.out / "log.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     layer.with_suffix(".csv").write_text("".join([*log, *rows[bool(log) :]]))  # one header
     card.make(layer, profile, made | {"phases": phases, "examples": counts}, folder)
 
@@ -117,8 +117,8 @@ def _earlier(start: Path | None) -> tuple[dict[str, Any], list[str]]:
     """How the layer that a run starts from was made, and its log, so that the new layer's card tells both."""
     if start is None or not start.with_suffix(".json").exists():
         return {}, []
-    log = start.with_suffix(".csv").read_text().splitlines(keepends=True)
-    return json.loads(start.with_suffix(".json").read_text())["made"], log
+    log = start.with_suffix(".csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    return json.loads(start.with_suffix(".json").read_text(encoding="utf-8"))["made"], log
 
 
 def _shares(text: str) -> dict[str, int]:

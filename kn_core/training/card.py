@@ -86,7 +86,7 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
         rows.append(f"| held-out photographs, target fills 5-60 % | {photos['named']:.1%} | {photos['n']} |")
         rows += [f"| ... {name} | {c['named']} | {c['photos']} |" for name, c in photos["concepts"].items()]
         note = "Photographs are few: read the counts, not the percentages."
-    log = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
+    log = list(csv.DictReader(path.with_suffix(".csv").read_text(encoding="utf-8").splitlines()))
     # the last row of each phase: the log's steps start anew with a phase
     last = [row for row, after in zip(log, [*log[1:], {"step": "0"}], strict=True) if int(after["step"]) == 0]
     tower, decoder = TOWERS[profile.parts.tower].wheel.licence, SMOLLM2_135M.licence
@@ -108,7 +108,7 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
         photo_note=note,
         bad="\n".join(_weak(drawn["kinds"], photos)),
     )
-    path.write_text(card)
+    path.write_text(card, encoding="utf-8")
 
 
 def _features(parts: Model) -> str:

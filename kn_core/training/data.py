@@ -188,7 +188,7 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         np.save(path / "objects.npy", np.stack(objects))
         with writing(index) as temporary:  # last: its presence says that the bank is whole
             temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
-    described = json.loads(index.read_text())
+    described = json.loads(index.read_text(encoding="utf-8"))
     captions, sources, weights = ([row[key] for row in described["rows"]] for key in ("captions", "source", "weight"))
     shape = (len(sources), model.grid[0] * model.grid[1], model.tower.width * model.cells_per_token)
     features = np.memmap(path / "features.f16", np.float16, "r", shape=shape)

@@ -102,7 +102,7 @@ def train(
         row = [str(step), f"{loss:.4f}", f"{rate:.2e}", f"{time.time() - began:.0f}"]
         rows.append(row + [f"{share:.3f}" for share in _accuracy(model, validate)])
         print("  ".join(rows[-1]), flush=True)
-        (out / "log.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+        (out / "log.csv").write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
 
     if not saved:
         report(0, math.nan, float(schedule.get_last_lr()[0]))
@@ -134,7 +134,7 @@ def train(
 
 def log_until(path: Path, step: int) -> list[list[str]]:
     """The header and the rows of a log up to the step of the checkpoint that a run goes on from."""
-    header, *rows = csv.reader(path.read_text().splitlines())
+    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
     return [header, *(row for row in rows if int(row[0]) <= step)]
 
 

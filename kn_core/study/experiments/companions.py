@@ -17,6 +17,7 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.method.capture import find_target
 from kn_core.method.identification import score_pair, stage_scores
 from kn_core.method.two_stages import stage_1, stage_2
+from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
 from kn_core.study.experiments.other_region import _activations
 from kn_core.study.study import Study, StudyError
@@ -66,16 +67,17 @@ def drops(
 
 
 def companion_of(study: Study, concept: str) -> str:
-    """What is planted beside a concept: another of the profile (`planted.likely_companion`). Raises StudyError."""
+    """What is planted beside a concept (`planted.likely_companion`): another of the profile, or any where it has none.
+
+    Raises StudyError where pictures are photographs.
+    """
     if study.profile.data.source != "scenes":
         raise StudyError(
             f"Companions are planted in scenes; the profile '{study.profile.name}' reads photographs. "
             "Run a profile whose data.source is 'scenes'."
         )
     others = [other for other in study.profile.concepts if other != concept]
-    if not others:
-        raise StudyError(f"A companion of '{concept}' must be another concept of the profile, and there is none.")
-    return likely_companion(concept, others)
+    return likely_companion(concept, others or [kind for kind in KINDS if kind != concept])
 
 
 def example(study: Study, concept: str) -> tuple[Planted, dict[str, str]]:

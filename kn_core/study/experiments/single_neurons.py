@@ -21,7 +21,7 @@ from kn_core.method.identification import RANKED_BY
 from kn_core.method.two_stages import select
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import record
-from kn_core.study.study import Study
+from kn_core.study.study import Study, StudyError
 
 # Pooled scores that belong to no method, for reference.
 REFERENCE = ("gradcam-sum", "activation")
@@ -35,7 +35,8 @@ def scores(study: Study, concept: str) -> dict[str, np.ndarray]:
     """
     pooled, threshold = study.pooled(concept), study.thresholds(concept)
     passes = (pooled["delta"] > threshold["delta"]) & (pooled["gradcam"] > threshold["gradcam"])
-    rivals = {name: pooled[key] for name, key in RANKED_BY.items() if name in study.profile.perturbation.rivals}
+    held = ("stage-1", "stage-2", *study.profile.perturbation.rivals)
+    rivals = {name: pooled[key] for name, key in RANKED_BY.items() if name in held}
     reference = {name: pooled[name] for name in REFERENCE}
     return {"two-stage": np.where(passes, pooled["gradcam"], np.nan)} | rivals | reference
 
@@ -116,14 +117,14 @@ def residual_streams(model: CaptionModel, hidden: Tensor, start: int = 0) -> Ite
 
     What is changed in place in one of them enters the next layer. Assumes a Llama as transformers 5 writes it, or what
     differs from it within its layers only (`LIKE_LLAMA`): layers that take and return the stream and add to it what the
-    feed-forward block gives, rotary positions counted from 0, no cache, no padding. Raises ValueError for any other.
+    feed-forward block gives, rotary positions counted from 0, no cache, no padding. Raises StudyError for any other.
     """
     decoder: Any = model.backbone
     kind, window = decoder.config.model_type, getattr(decoder.config, "sliding_window", None)
     if kind not in LIKE_LLAMA:
-        raise ValueError(
-            f"single neurons can be ablated in decoders of type {', '.join(LIKE_LLAMA)}. Got {kind}: take faithfulness "
-            "out of the run, or teach `residual_streams` how its layers are called."
+        raise StudyError(
+            f"single neurons can be ablated in decoders of type {', '.join(LIKE_LLAMA)}. This one is {kind}: "
+            "teach `residual_streams` how its layers are called."
         )
     if window is not None and hidden.shape[1] > window:
         raise ValueError(f"prompt and caption must fit into the {kind}'s window of {window}. Got {hidden.shape[1]}.")

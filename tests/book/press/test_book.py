@@ -182,11 +182,10 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize("page", sources(), ids=lambda page: page.stem)
 def test_every_page_opens_with_its_command_and_takes_the_profile(page):
     name = str(page.relative_to(ROOT / "book").with_suffix(""))
-    task = {"index": "index", "concept": "concept:{{concept}}"}.get(name, f"section:{name}").replace(
-        "section:appendix/", "appendix:"
-    )
+    own = {"index": "doit index", "concept": 'make concept CONCEPT="{{concept}}"'}
+    command = own.get(name, f"doit section:{name}").replace("section:appendix/", "appendix:")
     cells = jupytext.read(page).cells
-    assert f"`doit {task}`" in cells[0].source.split("\n\n")[1]
+    assert f"`{command}`" in cells[0].source.split("\n\n")[1]
     parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert parameters.source.startswith('profile = "embedded"')
     assert "remove-cell" in parameters.metadata.tags
@@ -221,7 +220,11 @@ def test_doit_list_reads_like_the_table_of_contents():
     [
         ("concept=girafe", "no concept 'girafe'. Did you mean 'giraffe'?"),
         ("concep=giraffe", "no variable 'concep'. Did you mean 'concept'?"),
+        ("concept=GIRAFFE", "no concept 'GIRAFFE'. Did you mean 'giraffe'?"),
+        ("concept:Giraffe", "no concept 'Giraffe'. Did you mean 'giraffe'?"),
+        ("concept:zebra", "no concept 'zebra'. Known: banana, bear"),
         ("profile=embeded", "No profile 'embeded'"),
+        ("profile=elsewhere/embedded.yaml", "elsewhere/embedded.yaml does not exist"),
     ],
 )
 def test_a_wrong_variable_is_one_clear_line(argument, message):

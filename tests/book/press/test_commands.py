@@ -38,3 +38,10 @@ def test_only_what_is_not_the_default_has_to_be_said() -> None:
     assert commands.variables(load_profile("embedded"), "full") == {"effort": "full"}
     assert commands.variables(load_profile("embedded-vit")) == {"profile": "embedded-vit"}
     assert commands.variables(load_profile("embedded-coco")) == PHOTOGRAPHS
+    mine = load_profile("embedded").model_copy(update={"name": "mine", "concepts": ("hot dog",)})
+    for command, said in (
+        ("doit section:stage-1 concept=giraffe", "doit profile=mine section:stage-1 concept='hot dog'"),
+        ("make concept CONCEPT=giraffe", "make concept PROFILE=mine CONCEPT='hot dog'"),
+    ):
+        assert commands.whole(command, commands.variables(mine)) == said
+    assert commands.whole("make check", {"profile": "my own"}) == "make check PROFILE='my own'"

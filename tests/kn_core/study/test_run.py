@@ -126,4 +126,4 @@ def test_a_new_process_can_begin_with_it():
 
 def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
     assert __main__.main(["run", "--concept", "unicorn"]) == 2
-    assert "'unicorn' is no concept of 'embedded': bear, bed" in capsys.readouterr().err
+    assert "'unicorn' is no concept of 'embedded'. Known: banana, bear" in capsys.readouterr().err

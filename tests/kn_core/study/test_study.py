@@ -21,7 +21,7 @@ from kn_core.method import filtering, perturbation
 from kn_core.method.two_stages import identify
 from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
-from kn_core.profile import Profile, load_profile
+from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study import neurons, pairs
 from kn_core.study.study import Study, StudyError
 from tests.toy_world import COLOURS, toy_samples
@@ -369,8 +369,14 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     unfetched = load_profile("minigpt4-llama2")  # whose weights are not here
     profiles = {profile.name: profile for profile in (toy_profile, other, third, unfetched)}
     monkeypatch.delenv("KN_MODELS", raising=False)
-    monkeypatch.setattr(claims_table, "profile_names", lambda: sorted(profiles))
-    monkeypatch.setattr(claims_table, "load_profile", profiles.__getitem__)
+
+    def load(name: str) -> Profile:
+        if name not in profiles:
+            raise ProfileError("a neighbour that no one can read")
+        return profiles[name]
+
+    monkeypatch.setattr(claims_table, "profile_names", lambda: sorted([*profiles, "broken"]))
+    monkeypatch.setattr(claims_table, "load_profile", load)
     on_record = {"toy-third": {"causal": "reproduced"}, "toy, full": {"causal": "same direction"}}
     monkeypatch.setattr(verdicts, "load_verdicts", lambda: on_record)
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("no model is needed"))
@@ -384,6 +390,7 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     assert shown() == {
         "toy": ["not run", "not run"],
         "toy, full, on record": ["same direction", "not run"],
+        "broken": ["not run", "not run"],
         "minigpt4-llama2": ["not run", "not run"],
         "toy-other": ["not run", "not run"],
         "toy-third, on record": ["reproduced", "not run"],
