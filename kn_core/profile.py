@@ -31,6 +31,15 @@ from kn_core.settings import (
 PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
 
 
+def results(profile: str) -> Path:
+    """Where a profile's results lie: in `KN_RESULTS`, else in `results` of the checkout that runs, else in `results` here.
+
+    From wherever a command is given, those of a checkout are the same.
+    """
+    installed = PROFILES.parent == Path(__file__).parent
+    return Path(os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
+
+
 class ProfileError(ValueError):
     """A profile that does not exist or does not make sense; the message names the key."""
 
