@@ -17,9 +17,10 @@ JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fil
 PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as each waits for its kernel to start and to end
 DASK    ?=
 BIN      = .venv/bin
-DOIT     = $(BIN)/doit profile=$(PROFILE) $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
+DOIT     = $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
 export JOBS
+export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))# where the reader stands; -C brings w along
 
 .PHONY: book concept check test lint clean
 
@@ -29,11 +30,11 @@ book: .venv/installed
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
-	@$(DOIT) "concept:$(CONCEPT)"
+	@$(DOIT) "concept:$(subst $() ,-,$(CONCEPT))"
 	@$(DOIT) preview
 
 check: .venv/installed
-	@$(BIN)/python -m book claims --profile $(PROFILE) --check
+	@$(BIN)/python -m book claims --profile "$(PROFILE)" --check
 
 test: .venv/installed
 	@$(BIN)/pytest

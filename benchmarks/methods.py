@@ -16,7 +16,6 @@ from kn_core.method import identification, rivals
 from kn_core.method.capture import capture
 from kn_core.models import load_model
 from kn_core.models.hooks import record
-from kn_core.pictures.token_grid import tokens_inside
 from kn_core.profile import load_profile
 
 REPETITIONS = 7
@@ -55,14 +54,11 @@ def direct() -> None:
 
 
 def together() -> None:
-    found = capture(model, sample.image, sample.without, caption, target)
-    identification.scores_of(
-        model,
-        found,
-        target,
-        profile.identification,
-        tokens_inside(sample.mask, model.grid, model.token_maps([sample.image])[0].numpy()),
+    pictures, maps = (sample.image, sample.without), model.token_maps([sample.image])[0]
+    found, stages = identification.score_pair(
+        model, *pictures, caption, target, sample.mask, maps, profile.identification
     )
+    identification.scores_of(model, found, target, stages)
 
 
 timed: dict[str, Callable[[], object]] = {

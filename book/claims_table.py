@@ -9,10 +9,10 @@ import pandas as pd
 
 from book.claims import evidence, rules, verdicts
 from book.claims.rules import Measurement
-from book.faithfulness import scores
+from book.faithfulness import exact_effects
 from book.perturbation import methods
 from book.press import commands
-from book.stages import confounds
+from book.stages import stage_1, stage_2
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile, profile_names
 from kn_core.study.study import Study
@@ -119,12 +119,12 @@ def _thresholds(study: Study) -> list[Measurement]:
 
 SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what each page measures
     "data-filtering": (_counts,),
-    "stage-1": (confounds.other_region_measured,),
-    "stage-2": (confounds.companions_measured,),
+    "stage-1": (stage_1.measured,),
+    "stage-2": (stage_2.measured,),
     "layer-distribution": (_layers,),
     "perturbation": (_effects, _rivals),
     "ablation": (_rivals,),
-    "faithfulness": (scores.measured,),
+    "faithfulness": (exact_effects.measured,),
     "appendix/thresholds": (_thresholds,),
 }
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from book.style import method_colour
-from kn_core.drawing import HEATMAP, INK, WIDTH, heatmap, picture, title, wrapped
-from kn_core.measures.stats import cluster_interval
+from kn_core.drawing import HEATMAP, WIDTH, heatmap, picture, wrapped
 from kn_core.pictures.sample import Sample
 
 
@@ -34,6 +30,22 @@ def examples(rows: Sequence[tuple[Sample, np.ndarray, str, str, str]]) -> Figure
         left.set_title("\n" * (len(lines) - 1) + " ", fontsize=9)  # room for the heading, which spans the row
         above = left.annotate("\n".join(lines), (0, 1), (0, 5), "axes fraction", "offset points", size=9, weight="bold")
         above.set_in_layout(False)
+    return figure
+
+
+Panel = tuple[str, np.ndarray, str]  # heading, picture (h, w, 3), what the model says of it
+
+
+def captioned(panels: Sequence[Panel], mask: np.ndarray | None = None, columns: int = 4) -> Figure:
+    """Pictures side by side with what the model says of each; `mask` outlines the object in the first."""
+    rows, (height, width) = -(-len(panels) // columns), panels[0][1].shape[:2]
+    size = (WIDTH, rows * (WIDTH / columns * min(1.4, height / width) + 0.85))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (heading, image, said) in zip(axes.flat, panels, strict=False):
+        picture(ax, image, f"“{said}”", mask if ax is axes.flat[0] else None)
+        ax.set_title(heading, fontsize=9)
     return figure
 
 
@@ -58,34 +70,6 @@ def gallery(
     mapped = ScalarMappable(Normalize(-1, 1), HEATMAP)
     figure.colorbar(mapped, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02, label=what)
     return figure
-
-
-def localisation(found: pd.DataFrame, names: Mapping[str, str], ax: Axes) -> Axes:
-    """How much of each map lies on the object (`heatmaps.localisation`), mean over pictures, 95 % intervals.
-
-    Dashed is the object's share of the picture: what a map has that knows nothing. `names` says which maps are drawn,
-    and puts them in words.
-    """
-    area = found.drop_duplicates(["concept", "image_id"])["area"].mean()
-    for place, name in enumerate(names):
-        rows = found[found["map"] == name]
-        low, high = cluster_interval([group.to_numpy() for _, group in rows.groupby("concept")["inside"]])
-        mean = rows.groupby("concept")["inside"].mean().mean()
-        ax.plot([100 * low, 100 * high], [place, place], color=INK, linewidth=1.2)
-        ax.plot(100 * mean, place, "o", color=method_colour("random" if name.startswith("random") else "two-stage"))
-    ax.axvline(100 * area, color=method_colour("uniform"), linestyle="--", linewidth=1.2)
-    ax.text(100 * area, -0.62, " the object’s share of the picture", va="center", color=method_colour("uniform"))
-    ax.set_yticks(range(len(names)), list(names.values()))
-    ax.set(
-        xlabel="share of the map’s positive part that lies on the object (%)",
-        xlim=(0, None),
-        ylim=(len(names) - 0.5, -0.9),
-    )
-    ax.grid(axis="x")
-    by = found.groupby(["map", "concept"])["inside"].mean().groupby("map").mean()
-    kept, dropped = f"{by['kept']:.0%} of what kept neurons answer", f"{by['dropped']:.0%} of what dropped ones do"
-    title(ax, f"{kept} lies on the object, and {dropped}")
-    return ax
 
 
 def hero(sample: Sample, without: np.ndarray, heat: np.ndarray, said: tuple[str, str, str], n: int) -> Figure:

@@ -7,8 +7,8 @@
     kn-core weights                                         fetch everything that needs a network
 
 `kn-core locate --help` explains one command. A mistake of the reader's is one line on stderr and exit code 2, Ctrl-C
-one line and 130. Results lie in `results/`: of the checkout, where kn_core is run from one, else here; `KN_RESULTS` names
-another folder.
+one line and 130. Results lie in `results/`: of the checkout, where kn_core is run from one, else here. `KN_RESULTS`
+names another folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
-from kn_core.profile import Profile, ProfileError, load_profile
+from kn_core.profile import Profile, load_profile, nearest
 from kn_core.settings import Inpainting
 
 STOPPED = 130  # the exit code after Ctrl-C, as a shell says it: 128 + SIGINT
@@ -96,7 +96,8 @@ def _scenes(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     profile, *beside = map(load_profile, (options.profile, *options.beside))
     if options.concept and options.concept not in profile.concepts:
-        raise CommandError(f"'{options.concept}' is no concept of '{profile.name}': {', '.join(profile.concepts)}.")
+        hint = nearest(options.concept, profile.concepts)
+        raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
     from kn_core.study import run
     from kn_core.weights import wheels
 

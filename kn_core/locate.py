@@ -23,16 +23,16 @@ from kn_core import drawing
 from kn_core.concepts import ADJECTIVES, content_words, names
 from kn_core.fingerprint import writing
 from kn_core.method import perturbation
-from kn_core.method.capture import Target, capture, find_target
+from kn_core.method.capture import Target, find_target
 from kn_core.method.heatmap import heatmap, mass_on_object
-from kn_core.method.identification import RANKED_BY, found_by, scores_of
+from kn_core.method.identification import RANKED_BY, found_by, score_pair, scores_of
 from kn_core.method.interventions import Setting
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel
 from kn_core.pictures.inpaint import DILATION, take_out
 from kn_core.pictures.sample import Sample
-from kn_core.pictures.token_grid import cells, tokens_inside
+from kn_core.pictures.token_grid import cells
 from kn_core.settings import Identification, Intervention, Positions, Threshold
 
 SETTINGS = Identification(threshold_a=Threshold(quantile=0.95), threshold_g=Threshold(quantile=0.95))
@@ -165,10 +165,9 @@ def find_neurons(
     word, inpainted = picture.concept, take_out(picture, inpaint, dilation)
     caption, caption_inpainted = model.caption([picture.image, inpainted], max_new_tokens)
     target = _named(model, picture, caption)
-    pair = capture(model, picture.image, inpainted, caption, target, settings.site)
     maps = model.token_maps([picture.image])[0]  # (P, rows * columns)
-    on_object = tokens_inside(picture.mask, model.grid, maps.numpy())  # (P,)
-    scores = scores_of(model, pair, target, settings, on_object)  # (L, D) each
+    pair, stages = score_pair(model, picture.image, inpainted, caption, target, picture.mask, maps, settings)
+    scores = scores_of(model, pair, target, stages)  # (L, D) each
     if method == "dai":
         scores["dai"] = integrated_gradients(model, picture.image, caption, target)
     delta, gradcam = scores["delta"], scores["gradcam"]

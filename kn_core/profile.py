@@ -6,13 +6,16 @@ import difflib
 import hashlib
 import json
 import os
+import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
+from kn_core.concepts import slug
 from kn_core.settings import (
     Checkpoint,
     Dask,
@@ -29,10 +32,12 @@ from kn_core.settings import (
 
 # An installed package holds them; a checkout has them beside it.
 PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
+ENDINGS = (".yaml", ".yml")
+FILE_NAME = re.compile(r"\w([\w .,'&()+=@-]*[\w)])?")  # on any system: results are kept under these names
 
 
 def results(profile: str) -> Path:
-    """Where a profile's results lie: in `KN_RESULTS`, else in `results` of the checkout that runs, else in `results` here.
+    """Where a profile's results lie: `KN_RESULTS`, else `results` of the checkout that runs, else `results` here.
 
     From wherever a command is given, those of a checkout are the same.
     """
@@ -53,7 +58,7 @@ def _family(settings: Any) -> str:
 
 
 class Profile(Settings):
-    name: str
+    name: str  # its file's, without the ending: results lie under it
     concepts: Annotated[tuple[str, ...], Field(min_length=1)]
     ours: tuple[str, ...] = ()  # concepts that the paper's digest does not name
     shares_with_paper: tuple[Literal["data", "model"], ...] = ()  # what makes counts and thresholds comparable
@@ -69,11 +74,17 @@ class Profile(Settings):
     sensitivity: Sensitivity = Sensitivity()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
+    _file: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
-        if len(set(self.concepts)) != len(self.concepts):
-            raise ValueError("concepts: every concept must be named once")
+        for key, names in (("name", (self.name,)), ("concepts", self.concepts)):
+            for bad in (name for name in names if not FILE_NAME.fullmatch(name)):
+                raise ValueError(
+                    f"{key}: {bad!r} cannot name files: letters, digits, blanks and -_.,'&()+=@ between them can"
+                )
+        if len({slug(concept).lower() for concept in self.concepts}) != len(self.concepts):
+            raise ValueError("concepts: every concept must be named once, whatever its case, blanks and hyphens")
         if stray := set(self.ours) - set(self.concepts):
             raise ValueError(f"ours: {', '.join(sorted(stray))} must be among concepts")
         if self.inpainting.method == "exact" and self.data.source != "scenes":
@@ -94,6 +105,11 @@ class Profile(Settings):
             )
         _ = self.long  # its settings must make sense too
         return self
+
+    @property
+    def said(self) -> str:
+        """What a command names the profile by: its name, or its file where that lies in a folder of its own."""
+        return self.name if self._file is None or self._file.parent == PROFILES else str(self._file)
 
     @property
     def parts(self) -> Model:
@@ -126,11 +142,41 @@ def _key(place: tuple[int | str, ...]) -> list[str]:
 
 def profile_names() -> list[str]:
     """The profiles that `load_profile` finds by name."""
-    return sorted(found.stem for found in _folder().glob("*.yaml"))
+    return sorted({file.stem for file in _files()})
 
 
 def _folder() -> Path:
     return Path(os.environ.get("KN_PROFILES") or PROFILES)
+
+
+def _files() -> list[Path]:
+    return [file for file in sorted(_folder().glob("*")) if file.suffix in ENDINGS and file.is_file()]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Did you mean ...?' with the closest of the known names, whatever their case, else all of them."""
+    names = {each.lower(): each for each in sorted(known)}
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"Did you mean '{names[close[0]]}'?" if close else f"Known: {', '.join(names.values()) or 'none'}."
+
+
+def profile_file(name: str | Path, here: str | Path = ".") -> Path:
+    """The file of a profile: that of a path, which ends in .yaml or .yml and may be relative to `here`, else of a name.
+
+    Raises ProfileError where there is none, or where two files bear one name: their results would lie in one folder.
+    """
+    files, path = _files(), Path(here, Path(name).expanduser())
+    if not (path.suffix in ENDINGS and path.is_file()):
+        missing, known = path if path.suffix in ENDINGS else f"{_folder() / name}.yaml", [file.stem for file in files]
+        path = next((file for file in files if str(name) in (file.stem, file.name)), Path())
+        if path == Path():
+            hint = nearest(Path(name).stem, known)
+            also = "" if hint.startswith("Known") else f" Known: {', '.join(known)}."
+            raise ProfileError(f"No profile '{name}' ({missing} does not exist). {hint}{also}")
+    for other in files:
+        if other.stem == path.stem and not other.samefile(path):
+            raise ProfileError(f"{path} and {other} have one name, so one folder of results. Rename one of them.")
+    return path.parent.resolve() / path.name  # as it is called: where a link leads may have another name
 
 
 def load_profile(name: str | Path) -> Profile:
@@ -139,19 +185,26 @@ def load_profile(name: str | Path) -> Profile:
     >>> load_profile("embedded").identification.budget
     80
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
-    if not path.is_file():
-        known = profile_names()
-        near = difflib.get_close_matches(str(name), known, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ProfileError(f"No profile '{name}' ({path} does not exist).{hint} Known: {', '.join(known)}.")
+    path = profile_file(name)
     try:
-        settings = yaml.safe_load(path.read_text())
-        return Profile.model_validate(settings)
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path} is not YAML: {error}") from None
+        settings = yaml.safe_load(path.read_bytes())  # which are UTF-8, or UTF-16 behind its mark
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
+        raise ProfileError(f"{path} is not YAML in UTF-8 or UTF-16: {error}") from None
+    if isinstance(settings, dict):
+        if (own := str(settings.get("name", path.stem))) != path.stem:
+            raise ProfileError(
+                f"{path} names itself '{own}'. A profile's name is its file's, '{path.stem}', as of its results: "
+                "take the line out, or rename the file."
+            )
+        settings["name"] = path.stem
+    try:
+        profile = Profile.model_validate(settings)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(_key(e['loc'])) or path.name}: {e['msg']}. Got {e['input']!r:.80}." for e in error.errors()
         ]
         raise ProfileError("\n".join([f"{path} is no valid profile:", *lines])) from None
+    profile._file = path
+    return profile

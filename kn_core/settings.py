@@ -114,7 +114,7 @@ class Diffusion(Settings):
 
 class Inpainting(Settings):
     method: Literal["exact", "telea", "navier-stokes", "diffusion"]
-    dilation: Annotated[int, Field(ge=0)] = 0  # pixels
+    dilation: Annotated[int, Field(ge=0, le=1024)] = 0  # pixels; no picture is larger
     diffusion: Diffusion = Diffusion()
 
 

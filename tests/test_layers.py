@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 # From the top down: a room imports from rooms below it, and from itself. `kn_core` itself imports when it is asked to.
 LAYERS = (
     *("book.__main__", "book.page", "book.claims_table"),
-    *("book.other_models", "book.ablation", "book.perturbation", "book.faithfulness", "book.stages"),
-    *("book.data_filtering", "book.appendix", "book.claims"),
-    *("book.press", "book.intervals", "book.pictures", "book.tables", "book.style", "book.words"),
+    *("book.other_models", "book.appendix", "book.ablation", "book.perturbation", "book.faithfulness", "book.stages"),
+    *("book.data_filtering", "book.claims"),
+    *("book.press", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
     *("kn_core.__main__", "kn_core.locate", "kn_core.study", "kn_core.download", "kn_core.training"),
     *("kn_core.method", "kn_core.measures", "kn_core.models", "kn_core.pictures", "kn_core.weights"),
     *("kn_core.drawing", "kn_core.profile", "kn_core.settings", "kn_core.concepts", "kn_core.fingerprint"),

@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from book.claims.evidence import PAPER_A, PAPER_G
 from book.stages.figures import PAPER
 from book.style import concept_colours, method_colour
-from kn_core.drawing import CARD, HEAT, INK, WIDTH, title
+from kn_core.drawing import HEAT, INK, WIDTH, title
 
 
 def overlap(pairs: pd.DataFrame) -> Axes:
-    """`overlap.between_concepts` as a triangle of shared neurons; the shade is the Jaccard index."""
+    """`between_concepts` as a triangle of shared neurons; the shade is the Jaccard index."""
     names = list(dict.fromkeys([*pairs["concept"], *pairs["other"]]))
-    n, top = len(names), max(float(pairs["jaccard"].max()), 1e-9)
-    figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * n))
-    jaccard = np.full((n - 1, n - 1), np.nan)
-    for row in pairs.to_dict("records"):
-        x, y = names.index(row["concept"]), names.index(row["other"]) - 1
-        jaccard[y, x] = row["jaccard"]
-        ink = CARD if row["jaccard"] > 0.4 * top else INK
-        ax.text(x, y, f"{row['shared']}", ha="center", va="center", color=ink, fontsize=9)
-    image = ax.imshow(jaccard, cmap=f"{HEAT}_r", vmin=0, vmax=1.25 * top, aspect="auto")
-    ax.set_xticks(range(n - 1), names[:-1], rotation=30, ha="right")
-    ax.set_yticks(range(n - 1), names[1:])
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=ax, shrink=0.8, label="Jaccard index")
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    shared, jaccard = (
+        pairs.pivot_table(of, "other", "concept").reindex(index=names[1:], columns=names[:-1])
+        for of in ("shared", "jaccard")
+    )
+    _, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.36 * len(names)))
     most = pairs.sort_values("jaccard").iloc[-1]
+    bar = {"shrink": 0.8, "label": "Jaccard index", "format": PercentFormatter(1)}
+    limits = {"vmin": 0, "vmax": 1.25 * max(most["jaccard"], 1e-9)}
+    numbers = {"annot": shared, "fmt": ".0f", "annot_kws": {"fontsize": 9}}
+    sns.heatmap(jaccard, cmap=f"{HEAT}_r", cbar_kws=bar, ax=ax, **limits, **numbers)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(axis="x", rotation=30)
+    ax.tick_params(axis="y", rotation=0)
+    ax.grid(visible=False)
     chance = f"sets drawn from their layers would share {most['expected_layers']:.1f}"
     title(ax, f"“{most['concept']}” and “{most['other']}” have most in common, {most['shared']} neurons; {chance}")
     return ax
 
 
-def thresholds(found: pd.DataFrame, paper: Mapping[str, tuple[float, float]]) -> Figure:
-    """Both thresholds of every concept (`outcomes.thresholds`), the paper's range a band behind them."""
-    names = {"θ_a": "activation difference $\\theta_a$", "θ_g": "gradient score $\\theta_g$"}
+def thresholds(found: pd.DataFrame) -> Figure:
+    """Both thresholds of every concept (`neurons.thresholds`), the paper's range a band behind them."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.27 * len(found)), sharey=True)
-    colours = concept_colours(found["concept"])
-    for ax, (key, words) in zip(axes, names.items(), strict=True):
-        ax.axvspan(*paper[key], color=PAPER, zorder=0, label="the paper's range")
-        ax.scatter(
-            found[key], range(len(found)), 36, [colours[name] for name in found["concept"]], edgecolors=INK, zorder=3
-        )
-        ax.set(xlabel=words, xscale="log" if key == "θ_g" else "linear")
+    inside = []
+    for ax, key, words, scale, paper in (
+        (axes[0], "θ_a", "activation difference $\\theta_a$", "linear", PAPER_A),
+        (axes[1], "θ_g", "gradient score $\\theta_g$", "log", PAPER_G),
+    ):
+        ax.axvspan(*paper, color=PAPER, zorder=0, label="the paper's range")
+        ax.set_xscale(scale)
+        colours = {"hue": "concept", "palette": concept_colours(found["concept"]), "edgecolor": INK, "legend": False}
+        sns.stripplot(found, x=key, y="concept", jitter=False, size=6, linewidth=1, ax=ax, zorder=3, **colours)
+        ax.set(xlabel=words, ylabel="")
         ax.grid(visible=True, axis="x")
-    axes[0].set_yticks(range(len(found)), found["concept"])
-    axes[0].invert_yaxis()
+        inside.append(int(found[key].between(*paper).sum()))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
-    inside = [int(found[key].between(*paper[key]).sum()) for key in names]
     of = f"{inside[0]} of {len(found)} thresholds of the difference and {inside[1]} of the gradient score"
     title(figure, f"In the paper's range lie {of}")
     return figure

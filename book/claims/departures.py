@@ -38,7 +38,7 @@ class Departure(BaseModel):
         return self
 
 
-def departures(profile: Profile) -> pd.DataFrame:
+def answers(profile: Profile) -> pd.DataFrame:
     """One row a choice: question, the paper, here, setting (in the profile), instead (what else there is), why."""
     rows = []
     for entry in yaml.safe_load(DEPARTURES.read_text(encoding="utf-8")):
@@ -55,8 +55,8 @@ def departures(profile: Profile) -> pd.DataFrame:
 
 
 def choices(profile: Profile) -> Styler:
-    """`departures` for a reader: the setting below its question, what else there is below what was done."""
-    rows = departures(profile)
+    """`answers` for a reader: the setting below its question, what else there is below what was done."""
+    rows = answers(profile)
     marked = ["question", "setting", "here", "instead"]
     rows[marked] = rows[marked].map(html.escape)
     rows["question"] += "<small>" + rows["setting"] + "</small>"

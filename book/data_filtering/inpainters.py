@@ -6,16 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from book.claims.rules import Measurement
-from book.words import interval
-from kn_core.drawing import WIDTH, picture
-from kn_core.measures.stats import cluster_interval
-from kn_core.pictures.sample import Sample
+from book.pictures import Panel
+from book.words import interval, told
+from kn_core.measures.stats import Estimate, estimate
 from kn_core.study.experiments import inpainters
 from kn_core.study.experiments.inpainters import EXACT, OTHER, Way, taken_out
 from kn_core.study.study import Study
@@ -45,37 +41,32 @@ def named(way: Way) -> str:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over concepts of means over their pictures, with 95 % intervals, a row a way and measure.
 
-    Columns inpainter, dilation, measure, value, low, high, n (pictures).
+    Columns inpainter, dilation, measure, value, low, high, n (pictures). Inpainters come first.
     """
     rows = []
-    for way in _ways(frame):
-        of_way = frame[(frame["inpainter"] == way[0]) & (frame["dilation"] == way[1])].set_index("concept")
-        for measure in MEASURES:
-            mean = _over_pictures(measure, of_way[measure].dropna())
-            rows.append((*way, measure, mean.value, mean.low, mean.high, mean.n))
+    for way, of_way in sorted(frame.groupby(["inpainter", "dilation"], sort=False), key=lambda each: each[0] == OTHER):
+        means = {measure: estimate(of_way[measure], of_way["concept"]) for measure in MEASURES}
+        rows += [(*way, measure, *mean.ends, mean.n) for measure, mean in means.items()]
     return pd.DataFrame(rows, columns=["inpainter", "dilation", "measure", "value", "low", "high", "n"])
 
 
-def gap(frame: pd.DataFrame, one: Way, other: Way, measure: str = "rho") -> Measurement:
-    """How much more of a measure one way has than another on the same pictures."""
-    by = frame.pivot_table(measure, ["concept", "image_id"], ["inpainter", "dilation"], sort=False)
-    return _over_pictures(f"{measure}: {named(one)} over {named(other)}", (by[one] - by[other]).dropna())
+def gap(frame: pd.DataFrame, one: Way, other: Way) -> Estimate:
+    """How much better one way agrees with the reference than another on the same pictures, by the correlation of ΔO."""
+    by = frame.pivot_table("rho", ["concept", "image_id"], ["inpainter", "dilation"], sort=False)
+    return estimate(by[one] - by[other], by.index.get_level_values("concept"))
 
 
 def in_table(frame: pd.DataFrame, reason: str) -> pd.DataFrame:
     """The summary for a reader, a row a way; diffusion's says 'not run' where there is a `reason` why it was not."""
-    found = summary(frame).set_index(["inpainter", "dilation", "measure"]).to_dict("index")
-    rows: list[dict[str, str]] = []
-    for method, dilation in _ways(frame):
-        row = {"taken out by": named((method, dilation))}
-        for measure, (heading, pattern) in MEASURES.items():
-            one = found[method, dilation, measure]
-            row[heading] = interval(one["value"], one["low"], one["high"], pattern)
-        rows.append(row)
+    rows: dict[Way, dict[str, str]] = {}
+    for row in summary(frame).to_dict("records"):
+        way, (heading, pattern) = (row["inpainter"], row["dilation"]), MEASURES[row["measure"]]
+        said = rows.setdefault(way, {"taken out by": named(way)})
+        said[heading] = interval(row["value"], row["low"], row["high"], pattern)
     if reason:
         unknown = dict.fromkeys((heading for heading, _ in MEASURES.values()), "not run")
-        rows.append({"taken out by": named(inpainters.DIFFUSION), **unknown})
-    return pd.DataFrame(rows)
+        rows[inpainters.DIFFUSION] = {"taken out by": named(inpainters.DIFFUSION), **unknown}
+    return pd.DataFrame(list(rows.values()))
 
 
 def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]:
@@ -118,6 +109,10 @@ def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]
     }
 
 
+def _finding(gap: Estimate, above: str, below: str, neither: str) -> str:
+    return f"{told(gap.low, gap.high, above, below, neither, neither)} ({interval(*gap.ends, '{:+.3f}')})."
+
+
 _TRUTH = "Scenes can tell, since their objects can be taken out exactly: every inpainter is held against that."
 _NO_TRUTH = (
     "Photographs cannot tell: nobody knows what was behind the object, so there is no truth to hold an inpainter "
@@ -135,48 +130,16 @@ def _diffusion(means: Mapping[Any, float], reason: str) -> str:
     return f"Under diffusion they correlate by {rho:.2f}, and {shared:.0%} of the strongest neurons are the same."
 
 
-def _ways(frame: pd.DataFrame) -> list[Way]:
-    """In the frame's order, inpainters first."""
-    found = frame[["inpainter", "dilation"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(((str(method), int(dilation)) for method, dilation in found), key=lambda way: way == OTHER)
+def example(study: Study, frame: pd.DataFrame) -> tuple[list[Panel], np.ndarray]:
+    """The first picture of the frame and the same without its object by every way: panels of `pictures.captioned`.
 
-
-def _over_pictures(name: str, values: pd.Series) -> Measurement:
-    """The mean over concepts of the mean over their pictures."""
-    clusters = [of_concept.to_numpy(float) for _, of_concept in values.groupby("concept", sort=False)]
-    mean = sum(of_concept.mean() for of_concept in clusters) / len(clusters) if clusters else math.nan
-    return Measurement(name, mean, *cluster_interval(clusters), len(values))
-
-
-def _finding(gap: Measurement, above: str, below: str, neither: str) -> str:
-    said = above if gap.low > 0 else below if gap.high < 0 else neither
-    return f"{said} ({interval(gap.value, gap.low, gap.high, '{:+.3f}')})."
-
-
-def example(study: Study, frame: pd.DataFrame) -> tuple[Sample, str, dict[Way, tuple[np.ndarray, str]]]:
-    """The first picture of the frame and its caption, then the picture without its object and its caption, by way."""
+    The second part is the object's mask.
+    """
     concept, image_id = frame[["concept", "image_id"]].iloc[0]
-    sample = study.sample(concept, image_id)
+    sample, pairs = study.sample(concept, image_id), study.pairs(concept).set_index("image_id")
     rows = frame[(frame["image_id"] == image_id) & (frame["concept"] == concept) & (frame["inpainter"] != OTHER[0])]
-    said = {(row.inpainter, row.dilation): row.caption for row in rows.itertuples()}
-    (caption,) = study.pairs(concept).query("image_id == @image_id")["caption"]
-    return sample, caption, {way: (taken_out(study, [sample], way)[0], said[way]) for way in said}
-
-
-COLUMNS = 4
-
-
-def side_by_side(sample: Sample, caption: str, without: Mapping[Way, tuple[np.ndarray, str]]) -> Figure:
-    """The picture with its object outlined, and every picture without it, with what the model says of each."""
-    panels = [("the picture", sample.image, caption), *((named(way), *found) for way, found in without.items())]
-    rows = -(-len(panels) // COLUMNS)
-    tall = WIDTH / COLUMNS * min(1.4, sample.mask.shape[0] / sample.mask.shape[1]) + 0.85
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(WIDTH, rows * tall), squeeze=False)
-    for place, ax in enumerate(axes.flat):
-        if place >= len(panels):
-            ax.set_visible(False)
-            continue
-        heading, image, said = panels[place]
-        picture(ax, image, f"“{said}”", sample.mask if place == 0 else None)
-        ax.set_title(heading, fontsize=9)
-    return figure
+    panels = [("the picture", sample.image, str(pairs["caption"][image_id]))]
+    for row in rows.itertuples():
+        way = row.inpainter, row.dilation
+        panels.append((named(way), taken_out(study, [sample], way)[0], row.caption))
+    return panels, sample.mask

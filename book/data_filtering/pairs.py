@@ -26,19 +26,26 @@ def attrition(pairs: pd.DataFrame, constraints: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["concept", "constraint", "left"])
 
 
-Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: a row of plots.examples
-
-
 def kept_by_concept(pairs: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How many pictures of each concept were looked at, passed, and what they are used for."""
-    by = pairs.groupby("concept", sort=False)
-    found = by.agg(**{"looked at": ("kept", "size"), "pass": ("kept", "sum")}).reset_index()
-    for role, words in (("select", "choose neurons"), ("held_out", "held out")):
-        found[words] = (
-            found["concept"].map(pairs[pairs["role"] == role]["concept"].value_counts()).fillna(0).astype(int)
-        )
+    marked = pairs.assign(chosen=pairs["role"] == "select", held_out=pairs["role"] == "held_out")
+    columns = {"looked at": ("kept", "size"), "pass": ("kept", "sum")}
+    columns |= {"choose neurons": ("chosen", "sum"), "held out": ("held_out", "sum")}
+    found = marked.groupby("concept", sort=False).agg(**columns).reset_index()
     found.insert(1, "chosen by", np.where(found["concept"].isin(profile.ours), "us", "the paper"))
     return found
+
+
+def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:
+    """What was looked at and kept, and how the profile makes pairs."""
+    counts = {"looked": len(pairs), "kept": pairs["kept"].sum(), "used": (pairs["role"] != "").sum()}
+    data = profile.data
+    how = {"select": data.select, "held": data.held_out, "pool": data.pool, "inpainter": profile.inpainting.method}
+    source = "drawn scenes" if data.source == "scenes" else "photographs"
+    return {**counts, "concepts": pairs["concept"].nunique(), **how, "source": source}
+
+
+Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: `pictures.examples`
 
 
 def kept_examples(study: Study, concepts: Sequence[str], n: int = 3) -> list[Example]:

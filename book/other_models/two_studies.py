@@ -1,50 +1,63 @@
-"""Two profiles that differ in one part of the model, studied on the same scenes.
+"""Two studies of the same pictures, whose models differ in one part before the decoder: what changes with that part?
 
-A profile's sibling is called `<profile>-<suffix>`: the same decoder behind another tower, or behind another connector.
-The decoder's neurons are the same ones, so the sets that both studies find can be laid on each other.
+The second's profile is a variant of the first's, `<profile>-<variant>`: the decoder behind another tower, or behind
+another connector. The decoder's neurons are the same ones, so the sets that both studies find can be laid on each
+other. Each part has its own trained layer, and how well that was trained is part of what differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 from scipy.stats import hypergeom
 
-from book import tables
-from book.page import save_figure
 from book.words import NotRun
 from kn_core import models
-from kn_core.fingerprint import writing
+from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
 from kn_core.measures.overlap import Neuron, overlap
-from kn_core.measures.stats import holm
+from kn_core.measures.stats import estimate, holm
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study.study import Study
 
-Studies = Mapping[str, Study]  # two of them, by what tells them apart
+Studies = Mapping[str, Study]  # two of them, by what tells their models apart
+Ends = tuple[float, float, float]  # value, low, high
+
+DIFFERENCE = "difference"
+MEASURED = ("suppression", "retention")
+QUANTITIES = {
+    "naming": "captions that name the concept",
+    "suppression": "Sₛₑ, two-stage",
+    "suppression-random": "Sₛₑ, random",
+    "suppression-over-random": "Sₛₑ, two-stage minus random",
+    "retention": "Sᵣₑ, two-stage",
+    "retention-random": "Sᵣₑ, random",
+    "retention-over-random": "Sᵣₑ, two-stage minus random",
+    "fluent": "fluent captions, two-stage",
+    "fluent-random": "fluent captions, random",
+    "fluent-over-random": "fluent captions, two-stage minus random",
+    "first-third": "neurons in the first third of the layers",
+    "middle-third": "neurons in the middle third",
+    "last-third": "neurons in the last third",
+}
 
 
-def siblings(profile: str, suffix: str, label: Callable[[Profile], str]) -> Studies:
-    """The studies of a profile and of its sibling; either may be named. Loads no model. Raises NotRun."""
-    base = profile.removesuffix(f"-{suffix}")
+def with_variant(profile: str, variant: str, named: Callable[[Profile], str]) -> Studies:
+    """The studies of a profile and of its variant, either of which may be given. Loads no model. Raises NotRun."""
+    base = profile.removesuffix(f"-{variant}")
     try:
-        found = [load_profile(name) for name in (base, f"{base}-{suffix}")]
-        labels = [label(one) for one in found]
+        found = {named(one): one for one in map(load_profile, (base, f"{base}-{variant}"))}
     except ProfileError as error:
-        raise NotRun(
-            f"there is no pair of profiles {base} and {base}-{suffix}", "make book PROFILE=embedded"
-        ) from error
-    for one in found:
+        why = f"there is no pair of profiles {base} and {base}-{variant}"
+        raise NotRun(why, "make book PROFILE=embedded") from error
+    for one in found.values():
         try:
             models.identity(one)
         except FileNotFoundError as error:
             make = f"python -m kn_core.training --profile {one.name} --coco DIR"
             raise NotRun(f"the projection of the profile {one.name} is not trained", make) from error
-    return {name: Study(one) for name, one in zip(labels, found, strict=True)}
+    return {name: Study(one) for name, one in found.items()}
 
 
 def both(studies: Studies, concept: str | None = None) -> list[str]:
@@ -56,6 +69,89 @@ def both(studies: Studies, concept: str | None = None) -> list[str]:
     return shared
 
 
+def notice(studies: Studies, concepts: Sequence[str]) -> str:
+    """What is compared, in Markdown."""
+    names = " and ".join(f"`{study.profile.name}` ({name})" for name, study in studies.items())
+    return f"Compared on {', '.join(concepts)}: {names}."
+
+
+def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
+    """What the models do alike and what not, a row a quantity and model, and one for the first minus the second.
+
+    Columns quantity, model, value, low, high, n_images, n_concepts: means over concepts of means over pictures, with
+    95 % intervals. Quantities: 'naming', the share of the pictures captioned with both models whose caption names
+    its concept; 'suppression', 'retention' and 'fluent' of the two-stage neurons in the main setting, those with
+    '-random' of random neurons of the same layers, and with '-over-random' the two picture by picture; 'first-third',
+    'middle-third' and 'last-third' of the layers, which share of a concept's best neurons lies there.
+
+    Naming is of the same pictures, so its difference is paired by picture. Elsewhere every model is tried on the
+    pictures that it describes rightly, and the difference is paired by concept; its interval resamples concepts alone.
+    """
+    first, second = studies
+    naming = pd.concat({model: _named(study, concepts) for model, study in studies.items()}, axis=1, join="inner")
+    rows = [_row("naming", model, naming[model]) for model in studies]
+    rows.append(_row("naming", DIFFERENCE, naming[first] - naming[second]))
+    values = {model: _values(study, concepts) for model, study in studies.items()}
+    for quantity in values[first]:
+        rows += [_row(quantity, model, values[model][quantity]) for model in studies]
+        one, other = (values[model][quantity].groupby(level="concept").mean() for model in studies)
+        rows.append(_row(quantity, DIFFERENCE, (one - other).dropna()))
+    return pd.DataFrame(rows)
+
+
+def _named(study: Study, concepts: Sequence[str]) -> pd.Series:
+    """Whether each picture that was captioned is named: (concept, image_id) -> 0 or 1."""
+    pairs = pd.concat([study.pairs(concept) for concept in concepts])
+    pairs = pairs[pairs["caption"] != ""].set_index(["concept", "image_id"])
+    return (pairs["target_word"] != "").astype(float)
+
+
+def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
+    """Each quantity of one model but naming, by concept and, where it is measured so, by picture."""
+    trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
+    rows, limit = headline(trials, study.profile), perplexity_limit(trials)
+    by_method = per_image(rows, ["method"], perplexity_limit=limit).set_index("method")
+    sides: dict[str, pd.DataFrame] = {
+        "": by_method.loc[["two-stage"]],
+        "-random": by_method.loc[["random"]],
+        "-over-random": differences(rows, "two-stage", "random", perplexity_limit=limit),
+    }
+    found = {}
+    for metric in (*MEASURED, "fluent"):
+        for suffix, images in sides.items():
+            of_metric = images[images["metric"] == metric].set_index(["image_concept", "image_id"])["value"]
+            found[f"{metric}{suffix}"] = of_metric.rename_axis(["concept", "image_id"])
+    neurons = pd.concat([study.neurons(concept) for concept in concepts])
+    best = _best(neurons, study.profile.identification.budget)
+    thirds = best["layer"] * 3 // study.n_layers
+    return found | {
+        f"{name}-third": (thirds == place).groupby(best["concept"]).mean()
+        for place, name in enumerate(("first", "middle", "last"))
+    }
+
+
+def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
+    """One row of `compare` from values indexed by concept, or by concept and picture."""
+    found = estimate(values, values.index.get_level_values("concept"))
+    counts = {"n_images": found.n if values.index.nlevels > 1 else 0, "n_concepts": found.n_concepts}
+    return {"quantity": quantity, "model": model, "value": found.value, "low": found.low, "high": found.high} | counts
+
+
+def ends(compared: pd.DataFrame) -> dict[tuple[str, str], Ends]:
+    """Each quantity's value with its interval in `compare`, by the quantity and the model."""
+    columns = compared[["quantity", "model", "value", "low", "high"]]
+    return {(row[0], row[1]): (row[2], row[3], row[4]) for row in columns.itertuples(index=False, name=None)}
+
+
+def works(compared: pd.DataFrame) -> str:
+    """The method's first conclusion with each model: does noise on its neurons suppress more than on random ones?"""
+    rows = compared[(compared["quantity"] == "suppression-over-random") & (compared["model"] != DIFFERENCE)]
+    clear = rows[rows["low"] > 0]["model"].tolist()
+    who = "With both models", f"Only with one model, {clear[0]}," if clear else "With neither model"
+    found = who[0] if len(clear) == 2 else f"{who[1]} is it clear that"
+    return f"{found} noise on two-stage neurons suppresses more than on random ones of the same layers"
+
+
 def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     """A concept's best two-stage neurons in one study against those in the other.
 
@@ -65,7 +161,11 @@ def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     concepts: what neurons that every concept has would give by themselves), p_holm.
     """
     budget = min(study.profile.identification.budget for study in studies.values())
-    sets = {(name, concept): _best(study, concept, budget) for name, study in studies.items() for concept in concepts}
+    sets: dict[tuple[str, str], set[Neuron]] = {}
+    for name, study in studies.items():
+        for concept in concepts:
+            best = _best(study.neurons(concept), budget)
+            sets[name, concept] = set(zip(best["layer"].tolist(), best["unit"].tolist(), strict=True))
     first, second = studies
     shape = studies[first].scores(concepts[0])["delta"].shape[1:]
     pairs = {(row["one"], row["other"]): row for row in overlap(sets, shape).to_dict("records")}
@@ -88,10 +188,8 @@ def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     return frame.assign(p_holm=holm(frame["p"]))
 
 
-def _best(study: Study, concept: str, budget: int) -> set[Neuron]:
-    neurons = study.neurons(concept)
-    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
-    return set(zip(best["layer"].tolist(), best["unit"].tolist(), strict=True))
+def _best(neurons: pd.DataFrame, budget: int) -> pd.DataFrame:
+    return neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
 
 
 def jaccard_by_chance(one: int, other: int, total: int) -> float:
@@ -100,38 +198,3 @@ def jaccard_by_chance(one: int, other: int, total: int) -> float:
         return np.nan
     shared = np.arange(min(one, other) + 1)
     return float(hypergeom.pmf(shared, total, one, other) @ (shared / (one + other - shared)))
-
-
-def compared_on(studies: Studies, concepts: Sequence[str]) -> str:
-    names = " and ".join(f"`{study.profile.name}` ({name})" for name, study in studies.items())
-    return f"Compared on {', '.join(concepts)}: {names}."
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What a page shows of two studies.
-
-    Its tables and figures are saved beside the first study, as `<prefix>_<name><ending>`.
-    """
-
-    prefix: str
-    notice: str
-    words: Mapping[str, str]
-    frames: Mapping[str, pd.DataFrame]
-    readable: Mapping[str, pd.DataFrame]
-    studies: Studies
-    ending: str = ""
-
-    def table(self, name: str, caption: str) -> Styler:
-        """One of the tables, whose frame is also saved."""
-        path = self._first.folder / "tables" / f"{self.prefix}_{name}{self.ending}.csv"
-        with writing(path) as temporary:
-            self.frames[name].to_csv(temporary, index=False)
-        return tables.table(self.readable[name], caption)
-
-    def save_figure(self, figure: Figure, name: str) -> None:
-        save_figure(self._first, figure, f"{self.prefix}_{name}{self.ending}")
-
-    @property
-    def _first(self) -> Study:
-        return next(iter(self.studies.values()))

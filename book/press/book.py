@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from book.press import commands, kernels
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
+from kn_core.profile import nearest
 
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
 
@@ -84,13 +84,6 @@ def title(page: Path) -> str:
     return heading[1]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """'Did you mean ...?' with the closest of the known names, else all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
-
-
 def run_notebook(
     source: Path,
     target: Path,
@@ -101,7 +94,7 @@ def run_notebook(
     """Execute the MyST notebook `source` and leave the result at `target`, which appears only if every cell ran.
 
     `{{name}}` in the text is replaced by the parameter of that name, and the commands in it get the `variables`
-    (`kn_core.commands`). A cell that raises `NotRun` ends the page. Raises `BookError` for a parameter that the
+    (`press.commands`). A cell that raises `NotRun` ends the page. Raises `BookError` for a parameter that the
     notebook does not declare (papermill would only warn) and, with page, line and cell, for a cell that fails.
     """
     notebook = load_notebook_node(jupytext.read(source))
@@ -204,7 +197,7 @@ def _copy(original: Path, copy: Path) -> None:
     """Make `copy` what `original` is, file or folder; nothing where there is no original."""
     if original.is_dir():
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(original, copy)
+        shutil.copytree(original, copy, ignore=shutil.ignore_patterns(".*"))  # but no files that are being written
     elif original.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, copy)
@@ -215,8 +208,9 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
 
     `strict`: a warning of Sphinx (a dead reference, an unknown citation) and any finding of `flaws` is a `BookError`.
     """
-    scratch = html.with_name("rendering")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in html.parent.glob("rendering*"):  # by a run that was killed, whose Sphinx may not have noticed
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = html.with_name(f"rendering-{os.getpid()}")
     log = html.with_name("render.log")
     command: list[str | Path] = [
         Path(sys.executable).with_name("jupyter-book"),

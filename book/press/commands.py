@@ -8,6 +8,7 @@ Pages are written for the default profile, whose commands need no variable.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 
 from kn_core.profile import Profile
@@ -18,7 +19,7 @@ COMMAND = re.compile(r"(doit|make (?:book|concept|check))(?= |$)")
 
 def variables(profile: Profile, effort: str = "") -> dict[str, str]:
     """What has to be said to `make` and `doit` for a profile's book; a reader knows where their photographs are."""
-    said = {} if profile.name == DEFAULT else {"profile": profile.name}
+    said = {} if profile.said == DEFAULT else {"profile": profile.said}
     said |= {"coco": "folder"} if profile.data.source == "coco" else {}
     return said | ({"effort": effort} if effort else {})
 
@@ -28,8 +29,8 @@ def whole(command: str, given: Mapping[str, str]) -> str:
     verb = COMMAND.match(command)
     if verb is None or "profile=" in command.lower():
         return command
-    said = [f"{name if verb[1] == 'doit' else name.upper()}={value}" for name, value in given.items()]
-    said = [each for each in said if each not in command.split()]
+    said = [f"{name if verb[1] == 'doit' else name.upper()}={shlex.quote(value)}" for name, value in given.items()]
+    said = [each for each in said if f" {each} " not in f"{command} "]
     return " ".join([verb[1], *said]) + command[verb.end() :]
 
 

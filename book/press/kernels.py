@@ -27,7 +27,7 @@ NAME = "kn-core-forked"  # of the provisioner
 _context = multiprocessing.get_context("forkserver")
 # tqdm first: imported before there is a kernel, it draws its bars as on a terminal, where ours belong.
 _context.set_forkserver_preload(
-    ["tqdm.auto", "ipykernel.kernelapp", "book.claims_table", "book.page", "book.pictures", "myst_nb"]
+    ["tqdm.auto", "ipykernel.kernelapp", "seaborn", "book.page", "book.pictures", "myst_nb"]
 )
 
 
@@ -54,8 +54,11 @@ class ForkedKernel(LocalProvisioner):
         return code
 
     async def send_signal(self, signum: int) -> None:
-        """To the kernel and what it has started, as far as they still run."""
-        if self.process:
+        """To the kernel and what it has started, as far as they still run.
+
+        But no SIGINT: jupyter_client sends one at every end, and an idle kernel writes an ERROR of it.
+        """
+        if self.process and signum != signal.SIGINT:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signum)
 

@@ -1,147 +1,183 @@
-"""Pictures through the constraints, neurons through the two stages. Frames are those of `filtering` and `stages`."""
+"""Neurons through the two stages, and the tests of either. Frames are those of `scores`, `stage_1`, `stage_2`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from book.style import by_concept, concept_colours, method_colour
-from kn_core.drawing import figure_of, title
+from kn_core.drawing import CARD, FAINT, INK, MASK, WIDTH, figure_of, title
 
 CARD_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
 PAPER = "#f3e9c6"  # the band of the paper's thresholds
+KINDS = {"own": ("the concept’s own", method_colour("two-stage"), "o"), "companion": ("the companion’s", MASK, "s")}
 
 
-def funnel(attrition: pd.DataFrame, ax: Axes, names: Mapping[str, str] | None = None) -> Axes:
-    """Pictures left after each constraint (`filtering.attrition`), stacked by concept; `names` words constraints."""
-    left = attrition.pivot_table("left", "constraint", "concept")
-    steps, concepts = attrition["constraint"].unique(), attrition["concept"].unique()
-    left = left.loc[steps, concepts].astype(int)  # both in the frame's order
-    total, before, words = left.sum(axis=1), np.zeros(len(left)), {step: step for step in steps} | dict(names or {})
-    for concept, colour in concept_colours(concepts).items():
-        ax.barh(range(len(steps)), left[concept], left=before, height=0.4, color=colour, label=concept)
-        before = before + left[concept].to_numpy()
-    for place, (step, count) in enumerate(total.items()):
-        ax.text(0, place - 0.27, words[step], va="bottom")
-        ax.text(count, place, f" {count:,}", va="center", fontweight="bold")
-    ax.set(xlabel="pictures left", xlim=(0, 1.1 * total.iloc[0]), ylim=(len(steps) - 0.6, -0.75), yticks=[])
-    ax.grid(visible=False)
-    ax.spines["left"].set_visible(False)
-    if len(concepts) > 1:
-        figure_of(ax).legend(ncols=5, loc="outside lower center", handlelength=1, columnspacing=1)
-    lost = -total.diff().dropna()
-    costly = f"; the costliest: “{words[lost.idxmax()]}”" if lost.max() > 0 else ""
-    title(ax, f"{total.iloc[-1]:,} of {total.iloc[0]:,} pictures pass every constraint{costly}")
-    return ax
-
-
-def distribution(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes, score: str = "delta") -> Axes:
-    """Neurons by pooled score, a line a concept on a logarithmic count; its threshold is dotted."""
-    colours = concept_colours(stages["concept"].unique())
-    edges = np.linspace(stages[score].min(), stages[score].max(), 61)
-    for concept, group in by_concept(stages):
-        counts = np.histogram(group[score], edges)[0].astype(float)
-        ax.stairs(np.where(counts > 0, counts, np.nan), edges, color=colours[concept], linewidth=1.3, label=concept)
-        ax.axvline(thresholds[concept], color=colours[concept], linewidth=0.8, linestyle=":")
-    middle, far = stages[score].median(), stages[score].max()
-    ax.set(yscale="log", xlabel="activation difference, pooled over pictures", ylabel="neurons (log scale)")
-    ax.legend(ncols=2 if len(colours) > 5 else 1)
+def distribution(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> Axes:
+    """Neurons by pooled difference, a line a concept on a logarithmic count; its threshold is dotted."""
+    colours, (_, ax) = concept_colours(scored["concept"]), plt.subplots()
+    steps: Any = {"element": "step", "fill": False, "linewidth": 1.3, "bins": 60}
+    sns.histplot(scored, x="delta", hue="concept", palette=colours, ax=ax, **steps)
+    for concept, threshold in thresholds.items():
+        ax.axvline(threshold, color=colours[concept], linewidth=0.8, linestyle=":")
+    ax.set(yscale="log", ylim=(0.8, None))
+    ax.set(xlabel="activation difference, pooled over pictures", ylabel="neurons (log scale)")
+    sns.move_legend(ax, "best", ncols=2 if len(colours) > 5 else 1, title=None)
+    middle, far = scored["delta"].median(), scored["delta"].max()
     title(ax, f"Half of the neurons move by less than {middle:.2g}; the strongest by {far:.2g}")
     return ax
 
 
-def candidates(stages: pd.DataFrame, thresholds: Mapping[str, float], paper: tuple[float, float], ax: Axes) -> Axes:
-    """Candidates that each threshold would leave, a line a concept; dots: our thresholds, band: the `paper`'s range."""
-    colours = concept_colours(stages["concept"].unique())
-    ax.axvspan(*paper, color=PAPER, zorder=0)
-    ax.text(
-        np.sqrt(paper[0] * paper[1]),
-        0.97,
-        "the paper’s\nthresholds",
-        ha="center",
-        va="top",
-        transform=ax.get_xaxis_transform(),
-    )
-    left = []
-    for concept, group in by_concept(stages):
-        falling = np.sort(group["delta"])[::-1]
-        ax.plot(falling, np.arange(1, len(falling) + 1), color=colours[concept], linewidth=1.3, label=concept)
-        ax.plot(thresholds[concept], (falling > thresholds[concept]).sum(), "o", color=colours[concept])
-        left.append([(falling > bound).sum() for bound in paper])
-    low = min(0.1, *thresholds.values())
-    ax.set(xscale="log", yscale="log", xlim=(low, 1.1 * max(stages["delta"].max(), paper[1])), ylim=(0.8, None))
+def candidates(scored: pd.DataFrame, thresholds: Mapping[str, float], paper: Mapping[float, float]) -> Axes:
+    """Candidates that each threshold would leave, a line a concept; dots: our thresholds, band: the paper's range.
+
+    `paper` has the ends of that range and what they leave (`stage_1.paper_leaves`).
+    """
+    colours, (low, high) = concept_colours(scored["concept"]), paper
+    _, ax = plt.subplots()
+    ax.axvspan(low, high, color=PAPER, zorder=0)
+    place: Any = {"ha": "center", "va": "top", "transform": ax.get_xaxis_transform()}
+    ax.text(np.sqrt(low * high), 0.97, "the paper’s\nthresholds", **place)
+    left: Any = {"stat": "count", "complementary": True, "linewidth": 1.3}
+    sns.ecdfplot(scored, x="delta", hue="concept", palette=colours, ax=ax, **left)
+    for concept, count in scored.groupby("concept", sort=False)["candidate"].sum().items():
+        ax.plot(thresholds[str(concept)], count, "o", color=colours[str(concept)])
+    farthest = 1.1 * max(scored["delta"].max(), high)
+    ax.set(xscale="log", yscale="log", xlim=(min(0.1, *thresholds.values()), farthest), ylim=(0.8, None))
     ax.set(xlabel="threshold of the activation difference", ylabel="candidates")
-    ax.legend(loc="lower left", ncols=2 if len(colours) > 5 else 1)
-    most, fewest = np.mean(left, axis=0)
+    sns.move_legend(ax, "lower left", ncols=2 if len(colours) > 5 else 1, title=None)
+    most, fewest = paper.values()
     title(ax, f"At the paper’s thresholds {fewest:,.0f} to {most:,.0f} candidates a concept would be left here")
     return ax
 
 
-def stability(stages: pd.DataFrame, ax: Axes) -> Axes:
+def stability(scored: pd.DataFrame) -> Axes:
     """Share of a concept's candidates that pass stage 1 in at least so many of its pictures, a line a concept."""
-    chosen = stages[stages["candidate"]]
-    colours = concept_colours(stages["concept"].unique())
+    chosen, (_, ax) = scored[scored["candidate"]], plt.subplots()
+    colours = concept_colours(scored["concept"])
     at_least = np.linspace(0, 1, 101)
     for concept, group in by_concept(chosen):
         passing = (group["share"].to_numpy()[:, None] >= at_least - 1e-9).mean(axis=0)
-        ax.plot(
-            100 * at_least, 100 * passing, color=colours[concept], drawstyle="steps-pre", linewidth=1.5, label=concept
-        )
-    by = chosen.groupby("concept", sort=False)["share"]
-    always = by.agg(lambda share: (share > 1 - 1e-9).mean()).mean()
-    ax.set(
-        xlabel="in at least so many of the pictures (%)",
-        ylabel="candidates that pass (%)",
-        xlim=(0, 100),
-        ylim=(0, 102),
-    )
+        ax.step(100 * at_least, 100 * passing, color=colours[concept], linewidth=1.5, label=concept)
+    ax.set(xlabel="in at least so many of the pictures (%)", xlim=(0, 100))
+    ax.set(ylabel="candidates that pass (%)", ylim=(0, 102))
     ax.legend(loc="lower left", ncols=2 if len(colours) > 5 else 1)
-    mean = by.mean().mean()
+    by = chosen.groupby("concept", sort=False)["share"]
+    mean, always = by.mean().mean(), by.agg(lambda share: (share > 1 - 1e-9).mean()).mean()
     title(ax, f"A candidate passes in {mean:.0%} of its concept’s pictures on average; {always:.0%} pass in all")
     return ax
 
 
-def quadrants(stages: pd.DataFrame, thresholds: Mapping[str, float], ax: Axes) -> Axes:
+def regions(means: pd.DataFrame) -> Axes:
+    """What the object's removal does to a concept's neurons, beside that of as much of the picture elsewhere.
+
+    `means` are `stage_1.region_means`: a row a concept; a hollow dot where the object is exactly gone. In grey, random
+    neurons.
+    """
+    by = means.pivot_table(["difference", "random"], "concept", "region", sort=False)
+    rows, (_, ax) = np.arange(len(by)), plt.subplots(figsize=(WIDTH, 1.6 + 0.3 * len(by)))
+    said = {"difference": ("the object inpainted", "as much elsewhere"), "random": ("random neurons, likewise", None)}
+    for which, colour, size in (("difference", MASK, 42), ("random", FAINT, 16)):
+        values, (here, elsewhere) = by[which], said[which]
+        ax.hlines(rows, values["other"], values["object"], color=colour, linewidth=1.2, alpha=0.6)
+        ax.scatter(values["object"], rows, size, colour, label=here, zorder=3)
+        ax.scatter(values["other"], rows, size, colour, marker="X", label=elsewhere, zorder=3)
+    if "exact" in by["difference"]:
+        exact: Any = {"edgecolors": MASK, "label": "the object exactly gone", "zorder": 2}
+        ax.scatter(by["difference"]["exact"], rows, 42, CARD, **exact)
+    ax.set(xlabel="activation difference", xlim=(0, None))
+    _rows(ax, list(by.index))
+    ratio = by["difference"]["other"].mean() / by["difference"]["object"].mean()
+    title(ax, f"Inpainting as much elsewhere moves the object’s neurons {ratio:.0%} as far as inpainting the object")
+    return ax
+
+
+def quadrants(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> Axes:
     """Gradient score against activation difference, every neuron of one concept, with the count in each quadrant.
 
     `thresholds` has 'delta' and 'gradcam'. Axes are linear around zero and logarithmic beyond.
     """
-    bins = [_asinh_bins(stages[name].to_numpy(), thresholds[name]) for name in ("delta", "gradcam")]
-    counts = np.histogram2d(stages["delta"], stages["gradcam"], bins)[0].T
-    for axis, name, edges in zip("xy", ("delta", "gradcam"), bins, strict=True):
-        round_ones = np.outer(10.0 ** np.arange(-6, 4), [1, 2, 5]).ravel()
-        ticks = [0, thresholds[name], *round_ones[(round_ones > 1.6 * thresholds[name]) & (round_ones < edges[-1])]]
-        getattr(ax, f"set_{axis}scale")("asinh", linear_width=thresholds[name])
+    _, ax = plt.subplots(figsize=(WIDTH, 4.2))
+    for axis, name in (("x", "delta"), ("y", "gradcam")):
+        round_ones, limit = np.outer(10.0 ** np.arange(-6, 4), [1, 2, 5]).ravel(), thresholds[name]
+        ticks = [0, limit, *round_ones[(round_ones > 1.6 * limit) & (round_ones < scored[name].max())]]
+        getattr(ax, f"set_{axis}scale")("asinh", linear_width=limit)
         getattr(ax, f"set_{axis}ticks")(ticks, [f"{tick:.2g}" for tick in ticks], minor=False)
         getattr(ax, f"{axis}axis").set_minor_locator(NullLocator())
-    shown = ax.pcolormesh(*bins, np.where(counts > 0, counts, np.nan), cmap="Greys", norm=LogNorm(0.5), rasterized=True)
-    figure_of(ax).colorbar(shown, ax=ax, label="neurons in a cell", pad=0.02)
+    density: Any = {"norm": LogNorm(0.5), "vmin": None, "vmax": None, "cmap": "Greys", "rasterized": True, "cbar": True}
+    labelled = {"label": "neurons in a cell", "pad": 0.02}
+    sns.histplot(scored, x="delta", y="gradcam", bins=70, ax=ax, cbar_kws=labelled, **density)
     for draw, name in ((ax.axvline, "delta"), (ax.axhline, "gradcam")):
         draw(thresholds[name], color=method_colour("two-stage"), linewidth=1.2)
-    moves, carries = stages["delta"] > thresholds["delta"], stages["gradcam"] > thresholds["gradcam"]
     for right, up, said in ((1, 1, "kept"), (1, 0, "dropped by stage 2"), (0, 1, "never candidates"), (0, 0, "")):
-        count = int(((moves == right) & (carries == up)).sum())
-        place: Any = {"ha": "right" if right else "left", "va": "top" if up else "bottom"}
+        count = int(((scored["candidate"] == right) & (scored["carries"] == up)).sum())
+        place: Any = {"ha": "right" if right else "left", "va": "top" if up else "bottom", "transform": ax.transAxes}
         x, y = 0.98 if right else 0.02, 0.97 if up else 0.03
-        words = f"{count:,} {said}".strip()
-        ax.text(x, y, words, **place, transform=ax.transAxes, fontweight="bold", bbox=CARD_BOX)
+        ax.text(x, y, f"{count:,} {said}".strip(), **place, fontweight="bold", bbox=CARD_BOX)
     ax.set(xlabel="activation difference, pooled", ylabel="gradient score $g_c$, pooled")
     ax.grid(False)
-    rank = stages["delta"].corr(stages["gradcam"], method="spearman")
-    share = (moves & carries).sum() / moves.sum()
-    concept = stages["concept"].iloc[0]
+    ax.margins(0)
+    rank, concept = scored["delta"].corr(scored["gradcam"], method="spearman"), scored["concept"].iloc[0]
+    share = scored["kept"].sum() / scored["candidate"].sum()
     title(ax, f"{concept}: stage 2 keeps {share:.0%} of the candidates; the scores’ rank correlation is {rank:.2f}")
     return ax
 
 
-def _asinh_bins(values: np.ndarray, width: float, n: int = 70) -> np.ndarray:
-    """Edges that are evenly spaced on an asinh axis."""
-    low, high = np.arcsinh(np.array([values.min(), values.max()]) / width)
-    edges: np.ndarray = width * np.sinh(np.linspace(low, high + 1e-6, n + 1))
-    return edges
+def drops(found: pd.DataFrame) -> Axes:
+    """The share of either's neurons that stage 2 drops (`stage_2.drops`), a row a concept, with 95 % intervals."""
+    concepts = list(found["concept"].unique())
+    _, ax = plt.subplots(figsize=(WIDTH, 1.5 + 0.32 * len(concepts)))
+    for shift, (kind, (words, colour, marker)) in zip((-0.14, 0.14), KINDS.items(), strict=True):
+        rows = found[found["kind"] == kind]
+        places = np.array([concepts.index(name) for name in rows["concept"]]) + shift
+        ax.hlines(places, rows["low"], rows["high"], color=colour, linewidth=2, alpha=0.55)
+        ax.scatter(rows["value"], places, 26, colour, marker=marker, label=words, zorder=3)
+    if concepts[-1] == "all":
+        ax.axhline(len(concepts) - 1.5, color=INK, linewidth=0.6)
+    ax.set(xlabel="share of the candidates that stage 2 drops")
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _rows(ax, concepts)
+    dropped = found[found["concept"] == concepts[-1]].set_index("kind")["value"]
+    of_each = f"{dropped['companion']:.0%} of the companion’s neurons, {dropped['own']:.0%} of the concept’s own"
+    title(ax, f"Stage 2 drops {of_each}")
+    return ax
+
+
+def _rows(ax: Axes, names: list[str]) -> None:
+    """A row each, from above, and the figure's legend below them."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+    figure_of(ax).legend(loc="outside lower center", ncols=2)
+
+
+def on_object(found: pd.DataFrame, names: Mapping[str, str], area: float) -> Axes:
+    """How much of each map lies on the object (`neurons.on_object`), mean over concepts, 95 % intervals.
+
+    Dashed is the object's share of the picture, `area`: what a map has that knows nothing. `names` says which maps are
+    drawn, and puts them in words.
+    """
+    _, ax = plt.subplots(figsize=(WIDTH, 2.9))
+    rows, level = 100 * found.set_index("map").loc[list(names)], 100 * area
+    colours = [method_colour("random" if name.startswith("random") else "two-stage") for name in names]
+    ax.hlines(range(len(rows)), rows["low"], rows["high"], color=INK, linewidth=1.2)
+    ax.scatter(rows["value"], range(len(rows)), 36, colours, zorder=3)
+    ax.axvline(level, color=method_colour("uniform"), linestyle="--", linewidth=1.2)
+    ax.text(level, -0.62, " the object’s share of the picture", va="center", color=method_colour("uniform"))
+    ax.set_yticks(range(len(names)), list(names.values()))
+    ax.set(xlabel="share of the map’s positive part that lies on the object (%)", xlim=(0, None))
+    ax.set_ylim(len(names) - 0.5, -0.9)
+    ax.grid(axis="x")
+    kept, dropped = (f"{rows['value'][name]:.0f}%" for name in ("kept", "dropped"))
+    title(ax, f"{kept} of what kept neurons answer lies on the object, and {dropped} of what dropped ones do")
+    return ax

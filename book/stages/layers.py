@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from kn_core.measures.stats import cluster_interval, each_alone, holm, paired_permutation
+from book.claims.rules import Measurement
+from book.style import METHODS
+from book.tables import P_HOLM
+from book.words import interval
+from kn_core.measures.stats import each_alone, estimate, holm, paired_permutation
 from kn_core.study.study import Study
 
 
@@ -17,13 +21,24 @@ def layer_shares(neurons: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     return shares.reindex(index=neurons["concept"].unique(), columns=range(n_layers), fill_value=0)
 
 
-def with_intervals(shares: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over concepts (rows), and its 95 % bootstrap interval; NaN where there is one concept alone."""
-    ends = np.array([cluster_interval([np.array([value]) for value in shares[layer]]) for layer in shares])
-    return shares.mean().to_numpy(), ends[:, 0], ends[:, 1]
+def over_layers(neurons: Mapping[str, pd.DataFrame], n_layers: int) -> pd.DataFrame:
+    """`layer_shares` of several methods' neurons, means over concepts with 95 % intervals.
+
+    Columns method, layer, value, low, high: a row a method and layer. One concept alone has no interval.
+    """
+    rows = []
+    for method, found in neurons.items():
+        shares = layer_shares(found, n_layers)
+        rows += [(method, layer, *estimate(shares[layer]).ends) for layer in shares]
+    return pd.DataFrame(rows, columns=["method", "layer", "value", "low", "high"])
 
 
-def same_activation(study: Study, concepts: Sequence[str], draws: int = 20, near: int = 50) -> pd.DataFrame:
+def is_late(layers: pd.Series, n_layers: int) -> pd.Series:
+    """Whether layers are in the upper two thirds."""
+    return layers >= n_layers / 3
+
+
+def any_layer_same_activation(study: Study, concepts: Sequence[str], draws: int = 20, near: int = 50) -> pd.DataFrame:
     """A control for layers: for each of a concept's best neurons, others of the same mean activation, of any layer.
 
     Each is drawn from the `near` next larger and smaller mean activations at image tokens, over the concept's selection
@@ -42,20 +57,44 @@ def same_activation(study: Study, concepts: Sequence[str], draws: int = 20, near
     return pd.concat(frames, ignore_index=True)
 
 
+def of_any_layer(study: Study, concept: str | None) -> pd.DataFrame:
+    """Every method's best neurons, without the controls that keep the layers of the two-stage ones."""
+    neurons, budget = study.neurons(concept), study.profile.identification.budget
+    bound = neurons["method"].isin(["random", "same-activation", "same-norm"])
+    return neurons[(neurons["draw"] == 0) & (neurons["rank"] < budget) & ~bound]
+
+
 def late_by_method(neurons: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     """Share of each method's neurons in the upper two thirds of the layers, tested against the two-stage method's.
 
     `neurons` has columns concept, method, layer. Columns method, late, low, high, difference (two-stage minus the
     method, concept by concept), p_holm (sign flips over concepts, Holm over methods; NaN for the two-stage method).
     """
-    upper = neurons.assign(late=neurons["layer"] >= n_layers / 3)
-    by_concept = upper.pivot_table(index="method", columns="concept", values="late", sort=False)
-    ours = by_concept.loc["two-stage"]
-    records = []
+    late = neurons.assign(late=is_late(neurons["layer"], n_layers))
+    by_concept = late.pivot_table(index="method", columns="concept", values="late", sort=False)
+    ours, records = by_concept.loc["two-stage"], []
     for method, shares in by_concept.iterrows():
         gap = ours - shares
-        low, high = cluster_interval(each_alone(shares))
         p = np.nan if method == "two-stage" else paired_permutation(each_alone(gap.to_numpy(float)))
-        records.append((method, shares.mean(), low, high, gap.mean(), p))
+        records.append((method, *estimate(shares).ends, gap.mean(), p))
     found = pd.DataFrame(records, columns=["method", "late", "low", "high", "difference", "p"])
     return found.assign(p_holm=holm(found["p"])).drop(columns="p")
+
+
+def in_table(late: pd.DataFrame) -> pd.DataFrame:
+    """`late_by_method` for a reader."""
+    shown = pd.DataFrame({"method": [METHODS[method].label for method in late["method"]]})
+    shown["share [95 %]"] = [interval(*row) for row in late[["late", "low", "high"]].itertuples(index=False)]
+    return shown.assign(**{"difference": late["difference"], P_HOLM: late["p_holm"]})
+
+
+def in_words(over: pd.DataFrame, late: Measurement, n_layers: int) -> dict[str, str]:
+    """The share of each method's neurons in the upper two thirds of `over_layers`; `late` is the claim's."""
+    upper = over[is_late(over["layer"], n_layers)].groupby("method")["value"].sum()
+    return {
+        **{str(method): f"{share:.0%}" for method, share in upper.items()},
+        "late": f"{late.value:.0%}",
+        "uniform": f"{late.baseline:.0%}",
+        "interval": interval(late.value, late.low, late.high),
+        "layers": f"{n_layers}",
+    }

@@ -1,4 +1,4 @@
-"""Both stages neuron by neuron, as one tidy frame: what the figures and tables on stages 1 and 2 are made of."""
+"""The neurons that are found: how many, what they say, where they answer in a picture, whose else they are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from book.claims.evidence import PAPER_A
 from book.tables import table
 from kn_core.concepts import words
 from kn_core.measures.overlap import overlap
+from kn_core.measures.stats import estimate
 from kn_core.method.two_stages import stage_1, stage_2
 from kn_core.pictures.sample import Sample
 from kn_core.study.experiments.heatmaps import heatmaps, shown
@@ -46,66 +46,6 @@ def between_concepts(
     return overlap(sets, shape).rename(columns={"one": "concept"})
 
 
-STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-
-
-def stages(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """Every neuron of every concept: both pooled scores, and whether it passes.
-
-    Columns: concept, layer, unit, delta, gradcam, share (of the concept's selection pictures in which it passes stage
-    1), candidate (passes stage 1), carries (is above stage 2's threshold), kept (passes both). L * D rows a concept.
-    """
-    return pd.concat([_stages(study, concept) for concept in concepts], ignore_index=True)
-
-
-def _stages(study: Study, concept: str) -> pd.DataFrame:
-    pooled, threshold = study.pooled(concept), study.thresholds(concept)
-    delta = study.scores(concept)["delta"]  # (N, L, D)
-    layers, units = np.indices(delta.shape[1:])
-    frame = pd.DataFrame({"layer": layers.ravel(), "unit": units.ravel()})
-    frame["delta"], frame["gradcam"] = pooled["delta"].ravel(), pooled["gradcam"].ravel()
-    frame["share"] = (delta > threshold["delta"]).mean(axis=0).ravel()
-    frame["candidate"] = frame["delta"] > threshold["delta"]
-    frame["carries"] = frame["gradcam"] > threshold["gradcam"]
-    frame["kept"] = frame["candidate"] & frame["carries"]
-    frame.insert(0, "concept", concept)
-    return frame
-
-
-def counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many neurons each stage leaves: columns concept, neurons, candidates, kept, dropped (share of candidates)."""
-    by = frame.groupby("concept", sort=False)
-    found = by.agg(neurons=("layer", "size"), candidates=("candidate", "sum"), kept=("kept", "sum")).reset_index()
-    found["dropped"] = 1 - found["kept"] / found["candidates"]
-    return found
-
-
-def in_words(frame: pd.DataFrame) -> dict[str, str]:
-    """`stages` for sentences; every number is a mean over concepts."""
-    by = frame.groupby("concept", sort=False)
-    size, share = by.size().mean(), by[["candidate", "carries", "kept"]].mean().mean()
-    chosen, kept = (frame[frame[which]].groupby("concept", sort=False) for which in ("candidate", "kept"))
-    last = chosen["layer"].agg(lambda layers: (layers == frame["layer"].max()).mean()).mean()
-    many, few = (by["delta"].agg(lambda delta: (delta > end).sum()).mean() for end in PAPER_A)  # noqa: B023
-    rank = np.mean([scores["delta"].corr(scores["gradcam"], method="spearman") for _, scores in by])
-    return {
-        "neurons": f"{size:,.0f}",
-        "layers": f"{frame['layer'].max() + 1}",
-        "candidates": f"{size * share['candidate']:,.0f}",
-        "kept": f"{size * share['kept']:,.0f}",
-        "kept-chance": f"{size * share['candidate'] * share['carries']:,.0f}",
-        "lift": f"{share['kept'] / (share['candidate'] * share['carries']):.1f}",
-        "dropped": f"{1 - share['kept'] / share['candidate']:.0%}",
-        "last": f"{last:.0%}",
-        "layer-candidates": f"{chosen['layer'].mean().mean():.0f}",
-        "layer-kept": f"{kept['layer'].mean().mean():.0f}",
-        "passing": f"{chosen['share'].mean().mean():.0%}",
-        "passing-any": f"{by['share'].mean().mean():.0%}",
-        "factor": f"{many / max(few, 1):,.0f}",
-        "rank": f"{rank:.2f}",
-    }
-
-
 def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
     """How many of each concept's best two-stage neurons are among other concepts' best.
 
@@ -121,6 +61,19 @@ def shared(neurons: pd.DataFrame, budget: int, n_neurons: int) -> pd.DataFrame:
     missed = 1 - found["best"] / n_neurons  # the chance that a set misses a neuron
     found["by chance"] = found["best"] * (1 - float(np.prod(missed)) / missed)
     return found
+
+
+def shared_in_words(common: pd.DataFrame) -> dict[str, str]:
+    """`shared` for sentences; means over concepts."""
+    return {
+        "another": f"{(common['of another concept'] / common['best']).mean():.0%}",
+        "every": f"{common['of every concept'].mean():.0f}",
+        "chance": f"{(common['by chance'] / common['best']).mean():.1%}",
+        "only": f"{(common['best'] - common['of another concept']).mean():.0f}",
+    }
+
+
+STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def tokens(written: str) -> list[str]:
@@ -146,22 +99,19 @@ def decoded(neurons: pd.DataFrame, n: int) -> pd.DataFrame:
     return best.drop(columns=["method", "draw"]).assign(own=own)
 
 
-def mapped(
-    study: Study, concepts: Sequence[str], names: Sequence[str], n: int = 1
-) -> list[tuple[Sample, list[np.ndarray]]]:
-    """The first `n` mapped pictures of each concept with their maps of these names: what plots.gallery draws."""
-    return [
-        (study.sample(concept, image_id), [heatmaps(study, concept)[name][place] for name in names])
-        for concept in concepts
-        for place, image_id in enumerate(shown(study, concept)[:n])
-    ]
-
-
-def mapped_singly(
-    study: Study, concepts: Sequence[str], name: str, n: int = 1
-) -> list[tuple[Sample, list[np.ndarray]]]:
-    """The same with the maps of single neurons: `name` is 'best candidates' or 'best kept'."""
-    return [(sample, list(maps[0])) for sample, maps in mapped(study, concepts, [name], n)]
+def decoded_in_words(neurons: pd.DataFrame, n_layers: int, budget: int) -> dict[str, str]:
+    """What two-stage neurons promote, for sentences: the ten best of each concept, and all that there are."""
+    best, every = decoded(neurons, 10), decoded(neurons, len(neurons))
+    above = n_layers - 1 - every[every["rank"] < budget]["layer"].mean()
+    return {
+        "own": f"{(best['own'] > 0).sum()}",
+        "of": f"{len(best)}",
+        "own-all": f"{(every['own'] > 0).sum()}",
+        "all": f"{len(every):,}",
+        "share-own": f"{(every['own'] > 0).mean():.2%}",
+        "distinct": f"{len(best.drop_duplicates(['layer', 'unit']))}",
+        "layers-above": f"{above:.0f}",
+    }
 
 
 def neuron_table(neurons: pd.DataFrame, caption: str) -> Styler:
@@ -178,3 +128,37 @@ def neuron_table(neurons: pd.DataFrame, caption: str) -> Styler:
 def _code(token: str) -> str:
     visible = token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
     return f"<code>{html.escape(visible)}</code>"
+
+
+Mapped = tuple[Sample, list[np.ndarray]]  # a picture and its maps: a row of `pictures.gallery`
+
+
+def mapped(study: Study, concepts: Sequence[str], names: Sequence[str], n: int = 1) -> list[Mapped]:
+    """The first `n` mapped pictures of each concept with their maps of these names."""
+    return [
+        (study.sample(concept, image_id), [heatmaps(study, concept)[name][place] for name in names])
+        for concept in concepts
+        for place, image_id in enumerate(shown(study, concept)[:n])
+    ]
+
+
+def mapped_singly(study: Study, concepts: Sequence[str], name: str, n: int = 1) -> list[Mapped]:
+    """The same with the maps of single neurons: `name` is 'best candidates' or 'best kept'."""
+    return [(sample, list(maps[0])) for sample, maps in mapped(study, concepts, [name], n)]
+
+
+def on_object(places: pd.DataFrame) -> pd.DataFrame:
+    """How much of each map lies on the object: columns map, value, low, high; shares of the map's positive part.
+
+    `places` is a frame of `heatmaps.localisation`.
+    """
+    by = places.groupby("map", sort=False)
+    rows = [(name, *estimate(rows["inside"], rows["concept"], sort=True).ends) for name, rows in by]
+    return pd.DataFrame(rows, columns=["map", "value", "low", "high"])
+
+
+def on_object_in_words(places: pd.DataFrame) -> dict[str, str]:
+    """The same for sentences, with the object's share of the pictures, and how many pictures are mapped."""
+    shares, pictures = on_object(places).set_index("map")["value"], places.drop_duplicates(["concept", "image_id"])
+    words = {f"on-{name}": f"{shares[name]:.0%}" for name in ("candidates", "dropped", "kept", "random")}
+    return words | {"area": f"{pictures['area'].mean():.0%}", "mapped": f"{len(pictures)}"}

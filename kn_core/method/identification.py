@@ -10,12 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from kn_core.method import controls, rivals
-from kn_core.method.capture import Capture, Target
+from kn_core.method.capture import Capture, Target, capture
 from kn_core.method.two_stages import NeuronSet, identify, image_scores, pool_images, select
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import plain, precise
+from kn_core.pictures.token_grid import tokens_inside
 from kn_core.settings import Identification, Perturbation, Threshold
 
 # What each method ranks neurons by; the two-stage method by one of the first two, after both thresholds.
@@ -29,18 +31,46 @@ RANKED_BY = {
 }
 
 
-def scores_of(
-    model: CaptionModel, pair: Capture, target: Target, settings: Identification, inside: np.ndarray
+def score_pair(
+    model: CaptionModel,
+    image: np.ndarray,
+    inpainted: np.ndarray,
+    caption: str,
+    target: Target,
+    mask: np.ndarray,
+    maps: Tensor,
+    settings: Identification,
+) -> tuple[Capture, dict[str, np.ndarray]]:
+    """One pair of pictures (h, w, 3), in one `capture`: that, and the scores of both stages as in `stage_scores`.
+
+    `caption` is what the model says of the picture.
+    """
+    pair = capture(model, image, inpainted, caption, target, settings.site)
+    return pair, stage_scores(model, pair, mask, maps, settings)
+
+
+def stage_scores(
+    model: CaptionModel, pair: Capture, mask: np.ndarray, maps: Tensor, settings: Identification
 ) -> dict[str, np.ndarray]:
-    """Every method's score of one pair but Dai's, (L, D) each; `inside` (P,) bool are the image tokens on the object.
+    """`delta` and `gradcam` of a pair, (L, D) each, read over image tokens as the profile says.
+
+    `mask` (h, w) is where the object is, and `maps` (P, rows * columns), the picture's `token_maps`, where tokens look.
+    """
+    inside = tokens_inside(mask, model.grid, maps.numpy())
+    delta, gradcam = image_scores(pair, settings.over_positions, inside)
+    return {"delta": delta, "gradcam": gradcam}
+
+
+def scores_of(
+    model: CaptionModel, pair: Capture, target: Target, stages: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every method's score of one pair but Dai's, (L, D) each; `stages` are its `stage_scores`.
 
     Beside them: `gradcam-sum` over all image tokens, the first-order estimate of what a neuron at zero would
     take from the target's logit, and the mean `activation` over image tokens.
     """
-    delta, gradcam = image_scores(pair, settings.over_positions, inside)
     return {
-        "delta": delta,
-        "gradcam": gradcam,
+        **stages,
         "gradcam-sum": pair.gradcam.sum(dim=1).numpy(),
         "activation": pair.original.mean(dim=1).numpy(),
         "schwettmann": rivals.schwettmann(pair),

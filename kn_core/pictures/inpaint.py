@@ -55,7 +55,7 @@ def inpaint_all(
     holes = [dilated(sample.mask, dilation) for sample in samples]
     for sample, hole in zip(samples, holes, strict=True):
         if method != "exact" and hole.all():
-            raise ValueError(
+            raise PictureError(
                 f"image {sample.image_id}: the dilated mask covers the whole picture, nothing is left to fill it from. "
                 "Use a smaller dilation, or leave the picture out."
             )
@@ -63,9 +63,11 @@ def inpaint_all(
 
 
 def dilated(mask: np.ndarray, dilation: int) -> np.ndarray:
-    """The mask grown by `dilation` pixels in every direction, (h, w) bool."""
+    """The mask grown by `dilation` pixels in every direction, (h, w) bool; by the longer side or more, all of the picture."""
     if dilation < 0:
-        raise ValueError(f"dilation must be 0 pixels or more. Got {dilation}.")
+        raise PictureError(f"dilation must be 0 pixels or more. Got {dilation}.")
+    if dilation >= max(mask.shape):
+        return np.full_like(mask, mask.any())
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilation + 1, 2 * dilation + 1))
     return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
 

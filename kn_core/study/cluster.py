@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from dask.utils import parse_timedelta
 from distributed import Client, Future, LocalCluster, Security, as_completed, get_worker
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.core import send_recv
 from torch import Tensor
 
@@ -49,9 +49,8 @@ log = logging.getLogger(__name__)
 Load = Callable[[Profile], CaptionModel]
 PACKAGES = ("torch", "transformers", "numpy", "pandas")  # whose versions must be the client's
 IN_FLIGHT = 2**30  # bytes of artefacts that are sent to tasks at once: all of them pass through the scheduler's memory
-SCHEDULER = re.compile(
-    r"inproc://.+|((tcp|tls|wss?|ucx)://)?([^\s/:]+|\[[\da-fA-F:.]+\]):(?P<port>\d{1,5})"
-)  # an address
+# A scheduler's address.
+SCHEDULER = re.compile(r"inproc://.+|((tcp|tls|wss?|ucx)://)?([^\s/:]+|\[[\da-fA-F:.]+\]):(?P<port>\d{1,5})")
 PATIENCE = 5.0  # seconds that a scheduler has to answer
 DEATHS = 10  # of workers under one task, after which a local cluster gives it up
 
@@ -186,7 +185,7 @@ def _knock(address: str) -> None:
         found = re.sub(r"^in <.*?>: ", "", f"{error.__cause__ or error}") or type(error).__name__
     if found != "Scheduler":
         raise ClusterError(
-            f"no Dask scheduler answers at {address} within {seconds:g} s ({found:.200}). Start it, or name another one."
+            f"no Dask scheduler answers at {address} within {seconds:g} s ({found:.200}). Start it, or name another."
         )
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import identification
 from kn_core.method.capture import Capture, capture
+from kn_core.method.identification import score_pair
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
-from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.pairs import PairStudy, StudyError
 
 
@@ -116,12 +116,11 @@ class NeuronStudy(PairStudy):
                 f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
             )
         found = []
-        for image_id in chosen["image_id"]:
-            pair, sample = self.capture(concept, image_id), self.sample(concept, image_id)
-            maps = self.token_maps(concept, image_id).numpy()
-            on_object = tokens_inside(sample.mask, self.model.grid, maps)
-            target = self.target(concept, image_id)
-            found.append(identification.scores_of(self.model, pair, target, settings, on_object))
+        for image_id, caption in zip(chosen["image_id"], chosen["caption"], strict=True):
+            sample, target = self.sample(concept, image_id), self.target(concept, image_id)
+            pictures, maps = (sample.image, self.inpainted(sample)), self.token_maps(concept, image_id)
+            pair, stages = score_pair(self.model, *pictures, caption, target, sample.mask, maps, settings)
+            found.append(identification.scores_of(self.model, pair, target, stages))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     def _dai(self, concept: str) -> Mapping[str, np.ndarray]:

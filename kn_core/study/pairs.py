@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -52,8 +53,8 @@ class PairStudy:
         folder = os.environ.get("KN_COCO")
         if not folder:
             raise StudyError(
-                f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: "
-                f"`make book PROFILE={self.profile.name} COCO=folder`, or KN_COCO=folder in the environment."
+                f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: `make book "
+                f"PROFILE={shlex.quote(self.profile.said)} COCO=folder`, or KN_COCO=folder in the environment."
             )
         return CocoFolder(folder)
 

@@ -68,9 +68,7 @@ def pool(workers: int) -> Iterator[Executor]:
     processes = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,))
     others = set(active_children())
     try:
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGINT}
-        )  # is this process's: they are born deaf to it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they are born deaf to Ctrl-C
         for _ in range(workers):
             processes.submit(int)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,22 +6,28 @@ import pytest
 import yaml
 
 from book.__main__ import main
+from kn_core.profile import PROFILES
 
 
 @pytest.fixture
 def profile(toy_profile, tmp_path, monkeypatch):
     """The toy profile under the default's name."""
     (tmp_path / "profiles").mkdir()
-    (tmp_path / "profiles" / "embedded.yaml").write_text(yaml.safe_dump(toy_profile.model_dump(mode="json")))
+    (tmp_path / "profiles" / "embedded.yaml").write_text(
+        yaml.safe_dump(toy_profile.model_dump(mode="json", exclude={"name"}))
+    )
     monkeypatch.setenv("KN_PROFILES", str(tmp_path / "profiles"))
 
 
 def test_claims_are_printed_or_asked_to_be_made(profile, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("KN_RESULTS", str(tmp_path))
     assert main(["claims"]) == 2
-    assert capsys.readouterr().err.endswith("Make it: `make book PROFILE=embedded`.\n")
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "claims.csv").write_text(
+    own = tmp_path / "profiles" / "embedded.yaml"
+    assert capsys.readouterr().err.endswith(f"Make it: `make book PROFILE={own}`.\n")
+    assert main(["claims", "--profile", str(PROFILES / "embedded-coco.yaml"), "--check"]) == 2
+    assert capsys.readouterr().err.endswith("Make it: `make book PROFILE=embedded-coco COCO=folder`.\n")
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded" / "claims.csv").write_text(
         "claim,where,paper,ours,low,high,n,verdict,statement,rule,reason,page\n"
         'suppression,Table II,0.77,0.81,0.72,0.9,54,reproduced,"x, y",z,because,perturbation\n'
         "objects,III,9 of 9,,,,0,not run,x,z,because,stage-1\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from book.press.book import code_of_page, is_notebook
 from kn_core import fingerprint as module
 from kn_core.fingerprint import closure, code, code_of, digest, fingerprint
 from kn_core.study.store import Store
@@ -90,3 +93,26 @@ def test_a_changed_colour_in_one_room_is_a_change_of_that_room_s_page_alone(chan
     assert [name for name, cells in pages.items() if code_of(cells) != before[name]] == ["stages"]
     change("book/style.py", "INK = 'navy'\n")
     assert [name for name, cells in pages.items() if code_of(cells) != before[name]] == ["stages", "ablation"]
+
+
+@pytest.mark.parametrize(
+    ("file", "rerun"),
+    [
+        ("book/ablation/figures.py", {"ablation"}),
+        ("book/stages/layer_figures.py", {"layer-distribution", "stage-2", "concept"}),
+        ("kn_core/download/coco.py", set()),
+    ],
+)
+def test_a_page_of_the_book_runs_again_when_what_it_imports_changes(file, rerun, tmp_path, monkeypatch):
+    for room in ("kn_core", "book"):
+        shutil.copytree(module.ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.safetensors", "*.md"))
+    pages = [page for page in (module.ROOT / "book").rglob("*.md") if is_notebook(page)]
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    digests = []
+    for _ in range(2):
+        module._parsed.cache_clear()
+        digests.append({page.stem: code_of_page(page) for page in pages})
+        changed = tmp_path / file
+        changed.write_text(changed.read_text() + "\nCRIMSON = '#dc143c'\n")
+    module._parsed.cache_clear()
+    assert {page for page in digests[0] if digests[0][page] != digests[1][page]} == rerun

@@ -47,7 +47,7 @@ def profile(toy_profile, tmp_path, monkeypatch):
     """The toy profile under the default's name."""
     folder = tmp_path / "profiles"
     folder.mkdir()
-    (folder / "embedded.yaml").write_text(yaml.safe_dump(toy_profile.model_dump(mode="json")))
+    (folder / "embedded.yaml").write_text(yaml.safe_dump(toy_profile.model_dump(mode="json", exclude={"name"})))
     monkeypatch.setenv("KN_PROFILES", str(folder))
     return load_profile("embedded")
 
@@ -336,7 +336,7 @@ def test_the_inpainter_is_the_readers_then_the_profiles_then_telea(photo, profil
     command(*mine, "--inpaint", "navier-stokes", "--dilation", 0)
     folder = Path(os.environ["KN_PROFILES"])
     settings = yaml.safe_load((folder / "embedded.yaml").read_text())
-    settings |= {"inpainting": {"method": "navier-stokes", "dilation": 3}, "name": "photographs"}
+    settings |= {"inpainting": {"method": "navier-stokes", "dilation": 3}}
     (folder / "photographs.yaml").write_text(yaml.safe_dump(settings))
     command(*mine, "--profile", "photographs")
     command(*mine, "--profile", "photographs", "--inpaint", "telea")

@@ -91,6 +91,6 @@ def test_what_the_pages_show_is_computed_where_dask_says(project, tmp_path):
     nowhere = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "200ms", "KN_RESULTS": str(tmp_path / "results")}
     run = doit(project, "compute", "dask=tcp://127.0.0.1:9", **nowhere)
     assert run.returncode != 0
-    assert "kn_core: " in run.stderr
+    assert "kn-core: " in run.stderr
     assert "tcp://127.0.0.1:9" in run.stderr
     assert not list((tmp_path / "results").rglob("*.parquet"))

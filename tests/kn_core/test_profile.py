@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from book.claims.evidence import PAPER_A, PAPER_G
-from kn_core.profile import PROFILES, Profile, ProfileError, load_profile
+from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file
 
 
 @pytest.fixture
@@ -53,11 +53,15 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("identification.pooling", "median", "identification.pooling: Input should be 'mean', 'max' or 'min'"),
         ("concepts", [], "concepts: Tuple should have at least 1 item"),
         ("concepts", ["bear", "bear"], "concepts: every concept must be named once"),
+        ("concepts", ["hot dog", "Hot-dog"], "concepts: every concept must be named once, whatever its case"),
+        ("concepts", ["tv/monitor"], "concepts: 'tv/monitor' cannot name files"),
+        ("concepts", [".."], "concepts: '..' cannot name files"),
         ("ours", ["zebra"], "ours: zebra must be among concepts"),
         ("data.seed", 1, "data.seed: Input should be greater than or equal to 2"),
         ("data.pool", "many", "data.pool: Input should be a valid integer"),
         ("data.source", "coco", "inpainting.method: 'exact' needs data.source 'scenes'"),
         ("inpainting.dilation", -1, "inpainting.dilation: Input should be greater than or equal to 0"),
+        ("inpainting.dilation", 100_000, "inpainting.dilation: Input should be less than or equal to 1024"),
         ("filtering.constraints", ["area", "neat"], "filtering.constraints.1: Input should be 'unsquashed'"),
         ("filtering.area", [0.6, 0.05], "filtering.area: the lower bound must be below the upper. Got (0.6, 0.05)"),
         ("filtering.area", [5, 60], "filtering.area.0: Input should be less than or equal to 1. Got 5."),
@@ -97,7 +101,7 @@ def test_the_long_version_has_finer_grids_on_more_pictures_that_hold_the_short_o
 
 
 def test_one_concept_alone_has_no_mean_of_other_concepts(write):
-    settings = yaml.safe_load(write("ours", []).read_text()) | {"concepts": ["bear"]}
+    settings = yaml.safe_load(write("ours", []).read_text()) | {"concepts": ["bear"], "name": "one"}
     with pytest.raises(ValidationError, match="'mean' is that of other concepts' pictures, and there is only one"):
         Profile.model_validate(settings)
     settings["perturbation"]["sweep_interventions"] = ["zero", "patch"]
@@ -120,15 +124,63 @@ def test_a_missing_profile_suggests_the_nearest_name():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("", "is no valid profile"), ("- 1", "Got [1]")]
+    ("content", "message"),
+    [
+        (b"a: [", "is not YAML"),
+        (b"", "is no valid profile"),
+        (b"- 1", "Got [1]"),
+        (b"data: 2020-13-45", "is not YAML"),
+        ("concepts: [glacé]".encode("latin-1"), "is not YAML in UTF-8 or UTF-16"),
+        ("concepts: [bear]".encode("utf-16-le"), "is not YAML in UTF-8 or UTF-16"),  # without its mark
+    ],
 )
-def test_a_file_that_holds_no_settings_is_named(tmp_path, text, message):
+def test_a_file_that_holds_no_settings_is_named(tmp_path, content, message):
     path = tmp_path / "broken.yaml"
-    path.write_text(text)
+    path.write_bytes(content)
     with pytest.raises(ProfileError) as raised:
         load_profile(path)
     assert str(path) in str(raised.value)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_profile_is_read_whatever_the_terminals_encoding(write, encoding, monkeypatch):
+    path = write("model.after", "Was ist das für ein Bild?")
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    monkeypatch.setenv("LC_ALL", "C")
+    assert load_profile(path).parts.after == "Was ist das für ein Bild?"
+
+
+def test_a_profiles_name_is_its_files(write, tmp_path, monkeypatch):
+    path = write("identification.budget", 7)
+    assert load_profile(path).name == "changed"
+    assert load_profile(write("name", "changed")).name == "changed"
+    with pytest.raises(ProfileError, match=r"names itself 'embedded'. A profile's name is its file's, 'changed'"):
+        load_profile(write("name", "embedded"))
+    for name in ("..", "a/b", "", "-x"):
+        with pytest.raises(ValidationError, match="cannot name files"):
+            Profile.model_validate(load_profile("embedded").model_dump() | {"name": name})
+    (tmp_path / "...yaml").write_text("")
+    for absent in ("..", "../embedded", "profiles/embedded", "", str(tmp_path)):
+        with pytest.raises(ProfileError):
+            load_profile(absent)
+    path.unlink()
+    (tmp_path / "embedded.yaml").write_bytes((PROFILES / "embedded.yaml").read_bytes())
+    with pytest.raises(ProfileError, match="have one name, so one folder of results"):
+        load_profile(tmp_path / "embedded.yaml")
+
+
+def test_a_path_is_a_profile_from_wherever_the_reader_stands(write, tmp_path, monkeypatch):
+    path = write("identification.budget", 7).rename(tmp_path / "my own.yaml")
+    monkeypatch.chdir(tmp_path)
+    for given in (path, str(path), "my own.yaml", "../" + str(path.relative_to(tmp_path.parent))):
+        found = load_profile(given)
+        assert (found.name, found.said, found.identification.budget) == ("my own", str(path), 7)
+    assert profile_file("my own.yaml", tmp_path) == path
+    for given in ("embedded", "embedded.yaml", PROFILES / "embedded.yaml"):
+        assert load_profile(given).said == "embedded"
+    monkeypatch.setenv("KN_PROFILES", str(tmp_path))
+    assert load_profile("my own").said == str(path)
 
 
 def test_profiles_of_another_folder(monkeypatch, write, tmp_path):
@@ -143,7 +195,7 @@ def test_a_fingerprint_follows_the_parts_that_it_is_of(write):
     before, after = load_profile("embedded"), load_profile(write("identification.budget", 81))
     assert before.fingerprint() != after.fingerprint()
     assert before.fingerprint("identification") != after.fingerprint("identification")
-    for part in set(Profile.model_fields) - {"identification"}:
+    for part in set(Profile.model_fields) - {"identification", "name"}:
         assert before.fingerprint(part) == after.fingerprint(part)
     assert load_profile("embedded").fingerprint() == before.fingerprint()
 

@@ -14,17 +14,14 @@ import numpy as np
 import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
-from kn_core.method.capture import capture, find_target
-from kn_core.method.two_stages import image_scores, stage_1, stage_2
+from kn_core.method.capture import find_target
+from kn_core.method.identification import score_pair, stage_scores
+from kn_core.method.two_stages import stage_1, stage_2
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
-from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.experiments.other_region import _activations
 from kn_core.study.study import Study, StudyError
 
 SCENES = 2  # a concept, with a companion
-
-
-# Stage 2: a companion
 
 
 def companions(study: Study, concept: str) -> pd.DataFrame:
@@ -116,18 +113,11 @@ def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         if target is None:
             yield row | dict.fromkeys(("candidates", "dropped", "last", "best"), 0) | {"kind": ""}
             continue
-        pair = capture(model, scene.image, scene.without["both"], caption, target, settings.site)
-        one_less = _activations(study, [scene.without["concept"], scene.without["companion"]])
-        without = {"both": pair.inpainted, "concept": one_less[0], "companion": one_less[1]}
-        maps = model.token_maps([scene.image])[0].numpy()
-        scores = {
-            gone: image_scores(
-                replace(pair, inpainted=left),
-                settings.over_positions,
-                tokens_inside(scene.masks[gone], model.grid, maps),
-            )
-            for gone, left in without.items()
-        }
-        delta, gradcam = {gone: difference for gone, (difference, _) in scores.items()}, scores["both"][1]
-        for counted in drops(delta, gradcam, threshold["delta"], threshold["gradcam"], settings.budget):
+        pictures, maps = (scene.image, scene.without["both"]), model.token_maps([scene.image])[0]
+        pair, both = score_pair(model, *pictures, caption, target, scene.masks["both"], maps, settings)
+        delta, alone = {"both": both["delta"]}, ("concept", "companion")
+        for gone, left in zip(alone, _activations(study, [scene.without[gone] for gone in alone]), strict=True):
+            one_less = replace(pair, inpainted=left)
+            delta[gone] = stage_scores(model, one_less, scene.masks[gone], maps, settings)["delta"]
+        for counted in drops(delta, both["gradcam"], threshold["delta"], threshold["gradcam"], settings.budget):
             yield row | counted

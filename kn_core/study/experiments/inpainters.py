@@ -31,7 +31,7 @@ Way = tuple[str, int]
 """How an object is taken out: inpainter, and pixels by which its mask is grown."""
 
 PICTURES = 2  # a concept
-DILATION = 8  # pixels: farther than OpenCV reads around a hole, as in `spurious` and `locate`
+DILATION = 8  # pixels: farther than OpenCV reads around a hole, as in `other_region` and `locate`
 EXACT: Way = ("exact", 0)
 OPENCV: tuple[Way, ...] = (("telea", DILATION), ("navier-stokes", DILATION), ("telea", 0), ("navier-stokes", 0))
 FLAT: Way = ("flat", DILATION)  # the mean colour of what is left: no inpainter at all

@@ -26,13 +26,8 @@ from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.study import Study
 
 PICTURES = 3  # held-out ones a concept, on which another region is inpainted
-
-
 INPAINTER = "telea"
 DILATION = 8  # pixels by which a hole reaches beyond the object: farther than the inpainter reads around a hole
-
-
-# Stage 1: another region
 
 
 def other_region(study: Study, concept: str) -> pd.DataFrame:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import identification
-from kn_core.method.capture import capture, find_target
-from kn_core.method.two_stages import NeuronSet, identify, image_scores, pool_images
-from kn_core.pictures.token_grid import tokens_inside
+from kn_core.method.capture import find_target
+from kn_core.method.two_stages import NeuronSet, identify, pool_images
 from kn_core.study.study import Study
 
 PICTURES = 3  # selection pictures a concept
@@ -38,22 +37,20 @@ def _both(study: Study, concept: str, wording: str) -> pd.DataFrame:
     rows = study.pairs(concept).query("role == 'select'").head(PICTURES)
     samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]
     captions = model.caption([sample.image for sample in samples], study.profile.model.max_new_tokens)
-    kept, delta, gradcam = [], [], []
+    kept, scored = [], []
     for place, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
         target = find_target(model, caption, concept)
         if target is not None:
-            pair = capture(model, sample.image, study.inpainted(sample), caption, target, settings.site)
-            maps = study.token_maps(concept, sample.image_id).numpy()
-            on_object = tokens_inside(sample.mask, model.grid, maps)
-            found = image_scores(pair, settings.over_positions, on_object)
+            pictures, maps = (sample.image, study.inpainted(sample)), study.token_maps(concept, sample.image_id)
+            _, found = identification.score_pair(model, *pictures, caption, target, sample.mask, maps, settings)
             kept.append(place)
-            delta.append(found[0])
-            gradcam.append(found[1])
+            scored.append(found)
     if not kept:
         return pd.DataFrame(columns=COLUMNS)
+    stages = ("delta", "gradcam")
     asked = {
-        "as in this book": [study.scores(concept)[name][kept] for name in ("delta", "gradcam")],
-        "in other words": [np.stack(delta), np.stack(gradcam)],
+        "as in this book": [study.scores(concept)[name][kept] for name in stages],
+        "in other words": [np.stack([found[name] for found in scored]) for name in stages],
     }
     frames = []
     for words, scores in asked.items():

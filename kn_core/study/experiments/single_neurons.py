@@ -23,8 +23,8 @@ from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import record
 from kn_core.study.study import Study
 
-# Scores that belong to no method, for reference.
-REFERENCE = {"gradcam-sum": "stage 2's score, summed over tokens", "activation": "mean activation"}
+# Pooled scores that belong to no method, for reference.
+REFERENCE = ("gradcam-sum", "activation")
 
 
 def scores(study: Study, concept: str) -> dict[str, np.ndarray]:
@@ -36,7 +36,7 @@ def scores(study: Study, concept: str) -> dict[str, np.ndarray]:
     pooled, threshold = study.pooled(concept), study.thresholds(concept)
     passes = (pooled["delta"] > threshold["delta"]) & (pooled["gradcam"] > threshold["gradcam"])
     rivals = {name: pooled[key] for name, key in RANKED_BY.items() if name in study.profile.perturbation.rivals}
-    reference = {"gradcam-sum": pooled["gradcam-sum"], "activation": pooled["activation"]}
+    reference = {name: pooled[name] for name in REFERENCE}
     return {"two-stage": np.where(passes, pooled["gradcam"], np.nan)} | rivals | reference
 
 

@@ -157,7 +157,7 @@ def test_a_failing_cell_is_named_and_its_notebook_is_not_taken_for_done(tmp_path
 
 def test_a_cell_whose_study_was_not_run_ends_the_page_with_its_words(tmp_path):
     code = [
-        "```{code-cell}\nfrom kn_core.commands import NotRun\n\nraise NotRun('there is no ViT', 'make one')\n```",
+        "```{code-cell}\nfrom book.words import NotRun\n\nraise NotRun('there is no ViT', 'make one')\n```",
         "## What it would show",
         "```{code-cell}\nprint('never')\n```",
     ]
@@ -182,11 +182,10 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize("page", sources(), ids=lambda page: page.stem)
 def test_every_page_opens_with_its_command_and_takes_the_profile(page):
     name = str(page.relative_to(ROOT / "book").with_suffix(""))
-    task = {"index": "index", "concept": "concept:{{concept}}"}.get(name, f"section:{name}").replace(
-        "section:appendix/", "appendix:"
-    )
+    own = {"index": "doit index", "concept": 'make concept CONCEPT="{{concept}}"'}
+    command = own.get(name, f"doit section:{name}").replace("section:appendix/", "appendix:")
     cells = jupytext.read(page).cells
-    assert f"`doit {task}`" in cells[0].source.split("\n\n")[1]
+    assert f"`{command}`" in cells[0].source.split("\n\n")[1]
     parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert parameters.source.startswith('profile = "embedded"')
     assert "remove-cell" in parameters.metadata.tags
@@ -206,10 +205,10 @@ def doit(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_doit_list_reads_like_the_table_of_contents():
     listed = [line.split()[0] for line in doit("list").stdout.splitlines()]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    reproduction, concepts, appendix = ([chapter["file"] for chapter in part["chapters"]] for part in toc["parts"])
+    reproduction, use, concepts, appendix = ([chapter["file"] for chapter in part["chapters"]] for part in toc["parts"])
     expected = [
         "index",
-        *(f"section:{name}" for name in reproduction),
+        *(f"section:{name}" for name in (*reproduction, *use)),
         *(name.replace("concepts/", "concept:") for name in concepts),
     ]
     expected += [name.replace("/", ":") for name in appendix if name != "references"]
@@ -221,7 +220,11 @@ def test_doit_list_reads_like_the_table_of_contents():
     [
         ("concept=girafe", "no concept 'girafe'. Did you mean 'giraffe'?"),
         ("concep=giraffe", "no variable 'concep'. Did you mean 'concept'?"),
+        ("concept=GIRAFFE", "no concept 'GIRAFFE'. Did you mean 'giraffe'?"),
+        ("concept:Giraffe", "no concept 'Giraffe'. Did you mean 'giraffe'?"),
+        ("concept:zebra", "no concept 'zebra'. Known: banana, bear"),
         ("profile=embeded", "No profile 'embeded'"),
+        ("profile=elsewhere/embedded.yaml", "elsewhere/embedded.yaml does not exist"),
     ],
 )
 def test_a_wrong_variable_is_one_clear_line(argument, message):

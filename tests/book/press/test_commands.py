@@ -38,3 +38,4 @@ def test_only_what_is_not_the_default_has_to_be_said() -> None:
     assert commands.variables(load_profile("embedded"), "full") == {"effort": "full"}
     assert commands.variables(load_profile("embedded-vit")) == {"profile": "embedded-vit"}
     assert commands.variables(load_profile("embedded-coco")) == PHOTOGRAPHS
+    assert commands.whole("make check", {"profile": "my own"}) == "make check PROFILE='my own'"

@@ -46,7 +46,7 @@ def wait_until(condition, seconds: float = 30) -> None:
 def test_kernels_are_processes_of_their_own_that_import_nothing_again(page, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     code = """import os, sys
-there = "kn_core.report" in sys.modules, hasattr(sys, "left_behind")
+there = "book.page" in sys.modules, hasattr(sys, "left_behind")
 sys.left_behind = True
 import matplotlib, torch
 print(os.getpid(), os.getppid(), os.getcwd(), *there, matplotlib.get_backend(), torch.get_num_threads())"""
@@ -62,7 +62,7 @@ print(os.getpid(), os.getppid(), os.getcwd(), *there, matplotlib.get_backend(), 
 
 
 def test_who_builds_the_book_need_not_import_what_its_pages_do():
-    script = "import sys\nfrom kn_core import book\nprint('torch' in sys.modules)"
+    script = "import sys\nfrom book.press import book\nprint('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -78,7 +78,7 @@ def test_no_kernel_outlives_whoever_asked_for_it(page, tmp_path):
         "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(99)"
     )
     arguments = f"Path({str(path)!r}), Path({str(tmp_path / 'page.ipynb')!r}), {{}}, Path({str(tmp_path)!r})"
-    script = f"from pathlib import Path\nfrom kn_core import book\nbook.run_notebook({arguments})"
+    script = f"from pathlib import Path\nfrom book.press import book\nbook.run_notebook({arguments})"
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as builder:
         pids = tmp_path / "pids"
         wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, 60)

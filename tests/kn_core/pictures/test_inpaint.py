@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kn_core.pictures.image_files import PictureError
 from kn_core.pictures.inpaint import dilated, inpaint
 from kn_core.pictures.sample import Sample
 
@@ -63,8 +64,9 @@ def test_dilation_grows_the_mask_by_an_ellipse() -> None:
         [0, 0, 0, 1, 0, 0, 0],
     ]
     assert dilated(mask, 2).sum() == 17 and dilated(mask, 2)[3, 1:6].all()
-    with pytest.raises(ValueError, match="dilation must be 0 pixels or more. Got -1"):
+    with pytest.raises(PictureError, match="dilation must be 0 pixels or more. Got -1"):
         dilated(mask, -1)
+    assert dilated(mask, 6).all() and not dilated(np.zeros_like(mask), 10**9).any()
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
@@ -73,5 +75,6 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
 
 
 def test_nothing_left_to_fill_from_is_an_error() -> None:
-    with pytest.raises(ValueError, match="covers the whole picture"):
-        inpaint(_sample(), "telea", dilation=60)
+    for dilation in (59, 60, 10**9):  # a kernel of this size would take all memory
+        with pytest.raises(PictureError, match="covers the whole picture"):
+            inpaint(_sample(), "telea", dilation)

@@ -26,7 +26,7 @@ from kn_core.weights import wheels
 from tests.kn_core.study.test_study import inhabit
 from tests.toy_world import COLOURS, toy_samples
 
-WATCHED = {"pairs": (filtering, "make_pairs"), "capture": (neurons, "capture"), "perturb": (perturbation, "run")}
+WATCHED = {"pairs": (filtering, "make_pairs"), "score": (neurons, "score_pair"), "perturb": (perturbation, "run")}
 ASK_THE_MODEL = (
     *("pairs", "scores", "neurons", "perturbations", "single neurons", "heatmaps"),
     *("inpainters", "other regions", "companions"),
@@ -50,7 +50,7 @@ class Loader:
     def watching(self, what, original):
         def watched(*arguments, **more):
             self.note(what)
-            if what == "capture" and "pizza" in arguments[3]:  # its caption: the scores of 'pizza' are under way
+            if what == "score" and "pizza" in arguments[3]:  # its caption: the scores of 'pizza' are under way
                 self.die_once()
             return original(*arguments, **more)
 
@@ -109,16 +109,15 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(
 
     # One worker died under the first picture of 'pizza', whose scores were made again, and nothing else was.
     noted = loader.noted()
-    maps = 3 * 3  # heatmaps capture pictures of their own
     assert noted["what"].value_counts().drop("load").to_dict() == {
         "pairs": 3,
-        "capture": 1 + 3 * 3 + maps,
+        "score": 1 + 3 * 3,
         "perturb": 3,
         "killed": 1,
     }
     assert not noted[noted["what"] == "load"]["process"].duplicated().any()  # the model was loaded once a process
     dead = noted.loc[noted["what"] == "killed", "process"].item()
-    assert noted[noted["process"] == dead]["what"].tolist()[-2:] == ["capture", "killed"]
+    assert noted[noted["process"] == dead]["what"].tolist()[-2:] == ["score", "killed"]
     assert noted["process"].nunique() >= 2
 
     expected, found = artefacts(tmp_path / "serial"), artefacts(folder)

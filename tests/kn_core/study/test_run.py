@@ -87,7 +87,7 @@ def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
 
 def test_a_new_process_can_begin_with_it():
     """As a worker does, which imports no other module first."""
-    subprocess.run([sys.executable, "-c", "import kn_core.run"], check=True, capture_output=True, text=True)
+    subprocess.run([sys.executable, "-c", "import kn_core.study.run"], check=True, capture_output=True, text=True)
 
 
 def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):

@@ -59,7 +59,7 @@ def go_on(start, finished, tmp_path):
     return start
 
 
-STAGES = {"pairs": (filtering, "make_pairs"), "capture": (neurons, "capture"), "perturb": (perturbation, "run")}
+STAGES = {"pairs": (filtering, "make_pairs"), "capture": (neurons, "score_pair"), "perturb": (perturbation, "run")}
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from book.stages import confound_figures, confounds
-from kn_core import drawing
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
 from kn_core.study.experiments import companions, other_region
 from kn_core.study.experiments.companions import drops
@@ -92,70 +89,6 @@ def test_a_budget_of_more_than_survive_takes_all_and_no_dropped_one():
     assert counted[2] == {"kind": "shared", "candidates": 4, "dropped": 2, "last": 4, "best": 2}
 
 
-def companion_rows(*counts: tuple[str, str, str, int, int, int]) -> pd.DataFrame:
-    frame = pd.DataFrame(counts, columns=["concept", "image_id", "kind", "candidates", "dropped", "last"])
-    return frame.assign(companion="train", caption="A bear.", best=frame["candidates"] - frame["dropped"])
-
-
-def test_the_drop_is_a_mean_over_concepts_of_scenes_that_have_both_kinds():
-    found = companion_rows(
-        ("bear", "a", "own", 10, 5, 5),
-        ("bear", "a", "companion", 10, 9, 0),  # 0.9 - 0.5
-        ("bear", "b", "own", 4, 1, 0),
-        ("bear", "b", "companion", 4, 3, 2),  # 0.75 - 0.25; without the last layer 0.5 - 0.25
-        ("bus", "c", "own", 2, 1, 0),
-        ("bus", "c", "companion", 0, 0, 0),  # nothing to drop: the scene says nothing
-        ("bus", "d", "own", 5, 2, 0),
-        ("bus", "d", "companion", 5, 1, 0),  # 0.2 - 0.4
-        ("bus", "e", "", 0, 0, 0),  # its caption does not name the concept
-    )
-    measured = confounds.confound_drop(found)
-    assert measured.name == "stage2_confound_drop" and measured.n == 3
-    assert measured.value == pytest.approx((0.45 - 0.2) / 2)
-    assert measured.low < measured.value < measured.high
-    above = confounds.confound_drop(found, above=True)
-    assert above.value == pytest.approx(((0.9 - 0) / 2 + (0.5 - 0.25) / 2 - 0.2) / 2)
-    words = confounds.companions_in_words(found)
-    assert (words["scenes"], words["named"]) == ("5", "4")
-    assert words["companion"] == "51%" and words["own"] == "41%"  # (0.825 + 0.2) / 2, (0.375 + 0.45) / 2
-
-
-def test_without_a_scene_that_counts_there_is_no_number():
-    measured = confounds.confound_drop(companion_rows(("bus", "e", "", 0, 0, 0)))
-    assert measured.n == 0 and np.isnan(measured.value)
-
-
-def test_words_have_the_same_keys_whether_the_test_was_run_or_not():
-    found = companion_rows(("bear", "a", "own", 10, 5, 5), ("bear", "a", "companion", 10, 9, 0))
-    assert confounds.companions_in_words(found).keys() == confounds.companions_in_words(None).keys()
-
-
-def region_rows() -> pd.DataFrame:
-    rows = [
-        ("bear", "a", "object", 3.0, 0.5, 12.0),
-        ("bear", "a", "other", 1.0, 0.4, 6.0),
-        ("bear", "b", "other", np.nan, np.nan, np.nan),  # no room
-        ("bus", "c", "object", 2.0, 0.4, 10.0),
-        ("bus", "c", "other", 1.0, 0.3, 5.0),
-        ("bus", "d", "object", 2.0, 0.4, 10.0),
-        ("bus", "d", "other", 2.0, 0.2, 5.0),
-    ]
-    return pd.DataFrame(rows, columns=["concept", "image_id", "region", "difference", "random", "changed"])
-
-
-def test_the_gap_between_regions_leaves_out_pictures_without_room():
-    measured = confounds.region_gap(region_rows())
-    assert measured.name == "stage1_over_other_region" and measured.n == 3
-    assert measured.value == pytest.approx((2 + (1 + 0) / 2) / 2)
-    selective = confounds.selectivity(region_rows())  # what random neurons keep, less what the chosen keep
-    assert selective.value == pytest.approx(((0.8 - 1 / 3) + ((0.75 - 0.5) + (0.5 - 1)) / 2) / 2)
-    words = confounds.regions_in_words(region_rows())
-    assert (words["pictures"], words["no-room"], words["moved-object"]) == ("3", "1", "2.50")
-    assert words["exact-finding"] == ""
-    nowhere = confounds.region_gap(region_rows().assign(difference=np.nan))
-    assert nowhere.n == 0 and np.isnan(nowhere.value)
-
-
 # Companions
 
 
@@ -209,8 +142,6 @@ def test_another_region_moves_the_object_s_neurons_less_in_a_world_without_anyth
     by = regions.groupby("region")[["difference", "changed"]].mean()
     assert by.loc["object", "difference"] > 2 * by.loc["other", "difference"]
     assert by.loc["object", "changed"] > by.loc["other", "changed"]
-    (measured,) = confounds.other_region_measured(study)
-    assert measured.n == 6 and measured.low > 0
 
 
 def test_a_picture_without_room_is_counted_and_the_next_one_taken(study, monkeypatch):
@@ -227,9 +158,8 @@ def test_companions_of_a_toy_study_are_counted_once_and_kept(study, monkeypatch)
     found = companions.companions(study, "bear")
     assert found["image_id"].nunique() == companions.SCENES
     named = found[found["kind"] != ""]
-    assert named.groupby("image_id")["kind"].apply(list).tolist() == [list(confounds.KINDS)] * len(
-        named["image_id"].unique()
-    )
+    kinds = ["own", "companion", "shared", "neither"]
+    assert named.groupby("image_id")["kind"].apply(list).tolist() == [kinds] * named["image_id"].nunique()
     assert (named["dropped"] <= named["candidates"]).all() and (named["last"] <= named["dropped"]).all()
     study.__dict__["model"] = None  # whoever asks it anything fails
     pd.testing.assert_frame_equal(companions.companions(study, "bear"), found, check_dtype=False)
@@ -251,36 +181,6 @@ def test_photographs_and_a_lonely_concept_have_no_companion(toy_profile, tmp_pat
     study = Study(coco, tmp_path)
     with pytest.raises(StudyError, match="reads photographs"):
         companions.companion_of(study, "bear")
-    assert confounds.companions_measured(study) == []
     alone = changed(toy_profile, concepts=["bear"], perturbation={"sweep_interventions": ["zero"]})
     with pytest.raises(StudyError, match="another concept"):
         companions.companion_of(Study(alone, tmp_path), "bear")
-
-
-# Figures
-
-
-def test_figures_state_what_they_draw():
-    found = companion_rows(
-        ("bear", "a", "own", 10, 5, 0),
-        ("bear", "a", "companion", 10, 9, 0),
-        ("bus", "c", "own", 10, 7, 0),
-        ("bus", "c", "companion", 10, 9, 0),
-    )
-    with drawing.theme():
-        _, ax = plt.subplots()
-        confound_figures.dropped(confounds.shares(found), ax)
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["bear", "bus", "all"]
-        assert "90% of the companion’s neurons, 60% of the concept’s own" in ax.get_title(loc="left").replace("\n", " ")
-        _, ax = plt.subplots()
-        confound_figures.regions(region_rows(), ax)
-        assert "50% as far" in ax.get_title(loc="left").replace("\n", " ")  # (1 + 1.5) / 2 over (3 + 2) / 2
-        (scene,) = toy_planted("bear", "bus", 1, 0)
-        figure = confound_figures.renders(scene, dict.fromkeys(("", *scene.without), "A bear."), "bear", "bus")
-        assert [ax.get_title() or ax.get_title(loc="left") for ax in figure.axes] == [
-            "both",
-            "no bear",
-            "no bus",
-            "neither",
-        ]
-        plt.close("all")

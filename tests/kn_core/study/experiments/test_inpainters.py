@@ -1,15 +1,12 @@
-"""Inpainters held against the truth of a toy world, and what is made of the numbers."""
+"""Inpainters held against the truth of a toy world."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from book.data_filtering.inpainters import gap, in_table, in_words, named, side_by_side, summary
-from kn_core import drawing
 from kn_core.method.two_stages import reduce_positions
 from kn_core.pictures import inpaint
 from kn_core.study.experiments import inpainters
@@ -157,111 +154,7 @@ def test_a_picture_that_a_hole_would_cover_is_left_out(study, monkeypatch):
     assert inpainters.judged(study, ["bear"])["image_id"].unique().tolist() == ids[1:]
 
 
-# What is made of them
-
-
-def rows(**rho: list[float]) -> pd.DataFrame:
-    """Two pictures of each of two concepts: their rho by way."""
-    ways = {"exact": EXACT, "telea": TELEA, "stokes": STOKES, "bare": BARE, "flat": FLAT, "other": OTHER}
-    ways["diffusion"] = DIFFUSION
-    found = [
-        (
-            concept,
-            f"{concept}-{i}",
-            *ways[way],
-            np.nan if way == "exact" else 20.0,
-            "A bear.",
-            i,
-            values[2 * c + i],
-            0.5,
-        )
-        for c, concept in enumerate(("bear", "bus"))
-        for i in range(2)
-        for way, values in rho.items()
-    ]
-    return pd.DataFrame(found, columns=inpainters.COLUMNS)
-
-
-FOUND = {
-    "exact": [1.0] * 4,
-    "telea": [0.9, 0.8, 0.7, 0.8],
-    "stokes": [0.8, 0.7, 0.6, 0.7],
-    "bare": [0.9, 0.8, 0.7, 0.8],
-    "other": [0.4, 0.4, 0.6, 0.6],
-    "flat": [0.95, 0.9, 0.8, 0.9],
-}
-
-
-def test_means_are_over_concepts_and_gaps_over_the_same_pictures():
-    frame = rows(**FOUND)
-    lone = frame.drop(index=frame.index[(frame["inpainter"] == "navier-stokes") & (frame["image_id"] == "bear-1")])
-    found = summary(lone).set_index(["inpainter", "dilation", "measure"])
-    assert found.loc[(*TELEA, "rho"), "value"] == pytest.approx(0.8)
-    assert found.loc[(*STOKES, "rho"), "value"] == pytest.approx((0.8 + 0.65) / 2)
-    assert found.loc[(*STOKES, "rho"), "n"] == 3 and found.loc[(*TELEA, "lost"), "value"] == 0.5
-    assert np.isnan(found.loc[(*EXACT, "psnr"), "value"]) and found.loc[(*EXACT, "psnr"), "n"] == 0
-    measured = gap(lone, TELEA, STOKES)
-    assert measured.n == 3 and measured.value == pytest.approx(0.1)
-    assert measured.low == pytest.approx(0.1) == measured.high
-
-
-def test_the_table_says_what_was_not_run():
-    frame = rows(**FOUND)
-    table = in_table(frame, "there is no pipeline")
-    ways = ["rendered again", "Telea, 1 px", "Navier-Stokes, 1 px", "Telea, 0 px", "one flat colour, 1 px"]
-    assert table["taken out by"].tolist() == [*ways, "(another picture)", "diffusion, 1 px"]
-    assert table.iloc[-1].tolist()[1:] == ["not run"] * 4
-    assert table.iloc[0].tolist()[1:] == ["50% [0%,\u00a0100%]", "1.00 [1.00,\u00a01.00]", "50% [50%,\u00a050%]", "–"]
-    assert "diffusion, 1 px" not in in_table(frame, "")["taken out by"].tolist()
-    with_it = in_table(rows(**FOUND, diffusion=[0.9] * 4), "")
-    assert with_it["correlation of ΔO"].iloc[-2] == "0.90 [0.90,\u00a00.90]"  # before what is no inpainter
-
-
-def test_words_follow_the_intervals():
-    words = in_words(rows(**FOUND), EXACT, "there is no pipeline")
-    assert words["pictures"] == "4" and words["reference"] == "rendered again" and words["other"] == "0.50"
-    assert "correlate with the exact ones by 0.80" in words["painters"]
-    assert words["painters"].endswith("Telea comes closer (+0.100 [+0.100,\u00a0+0.100]).")
-    assert words["border"].startswith("Whether the hole has a border of 1 pixels or none makes no difference")
-    assert words["flat"].startswith("One flat colour over the hole comes closer than Telea")
-    assert words["diffusion"].startswith("Diffusion was not run: there is no pipeline. Once that is mended, ")
-    turned = FOUND | {"stokes": FOUND["flat"], "flat": FOUND["stokes"], "bare": FOUND["stokes"]}
-    words = in_words(rows(**turned, diffusion=[0.9] * 4), EXACT, "")
-    assert "Navier-Stokes comes closer (-0.0" in words["painters"]
-    assert words["border"].startswith("A border of 1 pixels around the mask brings Telea closer than none")
-    assert words["flat"].startswith("Telea comes closer than one flat colour")
-    assert words["diffusion"].startswith("Under diffusion they correlate by 0.90, and 50% of the strongest")
-
-
-def test_without_pictures_there_are_the_same_words_and_no_findings():
-    words = in_words(rows(), EXACT, "there is no pipeline")
-    assert words.keys() == in_words(rows(**FOUND), EXACT, "").keys()
-    assert (words["pictures"], words["other"], words["painters"]) == ("0", "–", "")
-
-
-def test_without_a_truth_the_words_say_so_and_judge_nothing():
-    words = in_words(rows(**FOUND), TELEA, "there is no pipeline")
-    assert words.keys() == in_words(rows(**FOUND), EXACT, "").keys()
-    assert "there is no truth to hold an inpainter against" in words["truth"] and "(Telea, 1 px)" in words["truth"]
-    assert [words[name] for name in ("painters", "border", "flat")] == [""] * 3
-    assert "no truth" not in in_words(rows(**FOUND), EXACT, "")["truth"]
-
-
-def test_the_figure_shows_every_way_with_what_the_model_says(study):
-    found = inpainters.judged(study, ["bear"])
-    sample, caption, without = inpainters.example(study, found)
-    assert caption == study.pairs("bear").set_index("image_id").loc[sample.image_id, "caption"]
-    assert list(without) == [EXACT, TELEA, STOKES, BARE, FLAT]
-    assert (without[EXACT][0] == sample.without).all()
-    hole = inpaint.dilated(sample.mask, 1)
-    assert len(np.unique(without[FLAT][0][hole], axis=0)) == 1 and (without[FLAT][0] == sample.image)[~hole].all()
-    with drawing.theme():
-        figure = side_by_side(sample, caption, without)
-    drawn = [ax for ax in figure.axes if ax.get_visible()]
-    assert [ax.get_title(loc="left") for ax in drawn] == ["the picture", *map(named, without)]
-    assert [ax.get_xlabel().replace("\n", " ") for ax in drawn][1:] == [f"“{said}”" for _, said in without.values()]
-    plt.close(figure)
-
-
-def test_a_way_of_every_kind_has_a_name():
-    assert {way[0] for way in (EXACT, OTHER, *inpainters.OPENCV, FLAT, DIFFUSION)} == inpainters.NAMES.keys()
+def test_a_flat_hole_has_one_colour_and_the_rest_of_the_picture_stays(study):
+    sample = study.sample("bear", study.pairs("bear")["image_id"].iloc[0])
+    (flat,), hole = inpainters.taken_out(study, [sample], FLAT), inpaint.dilated(sample.mask, 1)
+    assert len(np.unique(flat[hole], axis=0)) == 1 and (flat == sample.image)[~hole].all()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from book.faithfulness import scores
 from kn_core.method.capture import find_target
 from kn_core.method.two_stages import identify, pool_images
 from kn_core.study.experiments import prompts
@@ -39,10 +37,9 @@ def test_a_model_asked_in_other_words_is_the_same_model_with_another_prompt(taug
 
 
 def test_the_usual_wording_finds_the_same_neurons(start):
-    study = start(SAME)
-    (row,) = scores.across_prompts(study, ["bear"]).to_dict("records")
-    assert (row["shared"], row["jaccard"], row["n_images"]) == (8, 1.0, 3)
-    assert scores.in_words(pd.DataFrame([row]))["shared-prompts"] == "8"
+    asked = prompts.neurons(start(SAME), "bear").groupby("asked")[["layer", "unit"]].agg(list)
+    assert asked.loc["as in this book"].equals(asked.loc["in other words"])
+    assert len(asked.loc["in other words", "unit"]) == 8
 
 
 def test_both_wordings_are_held_against_each_other_on_pictures_named_under_both(start):
@@ -61,7 +58,5 @@ def test_both_wordings_are_held_against_each_other_on_pictures_named_under_both(
         assert rows.empty
 
 
-def test_without_other_wordings_there_is_nothing_to_say(start):
-    alike = scores.across_prompts(start(), ["bear", "bus"])
-    assert alike.empty
-    assert set(scores.in_words(alike).values()) == {"–", "no other wording"}
+def test_without_other_wordings_there_are_no_rows(start):
+    assert prompts.neurons(start(), "bear").empty

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from book.faithfulness import figures
-from kn_core.drawing import theme
 from kn_core.method.capture import Target
 from kn_core.models.hooks import intervene
 from kn_core.study.experiments.single_neurons import (
@@ -95,30 +92,20 @@ def test_the_top_of_every_method_and_others_of_every_layer():
         candidates_to_ablate({"one": one, "two": two[:2]}, 2, 7, np.random.default_rng(0))
 
 
-def neurons() -> pd.DataFrame:
+def ranked_neurons() -> pd.DataFrame:
     """Two concepts, six neurons each: ranked by their effect, the other way round, and not at all."""
     places = pd.DataFrame({"layer": 0, "unit": range(6), "stratum": ["top"] * 2 + ["random"] * 4})
-    effect = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
-    score = np.array([[6.0, 5, 4, 3, 2, 1]])
+    score, effect = np.array([[6.0, 5, 4, 3, 2, 1]]), np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
     held = {"two-stage": score, "stage-1": -score, "stage-2": np.ones((1, 6))}
     return pd.concat([beside_scores(places, effect, held).assign(concept=name) for name in ("bear", "bus")])
 
 
 def test_rank_correlation_by_hand():
-    rho = rank_correlation(neurons()).set_index(["concept", "method", "over"])["rho"]
+    neurons = ranked_neurons()
+    rho = rank_correlation(neurons).set_index(["concept", "method", "over"])["rho"]
     assert rho["bear", "two-stage", "all"] == pytest.approx(1)
     assert rho["bus", "stage-1", "random"] == pytest.approx(-1)
     assert np.isnan(rho["bear", "stage-2", "all"])
     assert len(rho) == 2 * 3 * 2
     with pytest.raises(ValueError, match="one effect a concept and method"):
-        rank_correlation(pd.concat([neurons(), neurons()]))
-
-
-def test_figures_state_what_they_show():
-    with theme():
-        figure = figures.correlations(rank_correlation(neurons()))
-        assert "two-stage neurons, ρ = 1.00" in " ".join(figure.get_suptitle().split())
-        figure = figures.effects(neurons(), rank_correlation(neurons()))
-        assert figure.axes[0].get_title(loc="left").endswith("ρ = 1.00")
-        assert "83% of the neurons" in " ".join(figure.get_suptitle().split())
-    plt.close("all")
+        rank_correlation(pd.concat([neurons, neurons]))

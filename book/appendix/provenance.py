@@ -73,16 +73,38 @@ def projection(profile: Profile, suffix: str) -> Path:
     path = PROJECTIONS / f"{profile.parts.projection}.{suffix}"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} must be there. `python -m kn_core.training` writes a projection, its evaluation and its "
-            f"log; put them into {path.parent} under the projection's name."
+            f"{path} must be there. `python -m kn_core.training` writes a projection, its evaluation and its log; put "
+            f"them into {path.parent} under the projection's name."
         )
     return path
 
 
 def evaluation(profile: Profile) -> dict[str, Any]:
-    """What `training.card.evaluate` found of the profile's projection."""
+    """What `training.card.evaluate` found of the projection; nothing for a model without a projection of ours."""
+    if not trained_here(profile):
+        return {}
     found: dict[str, Any] = json.loads(projection(profile, "json").read_text(encoding="utf-8"))
     return found
+
+
+def evaluation_in_words(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """`evaluation` for sentences."""
+    scenes, photos = evaluation.get("scenes"), evaluation.get("photos")
+    averaged = bool(evaluation) and evaluation["made"]["phases"][-1].get("average")
+    last = "that at the end of training"
+    return {
+        "used": f"the mean of {last} and the one that its last phase started from" if averaged else last,
+        "scenes": f"{scenes['n']:,}" if scenes else "no",
+        "scenes-named": f"{scenes['named']:.1%}" if scenes else "an unknown share",
+        "scenes-without": f"{scenes['named_without']:.1%}" if scenes else "an unknown share",
+        "photos": f"{photos['n']}" if photos else "no",
+        "photos-named": f"{photos['named']:.0%}" if photos else "an unknown share",
+    }
+
+
+def training_log(profile: Profile) -> pd.DataFrame:
+    """Columns step (anew in every phase), loss, scenes_named, photos_named and more."""
+    return pd.read_csv(projection(profile, "csv"))
 
 
 def targets_named(evaluation: Mapping[str, Any]) -> pd.DataFrame:
@@ -104,7 +126,7 @@ def environment(manifest: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([*rows, *manifest["versions"].items()], columns=["what", "which"])
 
 
-def stages(study: Study) -> pd.DataFrame:
+def seconds_a_stage(study: Study) -> pd.DataFrame:
     """What lies in the study's store, by kind of artefact: columns stage, artefacts, seconds, MB."""
     found = study.store.describe()
     found["stage"], found["MB"] = found["artefact"].str.split("-").str[0], found["bytes"] / 1e6
@@ -112,7 +134,7 @@ def stages(study: Study) -> pd.DataFrame:
     return kinds.rename(columns={"artefact": "artefacts"}).sort_values("seconds", ascending=False)
 
 
-def settings(profile: Profile) -> str:
+def as_yaml(profile: Profile) -> str:
     """The profile as YAML, defaults filled in."""
     return yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False)
 

@@ -1,0 +1,112 @@
+"""What stage 1 says: how many neurons pass, in how many pictures, and whether the object is what they answer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from book.claims.evidence import PAPER_A
+from book.claims.rules import Measurement
+from book.words import compared_with_zero, interval, told
+from kn_core.measures.stats import Estimate, estimate
+from kn_core.study.experiments.other_region import DILATION, other_region
+from kn_core.study.study import Study
+
+
+def paper_leaves(scored: pd.DataFrame) -> dict[float, float]:
+    """The ends of the paper's range of thresholds, and how many candidates each would leave, mean over concepts.
+
+    `scored` is a frame of `scores.both_stages`.
+    """
+    by = scored.groupby("concept", sort=False)["delta"]
+    return {end: by.agg(lambda delta: (delta > end).sum()).mean() for end in PAPER_A}  # noqa: B023
+
+
+def in_words(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, str]:
+    """`scores.both_stages` for sentences on stage 1, means over concepts; `thresholds` are by concept."""
+    by = scored.groupby("concept", sort=False)
+    candidates = scored[scored["candidate"]].groupby("concept", sort=False)
+    many, few = paper_leaves(scored).values()
+    return {
+        "neurons": f"{by.size().mean():,.0f}",
+        "candidates": f"{by['candidate'].sum().mean():,.0f}",
+        "passing": f"{candidates['share'].mean().mean():.0%}",
+        "passing-any": f"{by['share'].mean().mean():.0%}",
+        "factor": f"{many / max(few, 1):,.0f}",
+        "low": f"{min(thresholds.values()):.2f}",
+        "high": f"{max(thresholds.values()):.2f}",
+    }
+
+
+def region_gap(regions: pd.DataFrame) -> Estimate:
+    """What the object's removal does minus what the other region's does, on the pictures that have room for it.
+
+    `regions` is a frame of `other_region`.
+    """
+    found = _by_region(regions, "difference")
+    return _mean(found["object"] - found["other"])
+
+
+def selectivity(regions: pd.DataFrame) -> Estimate:
+    """How much more of their response random neurons keep to the other region than neurons of stage 1 do.
+
+    The response kept is the other region's difference over the object's, on each picture. Above 0, stage 1 finds
+    neurons that tell the object from other things better than random ones of their layers do.
+    """
+    random, chosen = (_by_region(regions, which) for which in ("random", "difference"))
+    return _mean(random["other"] / random["object"] - chosen["other"] / chosen["object"])
+
+
+def _by_region(regions: pd.DataFrame, values: str) -> pd.DataFrame:
+    """A row a concept and picture, of those that have both regions, and a column a region."""
+    found = regions.pivot_table(values, ["concept", "image_id"], "region", sort=False)
+    return found.reindex(columns=["object", "other"]).dropna()
+
+
+def _mean(values: pd.Series) -> Estimate:
+    return estimate(values, values.index.get_level_values("concept"))
+
+
+def region_means(regions: pd.DataFrame) -> pd.DataFrame:
+    """`other_region`, mean over pictures: columns region, concept, difference, random, changed."""
+    columns = ["difference", "random", "changed"]
+    return regions.groupby(["region", "concept"], sort=False)[columns].mean().reset_index()
+
+
+def regions_in_words(regions: pd.DataFrame) -> dict[str, str]:
+    """`other_region` for sentences; numbers are means over concepts of means over their pictures."""
+    by = region_means(regions).groupby("region")[["difference", "random", "changed"]].mean()
+    by = by.reindex(["object", "other", "exact"])
+    kept, gap, selective = by.loc["other"] / by.loc["object"], region_gap(regions), selectivity(regions)
+    exact = by["difference"]["exact"]
+    return {
+        "dilation": f"{DILATION}",
+        "pictures": f"{gap.n}",
+        "no-room": f"{regions['difference'].isna().sum()}",
+        **{f"moved-{region}": f"{by['difference'][region]:.2f}" for region in ("object", "other")},
+        **{f"changed-{region}": f"{by['changed'][region]:.1f}" for region in ("object", "other")},
+        "kept-chosen": f"{kept['difference']:.0%}",
+        "kept-random": f"{kept['random']:.0%}",
+        "gap": interval(*gap.ends),
+        "gap-zero": compared_with_zero(*gap.ends[1:]),
+        "selective": interval(*selective.ends),
+        "selective-zero": compared_with_zero(*selective.ends[1:]),
+        "selective-finding": told(
+            *selective.ends[1:],
+            "The neurons that stage 1 chose do tell the object from other things better than random ones.",
+            "The neurons that stage 1 chose tell the object from other things worse than random ones.",
+            "That stage 1 chose neurons which tell the object from other things better than random ones is not shown.",
+            "Whether they tell the object from other things better than random ones, too few pictures say.",
+        ),
+        "exact-finding": ""
+        if np.isnan(exact)
+        else f"Where the scene is rendered again without its object, the neurons move by {exact:.2f}.",
+    }
+
+
+def measured(study: Study) -> list[Measurement]:
+    """`stage1_over_other_region` over all concepts."""
+    gap = region_gap(pd.concat([other_region(study, concept) for concept in study.studied()]))
+    return [Measurement("stage1_over_other_region", *gap.ends, gap.n)]

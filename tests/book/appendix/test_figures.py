@@ -1,0 +1,49 @@
+"""What stands around the results, drawn: the numbers are the frame's, and the title is what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from book.appendix import figures
+from kn_core.drawing import theme
+
+
+@pytest.fixture(autouse=True)
+def canvas() -> Iterator[None]:
+    """Figures in the book's theme, closed when the test is over."""
+    with theme():
+        yield
+    plt.close("all")
+
+
+def test_the_overlap_says_which_pair_has_most_in_common() -> None:
+    rows = [("bear", "bus", 8, 0.05, 1.5), ("bear", "cat", 20, 0.14, 1.25), ("bus", "cat", 2, 0.01, 1.0)]
+    shared = pd.DataFrame(rows, columns=["concept", "other", "shared", "jaccard", "expected_layers"])
+    ax = figures.overlap(shared)
+    assert "“bear” and “cat” have most in common, 20 neurons" in ax.get_title(loc="left").replace("\n", " ")
+    assert sorted(text.get_text() for text in ax.texts) == ["2", "20", "8"]
+
+
+def test_thresholds_are_counted_in_the_papers_ranges() -> None:
+    found = pd.DataFrame({"concept": ["bear", "bus"], "θ_a": [0.9, 0.2], "θ_g": [1e-5, 3e-3]})
+    figure = figures.thresholds(found)
+    assert "1 of 2 thresholds of the difference and 0 of the gradient" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_a_log_of_several_phases_is_one_curve() -> None:
+    columns = {"step": [0, 100, 200, 0, 100], "loss": [math.nan, 3.0, 2.0, math.nan, 1.5]}
+    named = {"scenes_named": [0.0, 0.4, 0.6, 0.6, 0.9], "photos_named": [0.0, 0.2, 0.3, 0.3, 0.5]}
+    figure = figures.training(pd.DataFrame(columns | named))
+    (loss,) = figure.axes[0].get_lines()
+    np.testing.assert_allclose(loss.get_xydata(), [(100, 3), (200, 2), (300, 1.5)])
+    assert (
+        figure.get_suptitle()
+        .replace("\n", " ")
+        .startswith("After 300 steps the target is named in 90% of validation scenes and 50%")
+    )
