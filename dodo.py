@@ -45,6 +45,7 @@ SECTIONS = (
 )
 APPENDIX = ("models-and-data", "thresholds", "departures", "towers", "paper-setting")
 
+sys.excepthook = running.interrupted
 VARIABLES = ("profile", "concept", "coco", "effort", "dask")
 for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
@@ -109,7 +110,6 @@ PAGES = [
 ]
 
 LOCK = running.alone(BUILD)
-sys.excepthook = running.interrupted
 DOIT_CONFIG = {
     "default_tasks": ["section", "index", "appendix", "concept", "book"],  # long pages first
     "dep_file": str(BUILD / "doit.json"),

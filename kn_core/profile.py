@@ -42,7 +42,8 @@ def results(profile: str) -> Path:
     From wherever a command is given, those of a checkout are the same.
     """
     installed = PROFILES.parent == Path(__file__).parent
-    return Path(os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
+    here = Path(os.environ.get("KN_HERE") or ".")  # make says where the reader stands
+    return here / (os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
 
 
 class ProfileError(ValueError):

@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -81,6 +82,12 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end() -> None:
+    """End the process whose forks kernels are, which may still be importing; they end with whoever asked for them."""
+    if server := forkserver._forkserver._forkserver_pid:  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGKILL)
 
 
 def register() -> None:

@@ -102,4 +102,6 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
         atexit._run_exitfuncs()
     else:
         tell(INTERRUPTED)
+        if kernels := sys.modules.get("book.press.kernels"):
+            kernels.end()
     os._exit(STOPPED)
