@@ -17,9 +17,10 @@ JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fil
 PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as each waits for its kernel to start and to end
 DASK    ?=
 BIN      = .venv/bin
-DOIT     = $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
+DOIT     = exec $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
 export JOBS
+export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))# where the reader stands; -C brings w along
 
 .PHONY: book concept check test lint clean
 

@@ -11,7 +11,7 @@
     doit -n 2                                   two pages side by side
 
 A page runs again when its text, the code that it imports, the profile, the claims or one of these variables changed,
-else never.
+else never. Folders are relative to where the command is given. Of two runs in one edition's folder one waits.
 """
 
 import os
@@ -26,10 +26,10 @@ from doit.exceptions import TaskFailed
 from doit.task import Task
 from doit.tools import config_changed
 
-from book.press import book, commands
+from book.press import commands, running
 from kn_core.concepts import slug
 from kn_core.fingerprint import code
-from kn_core.profile import ProfileError, load_profile, nearest, profile_file, profile_names
+from kn_core.profile import ProfileError, load_profile, nearest, profile_file, profile_names, results
 
 SECTIONS = (
     "data-filtering",
@@ -45,24 +45,29 @@ SECTIONS = (
 )
 APPENDIX = ("models-and-data", "thresholds", "departures", "towers", "paper-setting")
 
+sys.excepthook = running.interrupted
 VARIABLES = ("profile", "concept", "coco", "effort", "dask")
 for argument in sys.argv[1:]:
     name, equals, _ = argument.partition("=")
     if equals and name.isidentifier() and name not in VARIABLES:
-        sys.exit(f"doit: no variable {name!r}. {nearest(name, VARIABLES)}")
+        running.stop(f"no variable {name!r}. {nearest(name, VARIABLES)}")
 CONCEPT = get_var("concept")
 EFFORT = get_var("effort") or os.environ.get("EFFORT") or ""
 if EFFORT not in ("", "full"):
-    sys.exit(f"doit: effort must be full, or not given. Got {EFFORT!r}.")
+    running.stop(f"effort must be full, or not given. Got {EFFORT!r}.")
 os.environ["EFFORT"] = EFFORT
 DASK = get_var("dask") or os.environ.get("DASK") or ""
 COCO = get_var("coco") or os.environ.get("COCO")
-if COCO:
-    os.environ["KN_COCO"] = str(Path(get_initial_workdir() or ".", COCO).resolve())
-if MODELS := os.environ.get("KN_MODELS"):
-    os.environ["KN_MODELS"] = str(Path(get_initial_workdir() or ".", MODELS).expanduser().resolve())
 
 ROOT = Path(__file__).parent
+HERE = Path(os.environ.get("KN_HERE") or get_initial_workdir() or ".")  # where the reader stands, in `make -C` too
+os.environ["KN_COCO"] = COCO or os.environ.get("KN_COCO") or ""
+os.environ["KN_RESULTS"] = os.environ.get("KN_RESULTS") or str(ROOT / "results")
+for variable in ("KN_COCO", "KN_MODELS", "KN_PROFILES", "KN_RESULTS"):
+    if folder := os.environ.get(variable):
+        os.environ[variable] = str(Path(HERE, Path(folder).expanduser()).resolve())
+if DASK.endswith(".json"):
+    DASK = str(Path(HERE, DASK).resolve())
 PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 
 
@@ -74,25 +79,23 @@ def siblings(profile: str) -> list[str]:
 
 try:
     PROFILE = get_var("profile") or os.environ.get("PROFILE") or commands.DEFAULT
-    if folder := os.environ.get("KN_PROFILES"):
-        os.environ["KN_PROFILES"] = str(Path(get_initial_workdir() or ".", folder).resolve())
-    FILE = profile_file(PROFILE, get_initial_workdir() or ".")
+    FILE = profile_file(PROFILE, HERE)
     os.environ["KN_PROFILES"], PROFILE = str(FILE.parent), FILE.stem  # whoever is called finds it by its name
     SETTINGS = load_profile(PROFILE)
     SIBLINGS = [] if CONCEPT else siblings(PROFILE)
 except ProfileError as error:
-    sys.exit(f"doit: {error}")
+    running.stop(f"{error}")
 CONCEPTS = (CONCEPT,) if CONCEPT else SETTINGS.concepts
 PAGES_OF = [argument.partition(":")[2] for argument in sys.argv[1:] if re.match(r"concept:[^*]+$", argument)]
 for named, known in ((CONCEPT, SETTINGS.concepts), *((name, list(map(slug, CONCEPTS))) for name in PAGES_OF)):
     if named and named not in known:
-        sys.exit(f"doit: the profile {PROFILE!r} has no concept {named!r}. {nearest(named, known)}")
+        running.stop(f"the profile {PROFILE!r} has no concept {named!r}. {nearest(named, known)}")
 
 JOBS = os.environ.get("JOBS") or "2"
 
 BUILD = ROOT / "_build" / (f"{PROFILE}-{slug(CONCEPT)}" if CONCEPT else PROFILE)
 SOURCE, HTML = BUILD / "source", BUILD / "html"
-RESULTS = Path(os.environ.get("KN_RESULTS") or ROOT / "results")
+RESULTS = results(PROFILE)
 INPUTS = [
     *(path for path in sorted(ROOT.glob("paper/*.yml")) if path.name != "verdicts.yml"),
     *sorted(PROJECTIONS.glob("*.safetensors")),
@@ -106,11 +109,12 @@ PAGES = [
     *(f"appendix/{name}" for name in APPENDIX),
 ]
 
-BUILD.mkdir(parents=True, exist_ok=True)
+LOCK = running.alone(BUILD)
 DOIT_CONFIG = {
     "default_tasks": ["section", "index", "appendix", "concept", "book"],  # long pages first
     "dep_file": str(BUILD / "doit.json"),
     "backend": "json",
+    "reporter": running.Told,
     "par_type": "thread",
     "verbosity": 2,
     "sort": "definition",
@@ -120,19 +124,19 @@ DOIT_CONFIG = {
 
 def task_compute() -> dict[str, Any]:
     """What the pages show, computed ahead of them: two concepts at a time, each in a process of its own"""
-    command = [sys.executable, "-m", "kn_core", "run", "--profile", PROFILE]
+    command = ["run", "--profile", PROFILE]
     command += ["--concept", CONCEPT] if CONCEPT else []
     command += [part for name in SIBLINGS for part in ("--beside", name)]
     command += [] if SETTINGS.dask else ["--workers", JOBS]
     command += ["--dask", DASK] if DASK else []
     return {
-        "actions": [command],
+        "actions": [(compute, [command])],
         "file_dep": INPUTS,
         "uptodate": [
             RESULTS.is_dir(),
             config_changed(VERSION | {"concept": CONCEPT, "code": code("kn_core.study.run")}),
         ],
-        "title": lambda task: f"{task.name}: {RESULTS / PROFILE}",
+        "title": lambda task: f"{task.name}: {RESULTS}",
     }
 
 
@@ -190,6 +194,8 @@ def executed(page: str) -> Path:
 
 def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
     """The task that runs book/<source>.md with its parameters and keeps the result as `page` of the assembled book."""
+    from book.press import book  # what it imports takes a second, which a wrong letter need not wait for
+
     path = ROOT / "book" / f"{source}.md"
     parameters = {"profile": PROFILE} | {name: value for name, value in given.items() if value}
     return {
@@ -201,18 +207,26 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
     }
 
 
+def compute(command: list[str]) -> None:
+    from kn_core.__main__ import STOPPED, main
+
+    if code := main(command):
+        raise KeyboardInterrupt(running.TOLD) if code == STOPPED else running.Ended(code)
+
+
 def run(source: Path, target: Path, parameters: dict[str, object]) -> TaskFailed | None:
-    try:
-        book.run_notebook(source, target, parameters, ROOT, commands.variables(SETTINGS, EFFORT))
-    except book.BookError as error:
-        return TaskFailed(str(error))
-    return None
+    from book.press import book
+
+    given = commands.variables(SETTINGS, EFFORT)
+    return running.beside(lambda: book.run_notebook(source, target, parameters, ROOT, given), (book.BookError, OSError))
 
 
 def render(complete: bool) -> TaskFailed | None:
+    from book.press import book
+
     try:
-        missing = book.assemble(ROOT, SOURCE, CONCEPTS, RESULTS / PROFILE / "figures")
+        missing = book.assemble(ROOT, SOURCE, CONCEPTS, RESULTS / "figures")
         book.render(SOURCE, HTML, strict=complete or not missing)
-    except book.BookError as error:
+    except (book.BookError, OSError) as error:
         return TaskFailed(str(error))
     return None

@@ -12,30 +12,37 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from book.claims import verdicts
-from book.claims.rules import CLAIMS, ClaimsError, load_claims
 from book.press import commands
 from kn_core.__main__ import CommandError, Parser, obey
-from kn_core.profile import load_profile
-from kn_core.study.study import Study
+from kn_core.profile import load_profile, results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = ["ours", "low", "high", "n"]
+COLUMNS = ["claim", "paper", *NUMBERS, "verdict", "rule", "reason"]  # of claims.csv, as far as they are needed here
 
 
 def _claims(options: argparse.Namespace) -> int:
-    study = Study(load_profile(options.profile))
-    path = study.folder / "claims.csv"
-    make = f"`{commands.whole('make book', commands.variables(study.profile))}`"
+    from book.claims import verdicts
+    from book.claims.rules import CLAIMS, load_claims
+
+    profile = load_profile(options.profile)
+    path = results(profile.name) / "claims.csv"
+    make = f"`{commands.whole('make book', commands.variables(profile))}`"
     if not path.is_file():
         raise CommandError(f"no {path} yet. Make it: {make}.")
-    claims = pd.read_csv(path)
+    claims = _read(path, make)
     if options.check or options.record:
         rules = dict(zip(claims["claim"], claims["rule"], strict=True))
         if rules != {claim.id: str(claim.rule) for claim in load_claims()}:
             raise CommandError(f"{path} is older than {CLAIMS}. Make it anew: {make}.")
         again = f"`python -m book claims --profile {shlex.quote(options.profile)} --record`"
-        edition = verdicts.edition(study.profile.name, claims)
+        edition = verdicts.edition(profile.name, claims)
         return _record(edition, claims) if options.record else _check(edition, claims, again)
     numbers = zip(claims["ours"], claims["low"], claims["high"], strict=True)
     ours = ["" if math.isnan(value) else _estimate(value, low, high) for value, low, high in numbers]
@@ -43,7 +50,28 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read(path: Path, make: str) -> pd.DataFrame:
+    """A run's claims. Raises CommandError for a file that is not as the book wrote it."""
+    import pandas as pd
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        claims = pd.read_csv(StringIO(text))
+        if missing := [name for name in COLUMNS if name not in claims]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        if not text.endswith("\n") or claims[["claim", "verdict"]].isna().any(axis=None):
+            raise ValueError("its last line is cut off")
+        claims[NUMBERS] = claims[NUMBERS].astype(float)
+        claims["n"] = claims["n"].astype(int)
+    except ValueError as error:  # pandas' errors, and those of the encoding, are such
+        found = str(error).strip().splitlines()[0]
+        raise CommandError(f"{path} is not as the book wrote it ({found}). Make it anew: {make}.") from None
+    return claims
+
+
 def _record(edition: str, claims: pd.DataFrame) -> int:
+    from book.claims import verdicts
+
     verdicts.record(edition, claims)
     print(f"Recorded {len(claims)} verdicts of '{edition}' in {verdicts.VERDICTS}.")
     return 0
@@ -51,6 +79,8 @@ def _record(edition: str, claims: pd.DataFrame) -> int:
 
 def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
     """1 where a verdict is not the one on record; `record` is the command that records the present ones."""
+    from book.claims import verdicts
+
     recorded = verdicts.load_verdicts().get(edition)
     if not recorded:
         raise CommandError(f"no verdicts of '{edition}' in {verdicts.VERDICTS} yet. Record these: {record}.")
@@ -90,7 +120,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of `python -m book`; the exit code."""
-    return obey(parser(), arguments, (ClaimsError,))
+    return obey(parser(), arguments)
 
 
 if __name__ == "__main__":

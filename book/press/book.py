@@ -197,7 +197,7 @@ def _copy(original: Path, copy: Path) -> None:
     """Make `copy` what `original` is, file or folder; nothing where there is no original."""
     if original.is_dir():
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(original, copy)
+        shutil.copytree(original, copy, ignore=shutil.ignore_patterns(".*"))  # but no files that are being written
     elif original.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, copy)
@@ -208,8 +208,9 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
 
     `strict`: a warning of Sphinx (a dead reference, an unknown citation) and any finding of `flaws` is a `BookError`.
     """
-    scratch = html.with_name("rendering")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in html.parent.glob("rendering*"):  # by a run that was killed, whose Sphinx may not have noticed
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = html.with_name(f"rendering-{os.getpid()}")
     log = html.with_name("render.log")
     command: list[str | Path] = [
         Path(sys.executable).with_name("jupyter-book"),

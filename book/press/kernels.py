@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -54,8 +55,11 @@ class ForkedKernel(LocalProvisioner):
         return code
 
     async def send_signal(self, signum: int) -> None:
-        """To the kernel and what it has started, as far as they still run."""
-        if self.process:
+        """To the kernel and what it has started, as far as they still run.
+
+        But no SIGINT: jupyter_client sends one at every end, and an idle kernel writes an ERROR of it.
+        """
+        if self.process and signum != signal.SIGINT:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signum)
 
@@ -78,6 +82,12 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end() -> None:
+    """End the process whose forks kernels are, which may still be importing; they end with whoever asked for them."""
+    if server := forkserver._forkserver._forkserver_pid:  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGKILL)
 
 
 def register() -> None:

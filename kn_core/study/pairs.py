@@ -22,7 +22,7 @@ from kn_core.pictures import diffusion_pipeline, scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.inpaint import inpaint
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Profile, load_profile
+from kn_core.profile import Profile, load_profile, results
 from kn_core.study.store import Store
 
 
@@ -37,7 +37,7 @@ class PairStudy:
         self, profile: Profile | str | Path, folder: Path | None = None, model: CaptionModel | None = None
     ) -> None:
         self.profile = profile if isinstance(profile, Profile) else load_profile(profile)
-        self.folder = folder or Path(os.environ.get("KN_RESULTS") or "results") / self.profile.name
+        self.folder = folder or results(self.profile.name)
         self.store = Store(self.folder / "parts")
         self._samples: dict[str, dict[str, Sample]] = {}
         self._photographs: dict[str, tuple[list[str], str]] = {}

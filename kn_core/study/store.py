@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from kn_core.fingerprint import writing
 
@@ -60,7 +60,7 @@ class Store:
                 made = {key: np.ascontiguousarray(array) for key, array in compute().items()}
                 metadata = {"inputs": inputs, "seconds": str(time.perf_counter() - began)}
                 with writing(path) as temporary:
-                    save_file(made, temporary, metadata)
+                    temporary.write_bytes(save(made, metadata))  # a full disk is an OSError, as for tables
             with safe_open(path, framework="numpy") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
 

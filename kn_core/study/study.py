@@ -28,7 +28,7 @@ __all__ = ["Study", "StudyError"]
 
 
 class Study(NeuronStudy):
-    """Load-or-compute for one profile, in `results/<profile>` unless a folder is given (`KN_RESULTS` for `results`).
+    """Load-or-compute for one profile, in `kn_core.profile.results` unless a folder is given.
 
     `profile` is a `Profile`, its name or its file; `model` is the profile's, for a caller who has loaded it already.
     Nothing is computed before it is asked for; what is on disk and was made from the same settings, weights, pictures

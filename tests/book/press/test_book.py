@@ -229,7 +229,7 @@ def test_doit_list_reads_like_the_table_of_contents():
 )
 def test_a_wrong_variable_is_one_clear_line(argument, message):
     run = doit("list", argument)
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert message in run.stderr
     assert "Traceback" not in run.stderr
 
