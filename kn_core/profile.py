@@ -43,7 +43,9 @@ def results(profile: str) -> Path:
     """
     installed = PROFILES.parent == Path(__file__).parent
     here = Path(os.environ.get("KN_HERE") or ".")  # make says where the reader stands
-    return here / (os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
+    return (
+        here / (os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
+    )
 
 
 class ProfileError(ValueError):

@@ -93,6 +93,8 @@ def test_what_the_pages_show_is_computed_where_dask_says(project, tmp_path):
     nowhere = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "200ms", "KN_RESULTS": str(tmp_path / "results")}
     run = doit(project, "compute", "dask=tcp://127.0.0.1:9", **nowhere)
     assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith("kn-core: no Dask scheduler answers at tcp://127.0.0.1:9 within 0.2 s")
+    assert run.stderr.splitlines()[-1].startswith(
+        "kn-core: no Dask scheduler answers at tcp://127.0.0.1:9 within 0.2 s"
+    )
     assert "Command failed" not in run.stdout
     assert not list((tmp_path / "results").rglob("*.parquet"))
