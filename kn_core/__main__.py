@@ -115,10 +115,10 @@ def _run(options: argparse.Namespace) -> None:
     workers = options.workers or (profile.dask.workers if profile.dask else 2)
     if where:
         try:
-            from kn_core.study import cluster
+            from kn_core.study import cluster, scheduler
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
-        cluster.check(where)
+        scheduler.check(where)
     wheels.fetch_all()  # once, before several processes want them
     if where:
         for one, concept, stage in wanted:

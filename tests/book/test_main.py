@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -38,3 +41,34 @@ def test_claims_are_printed_or_asked_to_be_made(profile, monkeypatch, tmp_path, 
         "suppression 0.77   0.81 [0.72, 0.90] 54 reproduced",
         "objects     9 of 9                    0 not run   ",
     ]
+
+
+GOOD = "claim,paper,ours,low,high,n,verdict,rule,reason\nobjects,9,9.0,8.5,9.5,9,reproduced,z,because\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "No columns to parse from file"),
+        (GOOD[:-12].encode(), "its last line is cut off"),
+        (GOOD.replace(",", ";").encode(), "no column claim, paper"),
+        (GOOD.replace("9.0", "nine").encode(), "could not convert string to float"),
+        (GOOD.encode("utf-16"), "codec can't decode"),
+    ],
+    ids=["empty", "cut off", "semicolons", "words", "utf-16"],
+)
+def test_claims_that_another_program_saved_are_one_line(profile, monkeypatch, tmp_path, capsys, content, found):
+    monkeypatch.setenv("KN_RESULTS", str(tmp_path))
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded" / "claims.csv").write_bytes(content)
+    assert main(["claims"]) == 2
+    said = capsys.readouterr().err
+    assert found in said and said.count("\n") == 1
+    assert said.endswith("Make it anew: `make book`.\n") or "`make book" in said
+
+
+@pytest.mark.parametrize("module", ["kn_core", "book"])
+def test_help_and_a_misspelt_option_wait_for_nothing(module):
+    script = f"import sys, {module}.__main__ as it\ntry: it.main(['--hlp'])\nexcept SystemExit: pass\n"
+    script += "print({'torch', 'pandas', 'transformers', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"

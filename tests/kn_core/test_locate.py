@@ -464,3 +464,12 @@ def test_weights_are_fetched_and_named(command, monkeypatch, capsys):
 def test_an_unknown_command_is_one_line(arguments, command, capsys):
     assert code_of(command, *arguments) == 2
     assert_one_line(capsys, "--help` shows the usage)")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("long" * 99)):
+        said = ["locate", "no.png", "--box", "1,1,2,2", "--word", "dog", "--out", str(out)]
+        assert __main__.main(said) == 2
+        assert f"{out} cannot be written: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,7 +1,9 @@
 """A study on a cluster of two processes, of which one is killed: the same tables as without, and nothing made twice."""
 
 import os
+import re
 import signal
+import socket
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from kn_core.models import MiniGPT4
 from kn_core.pictures import scenes
 from kn_core.profile import Profile
 from kn_core.settings import Dask
-from kn_core.study import cluster, neurons, run
+from kn_core.study import cluster, neurons, run, scheduler
 from kn_core.study.store import Store
 from kn_core.study.study import Study
 from kn_core.weights import wheels
@@ -206,7 +208,7 @@ def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatc
         ("run", 3, "bear", None),
         ("cluster", "local", 4, None, None),
     ]
-    assert capsys.readouterr().out == "embedded: done\n" * 3
+    assert capsys.readouterr().out == "embedded: done\n" * 2 + "mine: done\n"
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch, capsys, tmp_path):
@@ -215,3 +217,37 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch, capsys, tmp_p
     with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
         assert __main__.main(["run", "--dask", "tcp://127.0.0.1:9"]) == 2
     assert "127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["", "localhost", "nonsense", "host:text", "http://10.0.0.1:8786", "tcp://a:99999"])
+def test_what_can_be_no_scheduler_is_one_line_before_anyone_is_asked(monkeypatch, where):
+    monkeypatch.setattr(scheduler, "_knock", pytest.fail)
+    with pytest.raises(
+        scheduler.ClusterError,
+        match=re.escape(
+            f"must be 'local', an address such as tcp://10.0.0.1:8786 or a scheduler's JSON file. Got {where!r}."
+        ),
+    ):
+        scheduler.check(where)
+    assert [scheduler.check(good) for good in ("local", "tcp://a:1", "10.0.0.1:8786", "tls://[::1]:8786")]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '"tcp://a:1"', '{"address": 3}', '{"address": "http://a:1"}'])
+def test_a_scheduler_file_that_is_none_or_not_there_is_one_line(tmp_path, content):
+    file = tmp_path / "scheduler.json"
+    with pytest.raises(scheduler.ClusterError, match="no scheduler file .*: `dask scheduler --scheduler-file "):
+        scheduler.check(str(file))
+    file.write_text(content)
+    with pytest.raises(scheduler.ClusterError, match=r"scheduler\.json"):
+        scheduler.check(str(file))
+    file.write_text('{"address": "tcp://10.0.0.1:8786", "type": "Scheduler"}')
+    assert scheduler.check(str(file)) == "tcp://10.0.0.1:8786"
+
+
+def test_another_server_is_no_scheduler(monkeypatch):
+    """One that takes the connection and never answers: a client would wait for ever."""
+    monkeypatch.setattr(scheduler, "PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(scheduler.ClusterError, match=f"no Dask scheduler answers at {address} within 0.3 s"):
+            scheduler._knock(address)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import Executor, Future
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -16,6 +21,8 @@ from kn_core.study.study import Study, StudyError
 from kn_core.weights import wheels
 from tests.kn_core.study.test_study import changed, inhabit
 from tests.toy_world import COLOURS
+
+ROOT = Path(__file__).parents[3]
 
 
 class Here(Executor):
@@ -126,4 +133,57 @@ def test_a_new_process_can_begin_with_it():
 
 def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
     assert __main__.main(["run", "--concept", "unicorn"]) == 2
-    assert "'unicorn' is no concept of 'embedded'. Known: banana, bear" in capsys.readouterr().err
+    assert "'unicorn' is no concept of 'embedded'. Known: banana, bear, bed" in capsys.readouterr().err
+
+
+SLEEPS = """
+import os, sys, time
+from pathlib import Path
+from kn_core.__main__ import Parser, obey
+
+def sleep(folder):
+    Path(folder, f"{os.getpid()}").touch()
+    end = time.time() + 99
+    while time.time() < end:  # a sleep alone would be easier to stop
+        sum(range(10000))
+
+def compute(options):
+    from kn_core.study import run
+    with run.pool(2) as processes:
+        list(processes.map(sleep, [sys.argv[1]] * 4))
+
+if __name__ == "__main__":
+    parser = Parser(prog="toy")
+    parser.set_defaults(run=compute, interrupted="interrupted; the same command goes on")
+    sys.exit(obey(parser, []))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_whoever_asked_for_them(tmp_path, sent):
+    (tmp_path / "toy.py").write_text(SLEEPS)
+    (tmp_path / "at-work").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "toy.py", "at-work"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as toy:
+        while len(workers := list((tmp_path / "at-work").iterdir())) < 2:
+            assert toy.poll() is None
+            time.sleep(0.05)
+        began = time.monotonic()
+        # Ctrl-C reaches the whole group
+        os.killpg(toy.pid, sent) if sent == signal.SIGINT else toy.send_signal(sent)
+        while any(alive(int(worker.name)) for worker in workers):
+            assert time.monotonic() - began < 2
+            time.sleep(0.02)
+        said = toy.communicate()[1]
+    if sent == signal.SIGINT:
+        assert (toy.returncode, said) == (130, "toy: interrupted; the same command goes on\n")
+
+
+def alive(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -219,3 +219,27 @@ def test_other_bytes_are_no_artefact(store, caplog, file):
         store.put(file, b"nothing")
     assert store.held() == {}
     assert parts(store.folder) == []
+
+
+@pytest.mark.parametrize("kind", ["table", "arrays"])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_part(tmp_path, kind):
+    """In a process that may write no file above 100 bytes, which is what a full disk is to it."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from kn_core.study.store import Store
+from tests.kn_core.study.test_store import Counted
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+made = Counted()
+compute = made.frame if sys.argv[2] == "table" else made.arrays
+try:
+    getattr(Store(Path(sys.argv[1])), sys.argv[2])("it", "v1", compute)
+except OSError as error:
+    print("OSError", error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), kind], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("OSError [Errno 27]")
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
