@@ -55,7 +55,7 @@ sys.path.insert(0, {str(tmp_path)!r})
 import kn_core
 assert kn_core.__file__.startswith({str(tmp_path)!r}), kn_core.__file__
 for found in pkgutil.walk_packages(kn_core.__path__, "kn_core."):
-    if found.name not in ("kn_core.study.cluster", "kn_core.__main__", "kn_core.training.__main__"):
+    if not found.name.endswith((".cluster", ".scheduler", ".__main__")):
         importlib.import_module(found.name)
 from kn_core.profile import load_profile, profile_names
 assert "embedded" in profile_names() and load_profile("embedded").concepts

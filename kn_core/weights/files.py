@@ -17,6 +17,8 @@ from typing import Any
 
 from kn_core.profile import ProfileError
 
+KINDS = {".json": "settings, a JSON object", ".safetensors": "weights in safetensors' format"}
+KINDS |= dict.fromkeys((".pth", ".pt", ".bin"), "weights that torch saved")
 BLOCK = 2**16  # bytes
 BLOCKS = 64  # of a file that are read to tell it from others
 
@@ -103,8 +105,7 @@ def reading(what: str) -> Iterator[None]:
 
 
 def _kind(path: Path) -> str:
-    kinds = {".json": "settings, a JSON object", ".safetensors": "weights in safetensors' format"}
-    return kinds.get(path.suffix, "weights that torch saved")
+    return KINDS.get(path.suffix, "the file that its name says")
 
 
 def _fault(path: Path) -> str:
@@ -118,6 +119,8 @@ def _fault(path: Path) -> str:
         return "an empty file"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, which stands for the file (`git lfs pull` fetches what it stands for)"
+    if path.suffix not in KINDS:  # a chat template, an archive: anything may stand in it
+        return ""
     if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return "a web page"
     if path.suffix == ".json":

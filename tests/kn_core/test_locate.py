@@ -285,7 +285,10 @@ MISTAKES = {
     "inpainter": (f"{MASKED} --inpaint exact", "invalid choice: 'exact'"),
     "article alone": (f"{MASKED} --word the", "The word must be a noun that the caption is to hold"),
     "empty word": (f"{MASKED} --word ' '", "argument --word: must be a word such as 'dog'"),
-    "out is a file": (f"{MASKED} --out mask.png", "mask.png is no folder."),
+    "out is a file": (
+        f"{MASKED} --out mask.png",
+        "mask.png cannot be written: Not a directory. Name another folder with --out.",
+    ),
 }
 
 

@@ -107,7 +107,7 @@ def test_a_check_without_a_record_or_without_results_is_one_line_with_the_comman
     assert "`python -m book claims --profile embedded --record`" in said
     results.unlink()
     assert check("--check") == check("--record") == 2
-    assert f"no {results} yet. Make it: `make book PROFILE=embedded`." in capsys.readouterr().err
+    assert f"no {results} yet. Make it: `make book`." in capsys.readouterr().err
     assert not verdicts.VERDICTS.exists()
 
 

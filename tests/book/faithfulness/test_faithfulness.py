@@ -32,7 +32,7 @@ def study(tmp_path_factory, taught_model, toy_profile):
 
 def test_every_score_beside_the_effect_on_pictures_that_chose_none(study):
     found = single_neurons.effects(study, "bear")
-    methods = {"two-stage", "schwettmann", "dai", *single_neurons.REFERENCE}
+    methods = {"two-stage", "stage-1", "stage-2", "schwettmann", "dai", *single_neurons.REFERENCE}
     assert set(methods_of("reference")) == set(single_neurons.REFERENCE)
     assert set(found["method"]) == methods
     one = found[found["method"] == "schwettmann"]
@@ -61,8 +61,9 @@ def test_correlations_are_summed_up_and_worded(study):
     assert sums["gradcam-sum", "all"] > sums["activation", "all"]
     said = exact_effects.in_words(neurons, rho)
     assert said["rho-gradcam-sum"].startswith(f"{by_hand.mean():.2f} [")
-    assert said["best"] in {METHODS[name].label for name in ("two-stage", "schwettmann", "dai")}
-    assert exact_effects.measured(study) == []  # the toy profile does not run stage 2 alone
+    assert said["best"] in {METHODS[name].label for name in ("two-stage", "stage-1", "stage-2", "schwettmann", "dai")}
+    (measured,) = exact_effects.measured(study)
+    assert measured.value == pytest.approx(sums["stage-2", "all"])
 
 
 def test_maps_and_sets_for_a_reader(study):

@@ -16,7 +16,6 @@ from kn_core.drawing import theme
 from kn_core.measures import text
 from kn_core.study.experiments import texts
 from kn_core.study.store import Store
-from kn_core.study.study import StudyError
 from tests.perturbed import perturbations, profile, row
 
 IMAGES = ("bear-1", "bear-2", "bus-1", "bus-2")
@@ -130,15 +129,16 @@ def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame, mo
     assert chosen["heldout"].all()
 
 
-def test_a_profile_in_which_nothing_chooses_a_dose_is_told_what_to_set(swept: pd.DataFrame) -> None:
+def test_where_no_picture_chooses_a_dose_all_keep_the_main_noise(main: pd.DataFrame) -> None:
     settings = profile()
     none = settings.model_copy(update={"perturbation": settings.perturbation.model_copy(update={"choosing": 0})})
-    with pytest.raises(StudyError, match="'embedded' has no pictures that choose it. Set perturbation.choosing"):
-        methods.doses(swept, none)
+    found = methods.doses(main, none)
+    assert set(found["sigma"]) == {settings.perturbation.sigma}
+    assert found["chosen"].all() and found["score"].isna().all()
 
 
 def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
-    doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "chosen": [True]})
+    doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "score": [0.5], "chosen": [True]})
     words = methods.in_words(table, table, doses)
     assert words["better"] == "none differs from the two-stage neurons in either number"
     assert words["ranking"].startswith(

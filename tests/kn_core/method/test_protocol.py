@@ -22,7 +22,14 @@ CONTROLS = {kind: [neurons(kind) for _ in range(3)] for kind in ("random", "unif
 
 
 def planned(**settings) -> Counter[tuple[str, Setting, str]]:
-    given = {"sigma": 3.0, "seeds": 1, "draws": 1, "rivals": ("schwettmann",), "controls": ("random", "uniform")}
+    given = {
+        "sigma": 3.0,
+        "seeds": 1,
+        "draws": 1,
+        "choosing": 0,
+        "rivals": ("schwettmann",),
+        "controls": ("random", "uniform"),
+    }
     made = trials(Perturbation.model_validate(given | settings), 2, FOUND, CONTROLS)
     return Counter((trial.neurons.method, trial.setting, trial.scope) for trial in made)
 

@@ -34,6 +34,7 @@ from kn_core.models.hooks import intervene, record
 from kn_core.profile import load_profile
 from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
+from kn_core.study.pairs import StudyError
 from tests.toy_world import toy_samples
 
 SAID = "a photo of"
@@ -298,7 +299,7 @@ def test_single_neurons_are_ablated_in_llamas_alone(models):
         prompt, target = model.prompts(pictures(1))[0], find_target(model, "bear", "bear")
         place = model, prompt, "bear", target, np.array([1, 2]), np.array([7, 3])
         if kind == "opt":
-            with pytest.raises(ValueError, match="decoders of type llama, mistral, qwen2, qwen3. Got opt"):
+            with pytest.raises(StudyError, match="decoders of type llama, mistral, qwen2, qwen3. This one is opt"):
                 ablate(*place)
         else:
             assert ablate(*place).shape == (2,)

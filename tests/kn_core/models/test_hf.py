@@ -36,6 +36,7 @@ from kn_core.models.hooks import intervene, record
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.settings import Checkpoint
 from kn_core.study.experiments.single_neurons import ablate
+from kn_core.study.pairs import StudyError
 from kn_core.weights.files import WeightsError
 from tests import tiny_checkpoints
 from tests.kn_core.weights.test_files import LFS, PAGE
@@ -625,7 +626,7 @@ def test_decoders_whose_single_neurons_cannot_be_ablated(make):
     with pytest.raises(ValueError, match="must fit into the llama's window of 8"):
         ablate(model, prompt, CAPTION, target, np.array([0]), np.array([0]))
     model.backbone.config.model_type = "gemma2"
-    with pytest.raises(ValueError, match="ablated in decoders of type llama, mistral, qwen2, qwen3. Got gemma2"):
+    with pytest.raises(StudyError, match="in decoders of type llama, mistral, qwen2, qwen3. This one is gemma2"):
         ablate(model, prompt, CAPTION, target, np.array([0]), np.array([0]))
 
 
