@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -137,7 +138,7 @@ def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
 
 
 SLEEPS = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from kn_core.__main__ import Parser, obey
 
@@ -153,6 +154,7 @@ def compute(options):
         list(processes.map(sleep, [sys.argv[1]] * 4))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
     parser = Parser(prog="toy")
     parser.set_defaults(run=compute, interrupted="interrupted; the same command goes on")
     sys.exit(obey(parser, []))
@@ -165,9 +167,13 @@ def test_workers_end_with_whoever_asked_for_them(tmp_path, sent):
     (tmp_path / "at-work").mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "toy.py", "at-work"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as toy:
+    with (
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as toy,
+        ExitStack() as at_end,
+    ):
+        at_end.callback(toy.kill)  # or a failure would wait for it
         while len(workers := list((tmp_path / "at-work").iterdir())) < 2:
             assert toy.poll() is None
             time.sleep(0.05)
