@@ -19,8 +19,8 @@ DASK    ?=
 BIN      = .venv/bin
 DOIT     = exec $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
-export JOBS
-export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))# where the reader stands; -C brings w along
+book concept check: export JOBS := $(JOBS)# not for the tests, which have folders of their own
+book concept check: export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))# where the reader stands; -C brings w along
 
 .PHONY: book concept check test lint clean
 
