@@ -72,10 +72,12 @@ class Reading:
 
 READINGS = {
     "suppression": Reading("Sₛₑ, caption", "suppression $S_{se}$", "suppression"),
+    "suppression_fluent": Reading("Sₛₑ, fluent captions", side="suppression"),
     "suppression_probability": Reading("Sₛₑ, probability", side="suppression"),
     "bleu_suppression": Reading("BLEU", side="suppression"),
     "rouge_suppression": Reading("ROUGE-L", side="suppression"),
     "bertscore_suppression": Reading("BERTScore", side="suppression"),
+    "retention_truth": Reading("Sᵣₑ, truth", "retention $S_{re}$ of what is true", "retention"),
     "retention": Reading("Sᵣₑ, caption", "retention $S_{re}$", "retention"),
     "retention_probability": Reading("Sᵣₑ, probability", side="retention"),
     "bleu_retention": Reading("BLEU", side="retention"),

@@ -19,6 +19,7 @@ SYNONYMS: dict[str, str] = _TABLES["synonyms"]
 DETERMINERS = frozenset(_TABLES["determiners"].split())
 ADJECTIVES = frozenset(_TABLES["adjectives"].split())
 STOP_WORDS = DETERMINERS | frozenset(_TABLES["stop_words"].split())
+UNCOUNTED = STOP_WORDS | frozenset(_TABLES["postures"].split())
 OTHER_THINGS: dict[str, str] = {
     name: phrases.replace("{stop_words}", "|".join(sorted(STOP_WORDS)))
     for name, phrases in _TABLES["other_things"].items()
@@ -60,7 +61,7 @@ def names(caption: str, concept: str) -> bool:
 
 
 def content_words(caption: str, without: str | None = None) -> tuple[str, ...]:
-    """The words of `caption` outside `STOP_WORDS`, lower case, in order, repetitions kept.
+    """The words of `caption` that are neither stop words nor verbs of posture, lower case, in order, repeated or not.
 
     A single character is no word, and a possessive 's is cut off. The mentions of the concept `without` are left out:
     what remains is what retention is measured on.
@@ -70,7 +71,7 @@ def content_words(caption: str, without: str | None = None) -> tuple[str, ...]:
             caption = f"{caption[: match.start()]} {caption[match.end() :]}"
     found = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", caption.lower())
     return tuple(
-        word for word in (re.sub(r"['’]s$", "", word) for word in found) if word not in STOP_WORDS and len(word) > 1
+        word for word in (re.sub(r"['’]s$", "", word) for word in found) if word not in UNCOUNTED and len(word) > 1
     )
 
 

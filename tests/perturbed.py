@@ -66,6 +66,8 @@ def row(concept: str, method: str, image_id: str, gone: bool, seed: int = 0, **c
         "target_probability": 0.1 if gone else 0.4,
         "clean_probability": 0.5,
         "retained": 0.5 if method == "two-stage" else 1.0,
+        "truths": "field",
+        "retained_truth": 0.25 if method == "two-stage" else 1.0,
         "retained_probability": 0.75,
         "repetition": 0.0,
         "perplexity": 25.0,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kn_core.concepts import names
 from kn_core.measures.metrics import probability_retention, repetition, retention
+from kn_core.measures.truth import named_truly, truth_retention
 from kn_core.method.capture import Target
 from kn_core.method.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
 from kn_core.method.two_stages import NeuronSet
@@ -34,6 +35,7 @@ class Picture:
     swept: bool  # sweeps are tried on it
     prompt: Tensor  # (T, H)
     prompt_inpainted: Tensor  # (T, H), for 'patch'
+    things: tuple[str, ...] = ()  # what else it shows (`Sample.things`)
 
 
 # Pictures: those that chose no neurons ('fresh'); of these the concept's own; of these some; those that chose neurons
@@ -139,6 +141,7 @@ def _answers(
 
 def _row(trial: Trial, picture: Picture, before: np.ndarray, answer: Answer) -> dict[str, object]:
     at, after, setting = picture.target.position, answer.probabilities, trial.setting
+    truths = named_truly(picture.caption, picture.things)
     return {
         "concept": trial.neurons.concept,
         "method": trial.neurons.method,
@@ -156,6 +159,8 @@ def _row(trial: Trial, picture: Picture, before: np.ndarray, answer: Answer) -> 
         "target_probability": float(after[at]),
         "clean_probability": float(before[at]),
         "retained": retention(picture.caption, answer.caption, picture.concept),
+        "truths": ", ".join(truths),
+        "retained_truth": truth_retention(truths, answer.caption),
         "retained_probability": probability_retention(np.delete(before, at), np.delete(after, at)),
         "repetition": repetition(answer.caption),
     }

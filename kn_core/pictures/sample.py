@@ -38,6 +38,7 @@ class Sample:
     n_instances: int = 1
     without: np.ndarray | None = None  # (h, w, 3) uint8
     resized: bool = False  # the source squashed it to a square: good for training, not for figures
+    setting: str = ""  # of a scene, where it plays: a key of scenes/settings.yaml
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
@@ -50,6 +51,11 @@ class Sample:
     def area_fraction(self) -> float:
         """Share of the frame that the concept's visible pixels fill, in [0, 1]."""
         return float(self.mask.mean())
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """What there is to name beside the concept: the other objects, then the setting where it is known."""
+        return (*self.others, self.setting) if self.setting else self.others
 
 
 def open_picture(picture: Picture, word: str, *, box: Box | None = None, mask: Picture | None = None) -> Sample:

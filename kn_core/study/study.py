@@ -94,8 +94,9 @@ class Study(NeuronStudy):
                 swept=role == "held_out" and row["image_id"] in marked,
                 prompt=prompt,
                 prompt_inpainted=prompt_inpainted,
+                things=sample.things,
             )
-            for row, prompt, prompt_inpainted in zip(rows, shown, without, strict=True)
+            for row, sample, prompt, prompt_inpainted in zip(rows, samples, shown, without, strict=True)
         ]
 
     def _trial_inputs(self, concept: str, profile: Profile) -> str:

@@ -73,8 +73,11 @@ class Scene:
     def sample(self, image_id: str) -> Sample:
         """The scene as a sample of its main object, with its exact counterfactual."""
         others = tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main)
+        if self.table and self.setting != "table":  # one that was put up
+            others += ("dining table",)
         concept, mask, without = self.objects[self.main].kind, self.mask(self.main), self.render(without=self.main)
-        return Sample(image_id, concept, self.render(), mask, others, self.captions(), without=without)
+        said = self.captions()
+        return Sample(image_id, concept, self.render(), mask, others, said, without=without, setting=self.setting)
 
 
 def scene(

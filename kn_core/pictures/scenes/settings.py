@@ -21,6 +21,7 @@ class Setting:
     nouns: tuple[str, ...]  # the place by itself
     empty: tuple[str, ...]  # the place when nothing is in it
     places: Mapping[str, tuple[str, ...]]  # stage -> where something there is said to be
+    words: frozenset[str] = frozenset()  # each names the place truly
     table: bool = True  # whether a table can be put up here
 
     def stage(self, wished: str) -> str:
@@ -39,7 +40,8 @@ def _setting(name: str, entry: dict[str, Any]) -> Setting:
     draw = getattr(outdoors if hasattr(outdoors, name) else indoors, name)
     said = {key: tuple(entry[key]) for key in ("horizon", "nouns", "empty")}
     places = {stage: tuple(phrases) for stage, phrases in entry["places"].items()}
-    return Setting(name, draw, **said, places=places, table=entry.get("table", True))  # type: ignore[arg-type]
+    words, table = frozenset(entry["words"]), entry.get("table", True)
+    return Setting(name, draw, **said, places=places, words=words, table=table)  # type: ignore[arg-type]
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import pytest
 
 from kn_core.measures import metrics
 
-CLEAN = "A brown dog sleeps on a red sofa."
+CLEAN = "A brown dog sleeps, standing on a red sofa."
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,7 @@ def perturbation(concept: str, image_concept: str, image_id: str, present: bool,
         "target_probability": 0.1,
         "clean_probability": 0.4,
         "retained": 0.5,
+        "retained_truth": 1.0,
         "retained_probability": 0.8,
         "perplexity": math.e**2,
         "repetition": 0.0,
@@ -187,6 +188,8 @@ def test_the_summary_averages_seeds_then_images_then_concepts() -> None:
     assert value_of(summary, "log_perplexity") == pytest.approx((2 + 8) / 2)
     assert value_of(summary, "repetition") == 0.0
     assert value_of(summary, "fluent") == (1 + 0) / 2
+    assert value_of(summary, "suppression_fluent") == ((1 / 2 + 1) / 2 + 0) / 2  # the cat's caption is 'RRRRRRRR'
+    assert value_of(summary, "retention_truth") == 1.0
 
 
 def test_the_summary_counts_the_images_and_concepts_behind_each_number() -> None:
@@ -231,6 +234,13 @@ def test_two_settings_in_one_group_are_refused() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match=r"must have the columns \['perplexity', 'seeds'\]"):
         metrics.summarise(perturbations().drop(columns="perplexity"), by=["seeds"])
+
+
+def test_the_reading_by_truth_leads_where_half_of_the_pictures_have_something_true_to_keep() -> None:
+    rows = perturbations()
+    assert metrics.main_retention(rows) == "retention_truth"
+    silent = rows.assign(retained_truth=rows["retained_truth"].mask(rows["image_id"] != "c1"))  # one picture of three
+    assert metrics.main_retention(silent) == "retention"
 
 
 def test_the_perplexity_limit_decides_fluency() -> None:

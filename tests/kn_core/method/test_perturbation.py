@@ -209,7 +209,8 @@ def pictures(taught_model):
         prompt, without = taught_model.prompts([sample.image, sample.without])
         target = find_target(taught_model, caption, concept)
         chooses = concept == "bear" and not held_out
-        made.append(Picture(sample.image_id, concept, caption, target, held_out, chooses, held_out, prompt, without))
+        shown = (sample.image_id, concept, caption, target, held_out, chooses, held_out, prompt, without)
+        made.append(Picture(*shown, things=("lion", "sky")))
     return made
 
 
