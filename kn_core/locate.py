@@ -29,7 +29,7 @@ from kn_core.method.identification import RANKED_BY, found_by, score_pair, score
 from kn_core.method.interventions import Setting
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel
+from kn_core.models.base import CaptionModel, Site
 from kn_core.pictures.inpaint import DILATION, take_out
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.token_grid import cells
@@ -272,7 +272,9 @@ def perturb(
         prompt=prompt,
         prompt_inpainted=prompt_inpainted,
     )
-    trials = [perturbation.Trial(neurons, Setting(kind, where, n, strength, seed), "fresh") for seed in range(seeds)]
+    site: Site = "product" if kind == "patch" else "activation"
+    settings = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]
+    trials = [perturbation.Trial(neurons, setting, "fresh") for setting in settings]
     said = perturbation.run(model, [shown], trials, None, max_new_tokens)
     return said.drop(columns=["concept", "method", "image_id", "image_concept", "heldout"]).rename(
         columns={"intervention": "kind"}
