@@ -263,22 +263,17 @@ def perturb(
     strength = sigma if kind in ("noise", "weights") else math.nan
     (caption,) = model.caption([picture.image], max_new_tokens)
     without = take_out(picture, inpaint, dilation) if kind == "patch" else picture.image
-    prompt, prompt_inpainted = model.prompts([picture.image, without])
+    named, prompts = _named(model, picture, caption), model.prompts([picture.image, without])
+    roles = {"held_out": True, "chooses_dose": False, "swept": True}
     shown = perturbation.Picture(
-        *(picture.image_id, picture.concept, caption, _named(model, picture, caption)),
-        held_out=True,
-        chooses_dose=False,
-        swept=True,
-        prompt=prompt,
-        prompt_inpainted=prompt_inpainted,
+        picture.image_id, picture.concept, caption, named, prompt=prompts[0], prompt_inpainted=prompts[1], **roles
     )
     site: Site = "product" if kind == "patch" else "activation"
     settings = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]
     trials = [perturbation.Trial(neurons, setting, "fresh") for setting in settings]
     said = perturbation.run(model, [shown], trials, None, max_new_tokens)
-    return said.drop(columns=["concept", "method", "image_id", "image_concept", "heldout"]).rename(
-        columns={"intervention": "kind"}
-    )
+    same = ["concept", "method", "image_id", "image_concept", "heldout", "truths", "retained_truth"]
+    return said.drop(columns=same).rename(columns={"intervention": "kind"})
 
 
 def _check(model: CaptionModel, picture: Sample) -> None:
