@@ -89,21 +89,29 @@ def _ours(row: Mapping[Hashable, Any]) -> str:
     return html.escape(interval(row["ours"], row["low"], row["high"])) + what
 
 
-def methods(comparison: pd.DataFrame, metrics: Sequence[str], caption: str) -> Styler:
+def methods(
+    comparison: pd.DataFrame,
+    metrics: Sequence[str],
+    caption: str,
+    beside: Mapping[str, Mapping[str, float]] | None = None,
+) -> Styler:
     """`methods.compare` as methods x `metrics`: the best value of a metric bold, ties with it marked '='.
 
-    A dagger marks methods that differ from the two-stage one at 5 % after Holm.
+    A dagger marks methods that differ from the two-stage one at 5 % after Holm, a double one those that differ by
+    concepts too. `beside` has more columns: heading -> the share of each method that has one.
     """
     cells = {(row["method"], row["metric"]): _cell(row) for row in comparison.to_dict("records")}
     tried = list(dict.fromkeys(comparison["method"]))
     shown = pd.DataFrame({"neurons of": [METHODS[name].label for name in tried]})
     for metric in metrics:
         shown[READINGS[metric].label] = [cells.get((name, metric), "–") for name in tried]
+    for heading, shares in (beside or {}).items():
+        shown[heading] = [f"{shares[name]:.0%}" if name in shares else "–" for name in tried]
     return table(shown, caption).format(str, subset=list(shown.columns[1:]))
 
 
 def _cell(row: Mapping[Hashable, Any]) -> str:
     value = f"{row['value']:.2f}"
     marked = f"<strong>{value}</strong>" if row["best"] else f"{value} =" if row["tie"] else value
-    dagger = "†" if row["p_holm"] < 0.05 else ""
+    dagger = "‡" if row["p_concepts_holm"] < 0.05 else "†" if row["p_holm"] < 0.05 else ""
     return f"{marked}{dagger}<small>[{row['low']:.2f},\u00a0{row['high']:.2f}]</small>"

@@ -264,9 +264,8 @@ def perturb(
     (caption,) = model.caption([picture.image], max_new_tokens)
     without = take_out(picture, inpaint, dilation) if kind == "patch" else picture.image
     named, prompts = _named(model, picture, caption), model.prompts([picture.image, without])
-    roles = {"held_out": True, "chooses_dose": False, "swept": True}
-    shown = perturbation.Picture(
-        picture.image_id, picture.concept, caption, named, prompt=prompts[0], prompt_inpainted=prompts[1], **roles
+    shown = perturbation.Picture(  # held out, choosing no dose, swept
+        picture.image_id, picture.concept, caption, named, True, False, True, prompts[0], prompts[1]
     )
     site: Site = "product" if kind == "patch" else "activation"
     settings = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]

@@ -142,6 +142,7 @@ class Identification(Settings):
     threshold_g: Threshold
     rank_by: Literal["gradcam", "delta"] = "gradcam"
     budget: Count = 80
+    inert: bool = False  # whether rankings hold the last layer's neurons, which cannot act at the image tokens
     dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run
 
 

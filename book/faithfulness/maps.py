@@ -30,7 +30,7 @@ def mean_readings(found: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     for key, group in found.groupby(list(by), sort=False):
         row = dict(zip(by, key, strict=True))
         for reading in READINGS:
-            ends = estimate(group[reading], group["concept"], sort=True).ends
+            ends = estimate(group[reading], group["concept"]).ends
             row |= zip((reading, f"{reading}_low", f"{reading}_high"), ends, strict=True)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -66,7 +66,7 @@ def across_prompts_in_words(found: pd.DataFrame) -> dict[str, str]:
     wordings = found["prompt"].nunique()
     return {
         "shared-prompts": f"{found['shared'].groupby(found['concept']).mean().mean():.0f}",
-        "jaccard-prompts": interval(*estimate(found["jaccard"], found["concept"], sort=True).ends),
+        "jaccard-prompts": interval(*estimate(found["jaccard"], found["concept"]).ends),
         "expected-prompts": f"{found['expected'].mean():.2f}",
         "wordings": f"{wordings} other wording{'s' if wordings > 1 else ''}",
         "asked-of": f"{found['n_images'].mean():.1f}",

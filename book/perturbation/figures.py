@@ -143,9 +143,9 @@ def among_controls(draws: pd.DataFrame, ours: pd.DataFrame) -> Figure:
         ax.axvline(value, color=method_colour("two-stage"), linewidth=1.8)
         at = ("data", "axes fraction")
         ax.annotate("two-stage", (value, 1), (3, -9), at, "offset points", fontsize=8, color=method_colour("two-stage"))
-    rows = ours[ours["metric"] == "suppression"]
-    beaten, drawn = int((rows["percentile"] * rows["draws"]).sum()), int(rows["draws"].sum())
-    title(figure, f"Two-stage neurons suppress more than {beaten} of {drawn} random draws")
+    held = draws.merge(ours[["control", "metric", "value"]], on=["control", "metric"], suffixes=("", "_ours"))
+    less = held[held["metric"] == "suppression"].eval("value < value_ours")
+    title(figure, f"Two-stage neurons suppress more than {less.sum()} of {len(less)} random draws")
     return figure
 
 

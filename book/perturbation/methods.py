@@ -5,6 +5,7 @@ Frames of `perturbations.parquet` in, tidy frames out. All methods have the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -16,8 +17,10 @@ from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures import text
 from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
-from kn_core.measures.stats import effect_size, holm, paired_permutation, percentile_among
+from kn_core.measures.stats import each_alone, effect_size, holm, paired_permutation, percentile_among
+from kn_core.method.identification import found_by
 from kn_core.profile import Profile
+from kn_core.settings import Identification
 from kn_core.study.experiments.texts import with_text
 from kn_core.study.study import Study
 
@@ -67,8 +70,10 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     """Methods x metrics with tests against `ours`, all paired image by image on held-out pictures.
 
     Columns method, metric, value, low, high, n_images, n_concepts; difference (ours minus the method) with its interval
-    difference_low, difference_high, effect (Cohen's d_z), p (sign-flip permutation), p_holm (over the methods of a
-    metric); best, and tie: not best, and not told from the best at 5 % after Holm. Raises ValueError without `ours`.
+    difference_low, difference_high, effect (Cohen's d_z), p (sign flips of pictures: these concepts' pictures could as
+    well be exchanged), p_concepts (of concepts: methods differ by concept, and these are a few of many), and both after
+    Holm over the methods of a metric, p_holm and p_concepts_holm; best, and tie: not best, and not told from the best
+    at 5 % after Holm. Raises ValueError without `ours`.
     """
     if ours not in (known := rows["method"].unique().tolist()):
         raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")
@@ -78,7 +83,8 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
     against = [_against(images, ours, method) for method in table["method"].unique() if method != ours]
     table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
-    table["p_holm"] = table.groupby("metric")["p"].transform(holm)
+    for test in ("p", "p_concepts"):
+        table[f"{test}_holm"] = table.groupby("metric")[test].transform(holm)
     good = table["value"].where(~table["metric"].map(lambda metric: READINGS[metric].low_is_good), -table["value"])
     table["best"] = good == good.groupby(table["metric"]).transform("max")
     table["tie"] = False
@@ -90,15 +96,32 @@ def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.Dat
     return table
 
 
+def cannot_act(study: Study, concepts: Sequence[str]) -> dict[str, float]:
+    """Share of a method's best neurons that lie in the last layer, where nothing reads what they write at image tokens.
+
+    By method, the mean over concepts, were all neurons ranked; what is disturbed leaves them out (`found_by`).
+    """
+    settings, shares = study.profile.identification.model_copy(update={"inert": True}), {}
+    for method in ("two-stage", *study.profile.perturbation.rivals):
+        shares[method] = float(np.mean([_last_layer(study, method, concept, settings) for concept in concepts]))
+    return shares
+
+
+def _last_layer(study: Study, method: str, concept: str, settings: Identification) -> float:
+    found = found_by(method, concept, study.pooled(concept), study.thresholds(concept), settings).top(settings.budget)
+    return float(np.mean(found.layers == study.n_layers - 1))
+
+
 def control_draws(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
 
-    All draws, and in `among_controls` what is held against them, are of the pictures on which every draw was tried.
+    All draws of a control, and in `among_controls` what is held against them, are of the pictures on which every one of
+    them was tried.
     """
-    rows = _with_every_draw(rows)
     found = []
     for control in (name for name in CONTROLS if name in set(rows["method"])):
-        of_draw = _means(rows[rows["method"] == control], ["seed"], limit).rename("value").reset_index()
+        of_control = _with_every_draw(rows, control)
+        of_draw = _means(of_control[of_control["method"] == control], ["seed"], limit).rename("value").reset_index()
         found.append(of_draw[of_draw["metric"].isin(BOTH)].rename(columns={"seed": "draw"}).assign(control=control))
     return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
 
@@ -108,20 +131,19 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
 
     low and high are the extremes of the draws, percentile the share of them that lies below `value`, ties half.
     """
-    own = _with_every_draw(rows)
-    value = _means(own[own["method"] == ours], [], limit)
     found = draws.groupby(["control", "metric"], sort=False)["value"].agg(draws=list).reset_index()
     found["low"], found["high"] = found["draws"].map(min), found["draws"].map(max)
-    found["value"] = found["metric"].map(value.to_dict())
+    tried = {control: _with_every_draw(rows, control) for control in found["control"].unique()}
+    value = {control: _means(own[own["method"] == ours], [], limit) for control, own in tried.items()}
+    found["value"] = [value[control][metric] for control, metric in zip(found["control"], found["metric"], strict=True)]
     found["percentile"] = list(map(percentile_among, found["value"], found["draws"]))
     return found.assign(draws=found["draws"].map(len))
 
 
-def _with_every_draw(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of own pictures on which every draw of a control was tried."""
+def _with_every_draw(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """The rows of own pictures on which every draw of the control was tried."""
     rows = rows[rows["concept"] == rows["image_concept"]]
-    controls = rows[rows["method"].isin(CONTROLS)]
-    draws = controls.groupby("image_id")["seed"].nunique()
+    draws = rows[rows["method"] == control].groupby("image_id")["seed"].nunique()
     return rows[rows["image_id"].isin(draws[draws == draws.max()].index)]
 
 
@@ -132,7 +154,8 @@ def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
         rows = among[among["metric"] == metric]
         shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
         shown[f"{heading}, two-stage"] = rows["value"].tolist()
-        shown[f"{heading}, percentile"] = [f"{100 * share:.0f}" for share in rows["percentile"]]
+        if rows["percentile"].notna().any():
+            shown[f"{heading}, percentile"] = [f"{100 * share:.0f}" for share in rows["percentile"]]
     return shown
 
 
@@ -184,6 +207,8 @@ def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
     found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
     found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]
+    means = {metric: each_alone(values.mean() for values in of_metric) for metric, of_metric in clusters.items()}
+    found["p_concepts"] = [paired_permutation(means[metric]) for metric in found["metric"]]
     return found.assign(method=method)
 
 

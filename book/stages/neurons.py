@@ -153,7 +153,7 @@ def on_object(places: pd.DataFrame) -> pd.DataFrame:
     `places` is a frame of `heatmaps.localisation`.
     """
     by = places.groupby("map", sort=False)
-    rows = [(name, *estimate(rows["inside"], rows["concept"], sort=True).ends) for name, rows in by]
+    rows = [(name, *estimate(rows["inside"], rows["concept"]).ends) for name, rows in by]
     return pd.DataFrame(rows, columns=["map", "value", "low", "high"])
 
 

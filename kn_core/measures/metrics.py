@@ -5,7 +5,7 @@ probability, and never without fluency, because a model that answers 'RRRRRR' su
 
 The upper half works on one caption or its token probabilities, the lower half on the perturbations table: there an
 image's value is the mean over noise seeds, a concept's the mean over its images, the reported one the mean over
-concepts, and its 95 % interval resamples concepts and the images within them.
+concepts, with a 95 % interval over concepts.
 """
 
 from __future__ import annotations
@@ -185,14 +185,12 @@ def summarise(
     by: Sequence[str],
     *,
     perplexity_limit: float = math.inf,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """The metrics of `per_image` with intervals: columns `by`, metric, value, low, high, n_images, n_concepts.
 
     `value` is the mean over concepts of the mean over their images: a concept with many images weighs no more.
     """
-    return with_intervals(per_image(perturbations, by, perplexity_limit=perplexity_limit), by, draws=draws, seed=seed)
+    return with_intervals(per_image(perturbations, by, perplexity_limit=perplexity_limit), by)
 
 
 def differences(
@@ -231,23 +229,21 @@ def contrast(
     by: Sequence[str] = (),
     *,
     perplexity_limit: float = math.inf,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
     images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(images, by, draws=draws, seed=seed)
+    return with_intervals(images, by)
 
 
-def with_intervals(images: pd.DataFrame, by: Sequence[str], *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def with_intervals(images: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The mean over concepts of the mean over images, from `per_image` or `differences`, with its 95 % interval."""
     keys = [*by, "metric"]
     records = []
     for key, group in images.groupby(keys, dropna=False, sort=False):
         clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
         value = float(np.mean([values.mean() for values in clusters]))
-        records.append((*key, value, *cluster_interval(clusters, draws=draws, seed=seed), len(group), len(clusters)))
+        records.append((*key, value, *cluster_interval(clusters), len(group), len(clusters)))
     return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])
 
 

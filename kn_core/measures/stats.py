@@ -14,27 +14,48 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import percentileofscore, permutation_test
+from scipy.optimize import brentq
+from scipy.stats import nct, percentileofscore, permutation_test
+from scipy.stats import t as student_t
 
 
-def cluster_interval(clusters: Sequence[np.ndarray], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of the clusters' means; a cluster holds a concept's images (n,).
+def cluster_interval(clusters: Sequence[np.ndarray]) -> tuple[float, float]:
+    """95 % interval of the mean of the clusters' means, by Student's t over clusters, a concept's images (n,) each.
 
-    Every draw takes as many concepts as there are, with replacement, and of each as many of its images. With one
-    concept only images vary, so the interval speaks of that concept alone; with fewer than two images it is NaN. Where
-    all images agree it has no width, however few they are: read n_images beside it.
+    How images vary within a concept is in how the concepts' means do. Of nine concepts with 5 or 12 simulated images of
+    yes or no each it covers the truth in 93 to 95 % of samples; a bootstrap of the nine means in 89 to 90 % by
+    percentiles and 88 to 92 % by BCa, one of concepts and their images in 94 to more than 99 %. With one concept t is
+    over its images, so the interval speaks of that concept alone; with fewer than two images it is NaN. Where all
+    agree it has no width, however few they are: read n_images beside it. Shares, values in [0, 1], have ends there.
     """
-    if sum(map(len, clusters)) < 2:
+    values = clusters[0] if len(clusters) == 1 else np.array([cluster.mean() for cluster in clusters])
+    if len(values) < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    means = np.empty((len(clusters), draws))
-    for place in means:  # what the concept that is drawn at this place contributes, in every draw at once
-        drawn = rng.integers(len(clusters), size=draws)
-        for concept, values in enumerate(clusters):
-            here = np.flatnonzero(drawn == concept)
-            place[here] = rng.choice(values, size=(len(here), len(values))).mean(axis=1)
-    low, high = np.quantile(means.mean(axis=0), [0.025, 0.975])
-    return float(low), float(high)
+    half = float(student_t.ppf(0.975, len(values) - 1) * standard_error(values))
+    low, high = float(values.mean()) - half, float(values.mean()) + half
+    return (
+        (max(low, 0.0), min(high, 1.0))
+        if all(0 <= cluster.min() <= cluster.max() <= 1 for cluster in clusters)
+        else (low, high)
+    )
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of values (n,), n > 1."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def smallest_seen(clusters: Sequence[np.ndarray], power: float = 0.8) -> float:
+    """The smallest true mean that `power` of such samples would show: their `cluster_interval` lies above zero.
+
+    `clusters` hold paired differences, one array (n,) a concept, and say how such means scatter. NaN with fewer than
+    two concepts.
+    """
+    if len(clusters) < 2:
+        return math.nan
+    free, error = len(clusters) - 1, standard_error(np.array([cluster.mean() for cluster in clusters]))
+    bound = student_t.ppf(0.975, free)
+    return error * float(brentq(lambda shift: nct.sf(bound, free, shift) - power, 0, 20))
 
 
 @dataclass(frozen=True)
@@ -53,15 +74,15 @@ class Estimate:
         return self.value, self.low, self.high
 
 
-def estimate(values: Iterable[float], concepts: Iterable[Hashable] | None = None, *, sort: bool = False) -> Estimate:
-    """The mean over concepts of the mean over their images, and its bootstrap interval (`cluster_interval`).
+def estimate(values: Iterable[float], concepts: Iterable[Hashable] | None = None) -> Estimate:
+    """The mean over concepts of the mean over their images, and its interval (`cluster_interval`).
 
     `values` (n,) are one an image, NaN where it has none, and `concepts` (n,) says whose it is; without `concepts` each
-    value is a concept's own. The bootstrap draws concepts in the order in which they come, or sorted by name.
+    value is a concept's own.
     """
     found = pd.Series(list(values), dtype=float)
     whose = pd.Series(range(len(found)) if concepts is None else list(concepts))  # type: ignore[arg-type]
-    clusters = [group.to_numpy() for _, group in found.dropna().groupby(whose, sort=sort)]
+    clusters = [group.to_numpy() for _, group in found.dropna().groupby(whose, sort=False)]
     if not clusters:
         return Estimate(math.nan, math.nan, math.nan)
     mean = float(np.mean([cluster.mean() for cluster in clusters]))
@@ -145,9 +166,12 @@ def effect_size(differences: Sequence[np.ndarray]) -> float:
     return float(values.mean() / values.std(ddof=1))
 
 
-def percentile_among(value: float, draws: ArrayLike) -> float:
-    """Share of control draws (n,) below `value`, ties counted half, in [0, 1]; NaN without draws."""
-    return float(percentileofscore(draws, value, kind="mean")) / 100
+ENOUGH = 20  # draws that a percentile can be read from
+
+
+def percentile_among(value: float, draws: Sequence[float]) -> float:
+    """Share of control draws (n,) below `value`, ties counted half, in [0, 1]; NaN with fewer than `ENOUGH` draws."""
+    return float(percentileofscore(draws, value, kind="mean")) / 100 if len(draws) >= ENOUGH else math.nan
 
 
 def _pooled(differences: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,6 +6,7 @@ same number of neurons. The two-stage method alone filters before it ranks.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -97,12 +98,18 @@ def found_by(
     thresholds: Mapping[str, float],
     settings: Identification,
 ) -> NeuronSet:
-    """All neurons that a method finds, the best first; a method without a filter ranks every neuron."""
+    """All neurons that a method finds, the best first; a method without a filter ranks every neuron that can act.
+
+    What the last layer writes at the image tokens is read by nothing, and every method's neurons are disturbed there:
+    unless the profile says otherwise (`inert`), none of its neurons is counted.
+    """
     if method == "two-stage":
         limits = thresholds["delta"], thresholds["gradcam"]
         return identify(concept, pooled["delta"], pooled["gradcam"], *limits, settings.rank_by)
     score = pooled[RANKED_BY[method]]
-    return select(concept, method, np.ones(score.shape, bool), score)
+    can_act = np.ones(score.shape, bool)
+    can_act[-1] = settings.inert
+    return select(concept, method, can_act, score)
 
 
 def neurons(
@@ -139,7 +146,7 @@ def neurons(
 
 
 def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
-    rng = np.random.default_rng([seed, draw])
+    rng = np.random.default_rng([seed, draw, zlib.crc32(like.concept.encode())])  # or all concepts would share a draw
     if kind == "random":
         return controls.same_layers(like, activation.shape[1], rng)
     if kind == "uniform":

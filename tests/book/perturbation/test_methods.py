@@ -91,9 +91,19 @@ def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
     assert suppression["value"].tolist() == pytest.approx([0, 0, 1 / 4])
     among = methods.among_controls(main, draws, limit=50.0)
     found = among.set_index(["control", "metric"]).loc[("random", "suppression")]
-    assert found[["value", "draws", "low", "high", "percentile"]].tolist() == pytest.approx([3 / 4, 3, 0, 1 / 4, 1.0])
+    assert found[["value", "draws", "low", "high"]].tolist() == pytest.approx([3 / 4, 3, 0, 1 / 4])
+    assert among["percentile"].isna().all()  # of three draws it says nothing
     shown = methods.controls_for_readers(among)
-    assert shown.loc[0, ["Sₛₑ of the draws", "Sₛₑ, percentile"]].tolist() == ["0.00 to 0.25", "100"]
+    assert shown.loc[0, "Sₛₑ of the draws"] == "0.00 to 0.25" and "Sₛₑ, percentile" not in shown
+
+
+def test_draws_are_counted_a_control_at_a_time(main: pd.DataFrame) -> None:
+    fewer = main[(main["method"] == "random") & (main["image_id"].isin(["bear-1", "bus-1"]))]
+    both = pd.concat([main, fewer.assign(method="same-norm", seed=fewer["seed"] + 7)])  # on two pictures, as many draws
+    draws = methods.control_draws(both, limit=50.0)
+    among = methods.among_controls(both, draws, limit=50.0).set_index(["control", "metric"])["value"]
+    assert among["random", "suppression"] == 3 / 4  # all four pictures
+    assert among["same-norm", "suppression"] == 1.0  # bear-1 and bus-1
 
 
 @pytest.fixture
@@ -150,6 +160,8 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     )
     html = tables.methods(table, methods.SUPPRESSION, "A table").to_html()
     assert "<strong>1.00</strong>†<small>" in html
+    table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_concepts_holm"] = 0.01
+    assert "<strong>1.00</strong>‡<small>" in tables.methods(table, methods.SUPPRESSION, "A table").to_html()
     assert "0.75 =<small>" in html
 
 

@@ -6,10 +6,18 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kn_core.measures.stats import cluster_interval, effect_size, holm, paired_permutation, percentile_among
+from kn_core.measures.stats import (
+    cluster_interval,
+    effect_size,
+    holm,
+    paired_permutation,
+    percentile_among,
+    smallest_seen,
+)
 
 
 def simulated(rng: np.random.Generator, mean: float, concepts: int = 9, images: int = 10, between: float = 1.0):
@@ -17,23 +25,17 @@ def simulated(rng: np.random.Generator, mean: float, concepts: int = 9, images: 
     return [rng.normal(mean + shift, 1.0, images) for shift in rng.normal(0, between, concepts)]
 
 
-def test_the_interval_of_one_concept_is_the_bootstrap_of_its_images():
-    # The mean of two draws of {0, 1} is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
-    assert cluster_interval([np.array([0.0, 1.0])]) == (0.0, 1.0)
-    low, high = cluster_interval([np.arange(100.0)], seed=3)
-    half = 1.96 * np.arange(100.0).std() / 10  # the normal approximation
-    assert (low, high) == pytest.approx((49.5 - half, 49.5 + half), abs=0.4)
+def test_the_interval_is_students_over_concepts_or_over_the_images_of_one():
+    values = np.array([1.0, 3.0, 2.0, 6.0])
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert cluster_interval([values]) == pytest.approx(tuple(expected))
+    spread = [np.array([value - 1, value + 1]) for value in values]
+    assert cluster_interval(spread) == pytest.approx(tuple(expected))
 
 
-def test_the_interval_resamples_concepts_before_images():
-    # Images agree within a concept, so only which concepts are drawn varies the mean: 0, 1/2 or 1.
+def test_the_interval_of_shares_ends_where_shares_do():
     assert cluster_interval([np.zeros(50), np.ones(50)]) == (0.0, 1.0)
-
-
-def test_the_interval_depends_on_the_seed_alone():
-    clusters = [np.array([0.1, 0.7, 0.4]), np.array([0.9, 0.2])]
-    assert cluster_interval(clusters, seed=1) == cluster_interval(clusters, seed=1)
-    assert cluster_interval(clusters, seed=1, draws=50) != cluster_interval(clusters, seed=2, draws=50)
+    assert cluster_interval([np.array([-0.1]), np.ones(50)])[1] > 1
 
 
 def test_the_interval_without_spread_has_no_width_and_one_image_has_none():
@@ -42,11 +44,27 @@ def test_the_interval_without_spread_has_no_width_and_one_image_has_none():
     assert all(map(math.isnan, cluster_interval([])))
 
 
-@pytest.mark.parametrize("between", [0.5, 1.0, 3.0])
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(between):
+@pytest.mark.parametrize("between", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("images", [5, 12])
+def test_the_interval_covers_the_truth_of_nine_concepts_of_yes_and_no_as_often_as_it_says(between, images):
+    rng, whole = np.random.default_rng(0), np.random.default_rng(1)
+
+    def chances(shape, rng):
+        return 1 / (1 + np.exp(-rng.normal(-0.3, between, shape)))
+
+    truth = chances(200_000, whole).mean()
+    samples = rng.random((600, 9, images)) < chances((600, 9, 1), rng)
+    ends = [cluster_interval(list(sample.astype(float))) for sample in samples]
+    assert 0.92 <= np.mean([low <= truth <= high for low, high in ends]) <= 0.97
+
+
+def test_the_smallest_difference_seen_is_seen_in_as_many_samples_as_it_says():
     rng = np.random.default_rng(0)
-    ends = [cluster_interval(simulated(rng, 0.3, between=between), draws=500, seed=seed) for seed in range(200)]
-    assert 0.88 <= np.mean([low <= 0.3 <= high for low, high in ends]) <= 0.99
+    sizes = [smallest_seen(simulated(rng, 0.0)) for _ in range(300)]
+    true = float(np.sqrt(np.mean(np.square(sizes))))  # what nine concepts' scatter would give if it were known
+    seen = [cluster_interval(simulated(rng, true))[0] > 0 for _ in range(1000)]
+    assert 0.75 <= np.mean(seen) <= 0.85
+    assert math.isnan(smallest_seen([np.array([0.1, 0.2])]))
 
 
 def test_flipping_the_signs_of_three_images_has_eight_outcomes():
@@ -143,8 +161,6 @@ def test_the_effect_size_without_spread_is_infinite_or_undefined():
 
 
 def test_the_percentile_counts_ties_half():
-    assert percentile_among(2.0, [1.0, 2.0, 2.0, 3.0]) == 0.5
-    assert percentile_among(2.5, np.array([1.0, 2.0, 2.0, 3.0])) == 0.75
-    assert percentile_among(4.0, [1.0, 2.0]) == 1.0
-    assert percentile_among(0.0, [1.0, 2.0]) == 0.0
-    assert math.isnan(percentile_among(0.0, []))
+    draws = [1.0, 2.0, 2.0, 3.0] * 5
+    assert [percentile_among(value, draws) for value in (0.0, 2.0, 2.5, 4.0)] == [0.0, 0.5, 0.75, 1.0]
+    assert math.isnan(percentile_among(2.0, draws[1:]))  # of fewer than twenty it says nothing
