@@ -32,7 +32,7 @@ class Method:
 
     label: str  # in tables
     colour: str
-    kind: Literal["ours", "stage", "rival", "control", "reference"]
+    kind: Literal["ours", "stage", "rival", "at text", "control", "bound", "reference"]
     legend: str = ""  # in figures, where it is another one
 
     @property
@@ -50,11 +50,18 @@ METHODS = {
     "pan-released": Method("Pan et al. (released)", "#bbcc66", "rival"),
     "pan-gated": Method("Pan et al. (gated)", "#554400", "rival"),
     "dai": Method("Dai et al.", "#56b4e9", "rival"),
+    "pan-released-text": Method("Pan et al. (released), at text", "#8a9a3b", "at text"),
+    "pan-gated-text": Method("Pan et al. (gated), at text", "#7d6a1f", "at text"),
+    "dai-text": Method("Dai et al., at text", "#2f7fb0", "at text"),
     "random": Method("random, same layers", FAINT, "control"),
     "uniform": Method("random, any layer", "#555555", "control"),
     "same-activation": Method("random, same activation", "#b74fd6", "control"),
     "any-layer-same-activation": Method("random, same activation, any layer", "#7b2d8b", "control"),
     "same-norm": Method("random, same output size", "#550055", "control"),
+    "direction": Method("random direction, same length", "#a05a2c", "control"),
+    "nothing": Method("nothing done", "#111111", "bound"),
+    "removal": Method("the object taken out of the picture", "#111111", "bound"),
+    "chance": Method("another concept's caption", "#8c8c8c", "bound"),
     "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
     "activation": Method("mean activation", "#b0b0b0", "reference"),
 }

@@ -169,6 +169,8 @@ class Perturbation(Settings):
     sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
     sweep_interventions: tuple[Intervention, ...] = ()
     sweep_positions: tuple[Positions, ...] = ()
+    text_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()  # at text tokens, for rivals that score there
+    directions: bool = True  # whether noise has random directions of the same length as a control
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too
 
     @model_validator(mode="after")
@@ -178,8 +180,8 @@ class Perturbation(Settings):
             raise ValueError(f"positions: {' and '.join(sorted(stray))} are defined at positions 'image' only")
         if self.intervention in at_image and self.sweep_positions:
             raise ValueError(f"sweep_positions: '{self.intervention}' is defined at positions 'image' only")
-        if self.intervention != "noise" and self.sweep_sigma:
-            raise ValueError("sweep_sigma: only the intervention 'noise' has a sigma")
+        if self.intervention != "noise" and (self.sweep_sigma or self.text_sigma):
+            raise ValueError("sweep_sigma, text_sigma: only the intervention 'noise' has a sigma")
         if self.intervention == "weights":
             raise ValueError("intervention: 'weights' can be swept, but is no main setting; 'noise' is the paper's")
         if "random" not in self.controls:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,12 @@ RANKED_BY = {
     "pan-gated": "pan-gated",
     "dai": "dai",
 }
+AT_TEXT = ("pan-released", "pan-gated", "dai")  # methods that score where the word is predicted, not at image tokens
+
+
+def at_text(method: str) -> str:
+    """The name of such a method's neurons when they are disturbed in their own place: of every layer, the last too."""
+    return f"{method}-text"
 
 
 def score_pair(
@@ -125,9 +132,15 @@ def neurons(
     over_images = pooled(scores, settings)
     passing = (scores["delta"] > thresholds["delta"]) & (scores["gradcam"] > thresholds["gradcam"])  # (N, L, D)
     most = max((settings.budget, *protocol.sweep_n))
-    frames = []
-    for method in ("two-stage", *protocol.rivals):
-        found = found_by(method, concept, over_images, thresholds, settings)
+    frames, methods = [], ("two-stage", *protocol.rivals)
+    in_place = settings.model_copy(update={"inert": True})
+    looked_for = {method: found_by(method, concept, over_images, thresholds, settings) for method in methods}
+    looked_for |= {
+        at_text(method): replace(found_by(method, concept, over_images, thresholds, in_place), method=at_text(method))
+        for method in (AT_TEXT if protocol.text_sigma else ())
+        if method in protocol.rivals
+    }
+    for method, found in looked_for.items():
         kept = found if method == "two-stage" else found.top(most)
         frames.append(_rows(kept, 0, over_images, passing))
         tokens = model.top_tokens(kept.layers.tolist(), kept.units.tolist())

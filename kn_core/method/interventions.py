@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel, Site
-from kn_core.models.hooks import Edit, plain, record
+from kn_core.models.hooks import Edit, intervene, plain, record
 from kn_core.settings import Intervention, Positions
 
 NEEDS_IMAGE_POSITIONS = ("mean", "patch")
@@ -101,6 +101,51 @@ def side_by_side(groups: Sequence[tuple[int, dict[int, Edit]]]) -> dict[int, Edi
     return {layer: edit_of(layer) for layer in sorted(set().union(*of_group))}
 
 
+def direction_edits(
+    model: CaptionModel, neurons: NeuronSet, setting: Setting, image_ids: Sequence[str], prompts: Tensor
+) -> dict[int, Edit]:
+    """The same push in a direction that means nothing: edits of what layers write, site 'written', a control of noise.
+
+    At each image token of the embedded prompts (B, T, H) a layer writes, beside what it writes, a vector of random
+    direction as long as what the setting's noise on its neurons writes there (`written_by_noise`).
+    """
+    if setting.intervention != "noise" or setting.positions != "image":
+        raise ValueError(f"directions are as long as what noise at image tokens writes. Got {setting}.")
+    made, first = {}, model.image_positions.start
+    everything = torch.arange(prompts.shape[-1])
+    for layer, lengths in written_by_noise(model, neurons, setting, image_ids, prompts).items():
+        size = lengths.shape[1], prompts.shape[-1]
+        drawn = torch.stack([_noise(setting.seed, f"direction, {one}", layer, *size) for one in image_ids])
+        push = lengths[..., None] * drawn / drawn.norm(dim=-1, keepdim=True)  # (B, P, H)
+        made[layer] = _edit(model, everything, "image", _push(push, first))
+    return made
+
+
+def written_by_noise(
+    model: CaptionModel, neurons: NeuronSet, setting: Setting, image_ids: Sequence[str], prompts: Tensor
+) -> dict[int, Tensor]:
+    """How long what noise on the neurons writes is, at each image token, in the very run that it disturbs: (B, P).
+
+    Noise e on SiLU(gate x) writes sum_i e_i (up x)_i w_out,i; the up-branch is the product over its other factor.
+    """
+    image, lengths = model.image_positions, {}
+    with (
+        torch.no_grad(),
+        intervene(model, edits_for(model, neurons, setting, image_ids), setting.site),
+        record(model, "activation") as activations,
+        record(model, "product") as products,
+    ):
+        model.logits(prompts)
+    for layer, units in neurons.top(setting.n).by_layer().items():
+        chosen = torch.from_numpy(units)
+        drawn = [_noise(setting.seed, one, layer, image.stop, len(units))[image] for one in image_ids]
+        added = setting.sigma * torch.stack(drawn)  # (B, P, n)
+        if setting.site == "activation":  # never zero there, as it holds the noise
+            added = added * (plain(products[layer][:, image]) / plain(activations[layer][:, image]))[..., chosen]
+        lengths[layer] = (added @ plain(model.w_out(layer)[:, chosen]).T).norm(dim=-1)
+    return lengths
+
+
 @contextmanager
 def noisy_weights(model: CaptionModel, neurons: NeuronSet, setting: Setting) -> Iterator[None]:
     """Within the block, the output columns w_out,i of the chosen neurons carry noise; afterwards they are as before."""
@@ -156,6 +201,11 @@ def _edit(model: CaptionModel, units: Tensor, positions: Positions, change: Chan
 
 def _add(noise: Tensor) -> Change:
     return lambda values, span: values + noise[:, span].to(values)
+
+
+def _push(push: Tensor, first: int) -> Change:
+    """Add (B, P, H), whose first token stands at position `first`."""
+    return lambda values, span: values + push[:, span.start - first : span.stop - first].to(values)
 
 
 def _put(values: Tensor) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,9 +17,16 @@ from kn_core.concepts import names
 from kn_core.measures.metrics import probability_retention, repetition, retention
 from kn_core.measures.truth import named_truly, truth_retention
 from kn_core.method.capture import Target
-from kn_core.method.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
+from kn_core.method.interventions import (
+    Setting,
+    direction_edits,
+    edits_for,
+    inpainted_activations,
+    noisy_weights,
+    side_by_side,
+)
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel, Site
+from kn_core.models.base import CaptionModel, Place
 from kn_core.models.hooks import Edit, intervene
 
 
@@ -45,11 +53,21 @@ Scope = Literal["fresh", "own", "swept", "choosing", "all", "dose"]
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """An intervention on one neuron set, on the pictures of a scope."""
+    """An intervention on one neuron set, on the pictures of a scope.
+
+    `instead` of it: a random 'direction' written at its image tokens (`direction_edits`), or the 'removal' of the
+    object from the picture itself, with no neuron disturbed.
+    """
 
     neurons: NeuronSet
     setting: Setting
     scope: Scope
+    instead: Literal["", "direction", "removal"] = ""
+
+    @property
+    def place(self) -> Place:
+        """Where edits take hold."""
+        return "written" if self.instead == "direction" else self.setting.site
 
     def shows(self, picture: Picture) -> bool:
         own = picture.held_out and picture.concept == self.neurons.concept
@@ -99,19 +117,26 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
         for _, group in groupby(part, key=lambda job: id(job[0])):
             rows = list(group)
             trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None
+            ids = [picture.image_id for picture in shown]
+            if trial.instead == "removal":
+                groups.append((len(rows), {}))
+                continue
+            if trial.instead == "direction":
+                prompts = torch.stack([picture.prompt for picture in shown])
+                groups.append((len(rows), direction_edits(model, trial.neurons, trial.setting, ids, prompts)))
+                continue
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
                 without = torch.stack([p.prompt_inpainted for p in shown])
                 replacement = inpainted_activations(model, without, trial.setting.site)
-            ids = [picture.image_id for picture in shown]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
         return side_by_side(groups)
 
     found: list[Answer] = []
-    for (on_weights, site), group in groupby(
-        jobs, key=lambda job: (job[0].setting.intervention == "weights", job[0].setting.site)
+    for (on_weights, place), group in groupby(
+        jobs, key=lambda job: (job[0].setting.intervention == "weights", job[0].place)
     ):
         if on_weights:
             for _, same in groupby(group, key=lambda job: id(job[0])):
@@ -119,7 +144,7 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
                 with noisy_weights(model, part[0][0].neurons, part[0][0].setting):
                     found += _answers(model, part, max_new_tokens)
         else:
-            found += _answers(model, list(group), max_new_tokens, edits, site)
+            found += _answers(model, list(group), max_new_tokens, edits, place)
     return found
 
 
@@ -128,9 +153,9 @@ def _answers(
     jobs: Sequence[Job],
     max_new_tokens: int,
     edits: Callable[[Sequence[Job]], dict[int, Edit]] | None = None,
-    site: Site = "activation",
+    site: Place = "activation",
 ) -> list[Answer]:
-    prompts = torch.stack([picture.prompt for _, picture in jobs])
+    prompts = torch.stack([p.prompt_inpainted if trial.instead == "removal" else p.prompt for trial, p in jobs])
     captions = [picture.caption for _, picture in jobs]
 
     def of_rows(rows: slice) -> dict[int, Edit]:
@@ -141,14 +166,15 @@ def _answers(
 
 def _row(trial: Trial, picture: Picture, before: np.ndarray, answer: Answer) -> dict[str, object]:
     at, after, setting = picture.target.position, answer.probabilities, trial.setting
+    done: dict[str, object] = {"intervention": setting.intervention, "n": setting.n, "sigma": setting.sigma}
+    if trial.instead == "removal":
+        done = {"intervention": "removal", "n": 0, "sigma": math.nan}
     truths = named_truly(picture.caption, picture.things)
     return {
         "concept": trial.neurons.concept,
-        "method": trial.neurons.method,
-        "intervention": setting.intervention,
+        "method": trial.instead or trial.neurons.method,
+        **done,
         "positions": setting.positions,
-        "n": setting.n,
-        "sigma": setting.sigma,
         "site": setting.site,
         "seed": setting.seed,
         "image_id": picture.image_id,
@@ -181,7 +207,7 @@ def answers(
     references: Sequence[str],
     max_new_tokens: int,
     edits: Callable[[slice], dict[int, Edit]] | None = None,
-    site: Site = "activation",
+    site: Place = "activation",
 ) -> list[Answer]:
     """Caption embedded prompts (B, T, H) and score the reference captions, under edits made for each batch of rows."""
     found: list[Answer] = []

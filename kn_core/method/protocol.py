@@ -27,8 +27,11 @@ def trials(
     identification: Identification,
     found: Mapping[str, NeuronSet],
     controls: Mapping[str, Sequence[NeuronSet]],
+    at_text: Sequence[NeuronSet] = (),
 ) -> Iterator[Trial]:
     """The trials of one concept. `found` has the two-stage neurons first, then rivals; `controls` draws by kind.
+
+    `at_text` are the neurons of rivals that score where words are predicted, disturbed in their own place.
 
     Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the rivals'
     seeds, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
@@ -60,6 +63,14 @@ def trials(
         if setting != main:
             for neurons in everyone if settings.sweep_rivals else pair:
                 yield Trial(neurons, setting, "swept")
+    for sigma in settings.text_sigma:
+        for neurons in (*at_text, random[0]):
+            yield Trial(neurons, replace(main, positions="text", sigma=sigma), "swept")
+    if settings.directions and main.intervention == "noise" and main.positions == "image":
+        for sigma in dict.fromkeys((main.sigma, *settings.sweep_sigma)):
+            scope = "own" if sigma == main.sigma else "swept"
+            yield Trial(two_stage, replace(main, sigma=sigma), scope, "direction")
+    yield Trial(two_stage, main, "own", "removal")
 
 
 def _setting(settings: Perturbation, found: Identification, intervention: Intervention) -> Setting:

@@ -20,6 +20,7 @@ from kn_core.models import decoding
 from kn_core.pictures.image_files import Picture, as_picture, check_list
 
 Site = Literal["preactivation", "activation", "product"]
+Place = Site | Literal["written"]
 
 
 class FeedForward(Protocol):
@@ -114,15 +115,16 @@ class CaptionModel(nn.Module, ABC):
         """The FFN's output matrix (H, D); column i is what neuron i writes."""
         return self.ffn[layer].down_proj.weight
 
-    def site(self, layer: int, site: Site) -> tuple[nn.Module, bool]:
+    def site(self, layer: int, site: Place) -> tuple[nn.Module, bool]:
         """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
 
         'preactivation' is gate x, what the activation function reads; 'activation' is SiLU(gate x), its output, which
         is what the paper's O^l is in a gated FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
+        'written' (..., H) is no neuron's: what all of the layer's write into the residual stream.
         """
         block = self.ffn[layer]
-        module = block.down_proj if site == "product" else block.act_fn
-        return module, site == "activation"
+        module = block.down_proj if site in ("product", "written") else block.act_fn
+        return module, site in ("activation", "written")
 
     def top_tokens(self, layers: Sequence[int], units: Sequence[int], n: int = 10) -> list[list[str]]:
         """For each neuron the n tokens that it promotes most: the largest of W_U w_out,i (Schwettmann et al. 2023)."""

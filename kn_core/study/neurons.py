@@ -105,7 +105,7 @@ class NeuronStudy(PairStudy):
         return fingerprint(
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
-            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n),
+            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n, protocol.text_sigma),
         )
 
     def _scores(self, concept: str) -> Mapping[str, np.ndarray]:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import perturbation, protocol
+from kn_core.method.identification import AT_TEXT, at_text
 from kn_core.method.two_stages import NeuronSet
 from kn_core.pictures.coco_checks import CocoError
 from kn_core.profile import Profile
@@ -120,7 +121,9 @@ class Study(NeuronStudy):
         for other in self.studied():
             if other != concept:
                 pictures += self.pictures(other, "held_out", settings.others_per_concept)
-        planned = list(protocol.trials(settings, self.profile.identification, found, draws))
+        scored = [method for method in AT_TEXT if method in settings.rivals and settings.text_sigma]
+        own_place = [self.neuron_set(concept, at_text(method)) for method in scored]
+        planned = list(protocol.trials(settings, self.profile.identification, found, draws, own_place))
         mean = None
         if any(trial.setting.intervention == "mean" for trial in planned):
             try:

@@ -13,7 +13,15 @@ from kn_core import concepts
 from kn_core.measures import metrics
 from kn_core.method import perturbation
 from kn_core.method.capture import find_target
-from kn_core.method.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
+from kn_core.method.interventions import (
+    Setting,
+    direction_edits,
+    edits_for,
+    inpainted_activations,
+    noisy_weights,
+    side_by_side,
+    written_by_noise,
+)
 from kn_core.method.perturbation import Picture, Trial, answers
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.hooks import intervene, record
@@ -199,6 +207,40 @@ def test_noise_on_weights_is_of_the_columns_size_and_goes_away(tiny_model):
     with pytest.raises(KeyboardInterrupt), noisy_weights(tiny_model, FOUND, chosen):
         raise KeyboardInterrupt
     assert all(torch.equal(tiny_model.w_out(layer), before[layer]) for layer in range(3))
+
+
+def test_a_random_direction_is_as_long_as_what_the_noise_writes_and_lies_at_the_image_tokens(tiny_model, prompts):
+    image, ids = tiny_model.image_positions, ["a", "b"]
+    lengths = written_by_noise(tiny_model, FOUND, setting(), ids, prompts)
+    with torch.no_grad():
+        with record(tiny_model, "written") as clean:
+            tiny_model.logits(prompts)
+        with (
+            intervene(tiny_model, edits_for(tiny_model, FOUND, setting(), ids)),
+            record(tiny_model, "written") as noisy,
+        ):
+            tiny_model.logits(prompts)
+        edits = direction_edits(tiny_model, FOUND, setting(), ids, prompts)
+        with intervene(tiny_model, edits, "written"), record(tiny_model, "written") as pushed:
+            tiny_model.logits(prompts)
+    by_noise, by_push = noisy[0] - clean[0], pushed[0] - clean[0]  # of the first layer: nothing above it differs
+    assert torch.allclose(by_noise[:, image].norm(dim=-1), lengths[0], rtol=1e-3)
+    assert torch.allclose(by_push[:, image].norm(dim=-1), lengths[0], rtol=1e-3)
+    assert float(torch.cosine_similarity(by_noise[:, image], by_push[:, image], dim=-1).abs().mean()) < 0.5
+    outside = torch.cat([by_push[:, : image.start], by_push[:, image.stop :]], dim=1)
+    assert not outside.any() and set(lengths) == set(edits) == {0, 1}
+    with pytest.raises(ValueError, match="noise at image tokens"):
+        direction_edits(tiny_model, FOUND, setting("zero", sigma=math.nan), ids, prompts)
+
+
+def test_removal_is_the_caption_of_the_picture_without_the_object(taught_model, pictures):
+    planned = [Trial(FOUND, setting(), "own", "direction"), Trial(FOUND, setting(), "own", "removal")]
+    rows = perturbation.run(taught_model, pictures, planned, None, 12).set_index("method")
+    own = pictures[1]
+    assert rows.loc["removal", "caption"] == taught_model.caption(own.prompt_inpainted[None], 12)[0]
+    assert rows.loc["removal", ["intervention", "n"]].tolist() == ["removal", 0]
+    assert rows.loc["direction", ["intervention", "n", "sigma"]].tolist() == ["noise", 3, 2.0]
+    assert rows.loc["removal", "target_probability"] < rows.loc["removal", "clean_probability"]
 
 
 @pytest.fixture

@@ -30,9 +30,12 @@ def planned(**settings) -> Counter[tuple[str, Setting, str]]:
         "choosing": 0,
         "rivals": ("schwettmann",),
         "controls": ("random", "uniform"),
+        "directions": False,
     }
-    made = trials(Perturbation.model_validate(given | settings), IDENTIFICATION, FOUND, CONTROLS)
-    return Counter((trial.neurons.method, trial.setting, trial.scope) for trial in made)
+    own_place = [neurons("dai-text")] if "text_sigma" in settings else []
+    made = trials(Perturbation.model_validate(given | settings), IDENTIFICATION, FOUND, CONTROLS, own_place)
+    done = ((trial.instead or trial.neurons.method, trial.setting, trial.scope) for trial in made)
+    return Counter(one for one in done if one[0] != "removal")
 
 
 def setting(intervention="noise", positions="image", n=2, sigma=3.0, seed=0) -> Setting:
@@ -65,6 +68,26 @@ def test_every_method_is_tried_at_every_dose_on_pictures_that_choose_one():
     assert extra == Counter({(method, setting(sigma=1.0), "dose"): 1 for method in methods}) + Counter(
         [("schwettmann", setting(), "choosing")]
     )
+
+
+def test_noise_has_directions_beside_it_and_rivals_their_own_place():
+    sweep = {"sweep_sigma": (1.0, 3.0)}
+    extra = planned(directions=True, **sweep) - planned(**sweep)
+    assert extra == Counter([("direction", setting(), "own"), ("direction", setting(sigma=1.0), "swept")])
+    extra = planned(text_sigma=(0.5,)) - planned()
+    at_text = setting(positions="text", sigma=0.5)
+    assert extra == Counter([("dai-text", at_text, "swept"), ("random", at_text, "swept")])
+    removal = [
+        one
+        for one in trials(
+            Perturbation(),
+            IDENTIFICATION,
+            FOUND,
+            {"random": [neurons("random")] * 3, "uniform": [neurons("uniform")] * 3},
+        )
+        if one.instead == "removal"
+    ]
+    assert [one.scope for one in removal] == ["own"]
 
 
 def test_sweeps_are_run_for_rivals_where_the_profile_says_so():
