@@ -53,6 +53,7 @@ METHODS = {
     "pan-released-text": Method("Pan et al. (released), at text", "#8a9a3b", "at text"),
     "pan-gated-text": Method("Pan et al. (gated), at text", "#7d6a1f", "at text"),
     "dai-text": Method("Dai et al., at text", "#2f7fb0", "at text"),
+    "random-text": Method("random, same layers, at text", "#9a9a9a", "at text"),
     "random": Method("random, same layers", FAINT, "control"),
     "uniform": Method("random, any layer", "#555555", "control"),
     "same-activation": Method("random, same activation", "#b74fd6", "control"),

@@ -25,6 +25,7 @@ from kn_core.settings import (
     Identification,
     Inpainting,
     Model,
+    Ownership,
     Perturbation,
     Sensitivity,
     Settings,
@@ -74,6 +75,7 @@ class Profile(Settings):
     identification: Identification
     perturbation: Perturbation = Perturbation()
     faithfulness: Faithfulness = Faithfulness()
+    ownership: Ownership = Ownership()
     sensitivity: Sensitivity = Sensitivity()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
@@ -102,10 +104,8 @@ class Profile(Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
-        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity"}:
-            raise ValueError(
-                f"full: only perturbation, faithfulness and sensitivity have a long version. Got {sorted(stray)}"
-            )
+        if stray := self.full.keys() - (long := {"perturbation", "faithfulness", "sensitivity", "ownership"}):
+            raise ValueError(f"full: only {', '.join(sorted(long))} have a long version. Got {sorted(stray)}")
         _ = self.long  # its settings must make sense too
         return self
 

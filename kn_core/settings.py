@@ -202,6 +202,13 @@ class Faithfulness(Settings):
     prompts: tuple[str, ...] = ()  # other texts after the image tokens, under which neurons are chosen anew
 
 
+class Ownership(Settings):
+    """Whose a concept's neurons are: its set in parts, and the recipe on another word of its captions."""
+
+    pictures: Count = 3  # held-out pictures a concept under noise on each part
+    words: Count = 4  # selection pictures a concept that are scored for another word
+
+
 class Sensitivity(Settings):
     """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them.
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 
 from book.intervals import dots, rows_of_shares
 from book.perturbation.readings import harmonic_mean
-from book.style import axes_of, label, method_colour
+from book.style import axes_of, label, method_colour, methods_of
 from kn_core.drawing import FAINT, INK, WIDTH, title
 
 COMPARED = {"two-stage": ("o", 0.13), "random": ("s", -0.13)}  # marker, and how far above the middle of its row
@@ -24,8 +24,11 @@ BOTH = axes_of("suppression", "retention")
 OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
 
 
-def dose_response(curve: pd.DataFrame, over: str, main: float) -> Figure:
-    """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the headline's."""
+def dose_response(curve: pd.DataFrame, over: str, main: float, bounds: pd.DataFrame | None = None) -> Figure:
+    """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the headline's.
+
+    `bounds` are `references.bounds`: what removal of the object itself and another concept's caption give, as lines.
+    """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 2.9), sharex=True, sharey=True)
     doses = sorted(curve[over].unique())
     for ax, (metric, heading) in zip(axes, METRICS.items(), strict=True):
@@ -35,6 +38,9 @@ def dose_response(curve: pd.DataFrame, over: str, main: float) -> Figure:
             ax.plot(rows[over], rows["value"], f"{marker}-", markersize=4, color=colour, label=label(method))
             ax.fill_between(rows[over], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
         ax.axvline(main, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
+        for method, style in {"removal": "--", "chance": ":"}.items() if bounds is not None else ():
+            for value in bounds.loc[(bounds["method"] == method) & (bounds["metric"] == metric), "value"]:
+                ax.axhline(value, color=INK, linewidth=0.8, linestyle=style, zorder=1, label=label(method))
         ax.set(xscale="log", ylim=(-0.03, 1.03))
         ax.set_xticks(doses, [f"{dose:g}" for dose in doses], fontsize=8)
         ax.xaxis.set_minor_locator(NullLocator())
@@ -120,6 +126,7 @@ def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float]) -
 def _best_finding(table: pd.DataFrame) -> str:
     """Which method has the best balance of the two, the harmonic mean, under the same noise."""
     wide = table.pivot_table(index="method", columns="metric", values="value")
+    wide = wide.drop(list(methods_of("bound")), errors="ignore")
     balance = harmonic_mean(wide["suppression"], wide["retention"]).fillna(0.0).sort_values(ascending=False)
     best, place = balance.index[0], list(balance.index).index("two-stage") + 1
     both = f"{wide.loc[best, 'suppression']:.0%} suppressed, {wide.loc[best, 'retention']:.0%} retained"

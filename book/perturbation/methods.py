@@ -13,6 +13,7 @@ import pandas as pd
 
 from book.claims.evidence import RIVALS
 from book.perturbation.readings import harmonic_mean, sweep
+from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures import text
@@ -27,12 +28,14 @@ from kn_core.study.study import Study
 BOTH = ("suppression", "retention")
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
 SUPPRESSION, RETENTION = readings_of("suppression"), (*readings_of("retention"), "fluent")  # columns of Table II
+BOUNDS = methods_of("bound")  # what S_se and S_re are where no neuron is disturbed
 CONTROLS = methods_of("control")  # those of single neurons too, which no perturbation has
 
 
 def main_rows(study: Study, perturbations: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """The main setting's rows on held-out pictures, their captions scored as text too; and what is too perplexing."""
-    return with_text(study, headline(perturbations, study.profile)), perplexity_limit(perturbations)
+    """The main setting's rows on held-out pictures and `references`, scored as text too; and what is too perplexing."""
+    rows = pd.concat([headline(perturbations, study.profile), references(perturbations)], ignore_index=True)
+    return with_text(study, rows), perplexity_limit(perturbations)
 
 
 def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -66,31 +69,36 @@ def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) 
     return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen)])
 
 
-def compare(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+def compare(
+    rows: pd.DataFrame, limit: float, ours: str = "two-stage", floor: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Methods x metrics with tests against `ours`, all paired image by image on held-out pictures.
 
     Columns method, metric, value, low, high, n_images, n_concepts; difference (ours minus the method) with its interval
     difference_low, difference_high, effect (Cohen's d_z), p (sign flips of pictures: these concepts' pictures could as
     well be exchanged), p_concepts (of concepts: methods differ by concept, and these are a few of many), and both after
     Holm over the methods of a metric, p_holm and p_concepts_holm; best, and tie: not best, and not told from the best
-    at 5 % after Holm. Raises ValueError without `ours`.
+    at 5 % after Holm. What is no method (`BOUNDS`) is held against nothing; `floor` has more of that (`references.bounds`). Raises ValueError without `ours`.
     """
     if ours not in (known := rows["method"].unique().tolist()):
         raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")
     images = per_image(rows, ["method"], perplexity_limit=limit)
     table = with_intervals(images, ["method"])
+    if floor is not None:
+        table = pd.concat([table, floor[~floor["method"].isin(table["method"])]], ignore_index=True)
     order = {method: place for place, method in enumerate(METHODS)}
     table = table.sort_values("method", key=lambda methods: methods.map(order), kind="stable", ignore_index=True)
-    against = [_against(images, ours, method) for method in table["method"].unique() if method != ours]
+    against = [_against(images, ours, method) for method in table["method"].unique() if method not in (ours, *BOUNDS)]
     table = table.merge(pd.concat(against), how="left", on=["method", "metric"])
     for test in ("p", "p_concepts"):
         table[f"{test}_holm"] = table.groupby("metric")[test].transform(holm)
     good = table["value"].where(~table["metric"].map(lambda metric: READINGS[metric].low_is_good), -table["value"])
+    good = good.mask(table["method"].isin(BOUNDS))  # no method's
     table["best"] = good == good.groupby(table["metric"]).transform("max")
     table["tie"] = False
     for metric, of_metric in table.groupby("metric"):
         best = of_metric.loc[of_metric["best"], "method"].iloc[0]
-        others = of_metric[~of_metric["best"]]
+        others = of_metric[~of_metric["best"] & ~of_metric["method"].isin(BOUNDS)]
         p = [_p(images[images["metric"] == metric], str(best), method) for method in others["method"]]
         table.loc[others.index, "tie"] = holm(p) >= 0.05
     return table

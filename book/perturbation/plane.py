@@ -24,7 +24,12 @@ LINES: dict[str, Any] = {"n": "-", "sigma": "--"}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
-def trade_off(curves: Mapping[str, pd.DataFrame], paper: Mapping[str, float], main: Mapping[str, float]) -> Axes:
+def trade_off(
+    curves: Mapping[str, pd.DataFrame],
+    paper: Mapping[str, float],
+    main: Mapping[str, float],
+    bounds: pd.DataFrame | None = None,
+) -> Axes:
     """A line a sweep and method, discs as large as the share of fluent captions, the paper's point as a star.
 
     `curves` by what they sweep ('n', 'sigma'), `main` the main setting's dose of each sweep. A disc is hollow where
@@ -43,6 +48,7 @@ def trade_off(curves: Mapping[str, pd.DataFrame], paper: Mapping[str, float], ma
     ax.scatter(ours["suppression"], ours["retention"], 260, "none", edgecolors=INK, linewidths=1.3, zorder=4)
     ax.scatter(*star, 130, INK, marker="*", zorder=4)
     ax.annotate("the paper", star, (-7, -12), textcoords="offset points", fontsize=9, ha="right")
+    _bounds(ax, bounds)
     ax.grid(visible=True, axis="both")
     _key(ax, list(curves))
     title(ax, _trade_off_finding(points, star))
@@ -62,8 +68,11 @@ def _trade_off_finding(points: pd.DataFrame, paper: tuple[float, float]) -> str:
     return f"With {dose}, suppression and retention reach the paper's values together, and captions stay fluent"
 
 
-def frontier(curve: pd.DataFrame) -> Axes:
-    """Suppression against retention over the noise's strength, a line a method; a disc's area is its fluent share."""
+def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
+    """Suppression against retention over the noise's strength, a line a method; a disc's area is its fluent share.
+
+    `bounds` are `references.bounds`: where nothing done, removal and chance lie.
+    """
     ax, points = _plane(), _points(curve, "sigma")
     for place, method in enumerate(method for method in METHODS if method in set(points["method"])):
         rows, colour = points[points["method"] == method], method_colour(method)
@@ -76,12 +85,25 @@ def frontier(curve: pd.DataFrame) -> Axes:
         line = level * steps / (2 * steps - level).clip(1e-9)
         ax.plot(steps, line, color=FAINT, linewidth=0.6, linestyle=":", zorder=0)
         ax.annotate(f"{level:g}", (1.0, line[-1]), (3, 0), textcoords="offset points", fontsize=7, color=FAINT)
+    _bounds(ax, bounds)
     figure_of(ax).legend(loc="outside lower center", ncols=3)
     points["balance"] = harmonic_mean(points["suppression"], points["retention"])
     best = points.nlargest(1, "balance").iloc[0]
     whose = f"{label(best['method'])} at σ = {best['dose']:g}"
     title(ax, f"The best harmonic mean of both, {best['balance']:.2f}, is that of {whose}")
     return ax
+
+
+def _bounds(ax: Axes, bounds: pd.DataFrame | None) -> None:
+    """Crosses where no neuron is disturbed: nothing done, the object removed, another concept's caption."""
+    if bounds is None or bounds.empty:
+        return
+    wide = bounds.pivot_table(index="method", columns="metric", values="value")
+    for method, row in wide.iterrows():
+        place = row["suppression"], row["retention"]
+        ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
+        side: Any = {"ha": "left", "va": "bottom"} if place[0] < 0.5 else {"ha": "right", "va": "bottom"}
+        ax.annotate(METHODS[str(method)].label, place, (0, 4), textcoords="offset points", fontsize=7.5, **side)
 
 
 def _plane() -> Axes:

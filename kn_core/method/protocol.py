@@ -22,6 +22,11 @@ def main_setting(settings: Perturbation, found: Identification) -> Setting:
     return _setting(settings, found, settings.intervention)
 
 
+def patch_setting(settings: Perturbation, found: Identification) -> Setting:
+    """The profile's budget patched, at image tokens."""
+    return replace(_setting(settings, found, "patch"), positions="image")
+
+
 def trials(
     settings: Perturbation,
     identification: Identification,

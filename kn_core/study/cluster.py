@@ -123,7 +123,8 @@ class _OnDisk(Study):
     def task(self, stage: str, concept: str, threads: int | None) -> Task:
         """The task that a worker is sent: with it all pairs, and what there is of the concept's own artefacts."""
         names = [f"pairs-{other}.parquet" for other in self.profile.concepts]
-        names += [f"scores-{concept}.safetensors", f"dai-{concept}.safetensors", f"neurons-{concept}.parquet"]
+        names += [f"neurons-{other}.parquet" for other in self.profile.concepts]
+        names += [f"scores-{concept}.safetensors", f"dai-{concept}.safetensors"]
         given = {name: content for name in names if (content := self.store.read(name)) is not None}
         later = stage not in FOR_ALL
         mean = self.mean_activation(without=concept).numpy() if later and len(self.studied()) > 1 else None

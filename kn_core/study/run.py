@@ -33,6 +33,7 @@ from kn_core.study.experiments import (
     heatmaps,
     inpainters,
     other_region,
+    ownership,
     prompts,
     single_neurons,
     thresholds,
@@ -52,6 +53,7 @@ STAGES: dict[str, Stage] = {
     "prompts": lambda study, concept: prompts.neurons(study, concept),
     "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
     "other regions": lambda study, concept: other_region.other_region(study, concept),
+    "ownership": lambda study, concept: (ownership.parts(study, concept), ownership.other_words(study, concept)),
     "companions": lambda study, concept: companions.companions(study, concept),
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one

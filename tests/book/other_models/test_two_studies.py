@@ -89,7 +89,7 @@ def test_every_quantity_is_the_mean_over_concepts_of_their_pictures(studies):
 def test_intervals_of_differences_between_concepts_span_what_concepts_give(studies):
     frame = compare(studies, CONCEPTS).set_index(["quantity", "model"])
     low, high = frame.loc[("suppression", DIFFERENCE), ["low", "high"]]
-    assert (low, high) == (0.5, 0.75)  # of the bus alone, and of the bear alone
+    assert (low, high) == (0.0, 1.0)  # of two concepts, 0.5 and 0.75, next to nothing
     alone = compare(studies, ["bear"]).set_index(["quantity", "model"])
     assert math.isnan(alone.loc[("suppression", DIFFERENCE), "low"])
     assert not math.isnan(alone.loc[("naming", DIFFERENCE), "low"])

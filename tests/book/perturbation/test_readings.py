@@ -213,7 +213,7 @@ def test_concepts_against_their_control_with_the_books_own_choices_marked() -> N
         "bus *",
         "bear",
     ]  # least suppressed first
-    assert said(figure).startswith("In 1 of 2 concepts")
+    assert said(figure).startswith("In 0 of 2 concepts")
 
 
 # Tables

@@ -1,0 +1,175 @@
+"""Methods at equal suppression: what each keeps of a caption where it takes the concept out of as many.
+
+One noise is another dose for every method, so S_re is compared where S_se is the same, between the doses of a sweep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from book.claims.evidence import RIVALS
+from book.claims.rules import Measurement
+from book.perturbation.readings import harmonic_mean, sweep
+from book.style import METHODS, methods_of
+from book.words import interval, told
+from kn_core.measures import matched
+from kn_core.measures.metrics import main_retention, per_image
+from kn_core.measures.stats import Estimate
+from kn_core.profile import Profile
+
+TRIED = (*methods_of("ours", "stage", "rival"), "random", "direction")  # at the image tokens
+AT_TEXT = (*methods_of("at text"),)
+
+
+class Doses:
+    """The sweep over the noise of every method that has one, on the pictures that all of them saw.
+
+    `means[method]` (1 + draws, 1 + d, 2) are the sample's and resampled means of S_se and S_re over the doses
+    `sigma[method]` (1 + d,), the first of them 0 (`matched.resampled`).
+    """
+
+    def __init__(self, perturbations: pd.DataFrame, profile: Profile) -> None:
+        self.retention, self.main = main_retention(perturbations), profile.perturbation.sigma
+        rows = [sweep(perturbations, profile, "sigma", TRIED), _at_text(perturbations, profile)]
+        values = per_image(pd.concat(rows), ["method", "sigma"]).query("metric in ['suppression', @self.retention]")
+        by = ["image_concept", "image_id", "method", "sigma", "metric"]
+        wide = values.set_index(by)["value"].unstack(by[2:])  # noqa: PD010 - a value each, none to aggregate
+        shown = wide.xs("suppression", axis=1, level="metric")
+        wide, curves = wide[shown.notna().all(axis=1)], dict[str, np.ndarray]()
+        self.sigma: dict[str, list[float]] = {}
+        for method, columns in shown.T.groupby("method", sort=False):
+            doses = sorted(columns.index.get_level_values("sigma"))
+            both = pd.MultiIndex.from_product([doses, ["suppression", self.retention]])
+            curves[str(method)] = wide[method].reindex(columns=both).to_numpy().reshape(len(wide), len(doses), 2)
+            self.sigma[str(method)] = [0.0, *doses]
+        concepts = wide.index.get_level_values("image_concept").tolist()
+        self.n, self.n_concepts = len(concepts), len(set(concepts))
+        self.means = matched.resampled(curves, concepts)
+
+    def at(self, method: str, level: float | np.ndarray) -> np.ndarray:
+        """S_re of a method where its S_se is `level`, (1 + draws,)."""
+        return matched.at_level(self.means[method], level)
+
+    def at_main(self, method: str) -> tuple[np.ndarray, np.ndarray]:
+        """S_se and S_re under the main noise, (1 + draws,) each."""
+        curve = self.means[method][:, self.sigma[method].index(self.main)]
+        return curve[:, 0], curve[:, 1]
+
+    def told(self, values: np.ndarray) -> Estimate:
+        return matched.told(values, self.n, self.n_concepts)
+
+
+def _at_text(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The sweep at text tokens of rivals that score there, and of random neurons as 'random-text'."""
+    rows = perturbations[(perturbations["intervention"] == "noise") & (perturbations["positions"] == "text")]
+    rows = rows[(rows["n"] == profile.identification.budget) & rows["sigma"].isin(profile.perturbation.text_sigma)]
+    rows = rows.assign(method=rows["method"].replace("random", "random-text"))
+    return rows[rows["method"].isin(AT_TEXT) & rows["heldout"] & (rows["seed"] == 0)]
+
+
+def table(doses: Doses, level: float, ours: str = "two-stage") -> pd.DataFrame:
+    """Each method's S_re at S_se = `level`, and where its S_se is that of `ours` under the main noise.
+
+    Columns method, sigma (which reaches the level), value, low, high (NaN: no dose reaches it), most (the largest S_se
+    of all doses), kept (S_re where S_se is that of `ours` under the main noise), difference (S_re of `ours` minus that)
+    with difference_low and difference_high, n_images, n_concepts.
+    """
+    suppressed, kept_by_us = doses.at_main(ours)
+    records = []
+    for method in (name for name in METHODS if name in doses.means):
+        curve = doses.means[method]
+        sigma = float(matched.dose_at_level(curve[0], doses.sigma[method], level))
+        there, kept = doses.told(doses.at(method, level)), doses.at(method, suppressed)
+        gap = doses.told(kept_by_us - kept) if method != ours else Estimate(0.0, math.nan, math.nan)
+        most = float(curve[0, :, 0].max())
+        records.append((method, sigma, *there.ends, most, float(kept[0]), *gap.ends, doses.n, doses.n_concepts))
+    columns = ["method", "sigma", "value", "low", "high", "most", "kept", "difference"]
+    columns += ["difference_low", "difference_high", "n_images", "n_concepts"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def for_readers(found: pd.DataFrame, level: float) -> pd.DataFrame:
+    """`table` in words; where a method does not reach the level, how far it comes."""
+    shown = []
+    for row in found.to_dict("records"):
+        reached = not math.isnan(row["value"])
+        here = (
+            interval(row["value"], row["low"], row["high"]) if reached else f"not reached (at most {row['most']:.2f})"
+        )
+        gap = interval(row["difference"], row["difference_low"], row["difference_high"])
+        shown.append(
+            {
+                "neurons of": METHODS[row["method"]].label,
+                f"Sᵣₑ at Sₛₑ = {level:g}": here,
+                "by σ": f"{row['sigma']:.1f}" if reached else "–",
+                "Sᵣₑ at our Sₛₑ": "–" if math.isnan(row["kept"]) else f"{row['kept']:.2f}",
+                "ours minus that": "–" if row["method"] == "two-stage" else gap,
+            }
+        )
+    return pd.DataFrame(shown)
+
+
+def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
+    """For sentences: 'matched-ours', S_re at the level; 'matched-random' and 'matched-direction', what these keep."""
+    rows = {row["method"]: row for row in found.to_dict("records")}
+    ours = rows["two-stage"]
+    here = interval(ours["value"], ours["low"], ours["high"])
+    words = {"matched-ours": here if not math.isnan(ours["value"]) else f"not reached (at most {ours['most']:.2f} is)"}
+    words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
+    words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
+    for control in ("random", "direction"):
+        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "not tried"
+    return words
+
+
+def _said(row: Mapping[Hashable, Any]) -> str:
+    if math.isnan(row["difference"]):
+        return f"never reach it (at most {row['most']:.2f})"
+    ends = row["difference_low"], row["difference_high"]
+    which = told(*ends, "less than the two-stage neurons", "more than the two-stage neurons", "neither more nor less")
+    gap = interval(row["difference"], *ends)
+    return f"keep {row['kept']:.2f}, {which} (two-stage neurons less these: {gap})"
+
+
+def over_rivals(doses: Doses, own_dose: pd.DataFrame) -> tuple[list[Measurement], dict[str, str]]:
+    """Two measurements against the best rival that suppresses at all, at the image tokens or in its own place.
+
+    'matched_retention_over_rivals': S_re of the two-stage neurons under the main noise minus that of the rival that
+    keeps most at the same S_se; one that never suppresses as much wins nothing. 'balance_over_rivals': the harmonic
+    mean of S_se and S_re, each at its own dose (`methods.at_own_dose` rows), minus the best rival's of those whose S_se
+    there is above that of random neurons. With each the name of the rival; NaN where no rival is left.
+    """
+    rivals = [name for name in (*RIVALS, *AT_TEXT) if name in doses.means and name != "random-text"]
+    suppressed, kept = doses.at_main("two-stage")
+    gaps = {name: kept - doses.at(name, suppressed) for name in rivals}
+    gaps = {name: gap for name, gap in gaps.items() if not math.isnan(gap[0])}
+    best = {"matched": min(gaps, key=lambda name: gaps[name][0], default="")}
+    found = [_measurement("matched_retention_over_rivals", doses, gaps.get(best["matched"]))]
+    balance = _balances(own_dose, doses.retention)
+    able = [name for name in RIVALS if name in balance and balance[name][0] > balance["random"][0]]
+    best["balance"] = max(able, key=lambda name: balance[name][1][0], default="")
+    gap = balance["two-stage"][1] - balance[best["balance"]][1] if able else None
+    return [*found, _measurement("balance_over_rivals", doses, gap)], best
+
+
+def _balances(rows: pd.DataFrame, retention: str) -> dict[str, tuple[float, np.ndarray]]:
+    """S_se of each method and its resampled harmonic means with S_re."""
+    values = per_image(rows, ["method", "sigma"]).query("metric in ['suppression', @retention]")
+    wide = values.pivot_table(index=["image_concept", "image_id"], columns=["method", "metric"], values="value")
+    wide = wide.dropna(subset=[name for name in wide if name[1] == "suppression"])
+    names = wide.columns.get_level_values("method").unique()
+    curves = {name: wide[name].reindex(columns=["suppression", retention]).to_numpy()[:, None] for name in names}
+    means = matched.resampled(curves, wide.index.get_level_values("image_concept").tolist())
+    ends = {name: pd.DataFrame(curve[:, 1]) for name, curve in means.items()}
+    return {name: (float(both.iloc[0, 0]), harmonic_mean(both[0], both[1]).to_numpy()) for name, both in ends.items()}
+
+
+def _measurement(name: str, doses: Doses, values: np.ndarray | None) -> Measurement:
+    if values is None:
+        return Measurement(name, math.nan, math.nan, math.nan, 0)
+    return Measurement(name, *doses.told(values).ends, doses.n)

@@ -1,0 +1,152 @@
+"""Whose neurons they are: whose noise silences whom, a set's parts by themselves, the units that lead every list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from book.words import compared_with_zero, interval
+from kn_core.drawing import WIDTH, title
+from kn_core.measures.metrics import headline, per_image, probability_suppression, with_intervals
+from kn_core.measures.stats import Estimate, estimate
+from kn_core.profile import Profile
+from kn_core.study.experiments.ownership import PARTS
+
+READINGS = ("caption", "probability")
+LABELS = {"all": "shared by all concepts", "some": "shared by some", "own": "the concept's own"}
+
+
+def silenced(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """What noise on each concept's neurons takes from each concept's held-out pictures, the main setting.
+
+    A row a set and concept of pictures: columns concept (whose neurons), image_concept, caption (share of captions that
+    no longer name it), probability (share of its word's probability that is lost), n (pictures).
+    """
+    rows = headline(perturbations, profile)
+    rows = rows[rows["method"] == "two-stage"]
+    lost = probability_suppression(rows["clean_probability"], rows["target_probability"])
+    values = rows.assign(caption=1.0 - rows["target_present"], probability=lost)
+    images = values.groupby(["concept", "image_concept", "image_id"], sort=False)[list(READINGS)].mean()
+    found = images.groupby(["concept", "image_concept"], sort=False)
+    return found.mean().assign(n=found.size()).reset_index()
+
+
+def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Estimate:
+    """A concept's pictures under its own neurons, minus their mean under those of others; over concepts."""
+    matrix = found.pivot_table(index="concept", columns="image_concept", values=reading)
+    own = pd.Series({concept: matrix.loc[concept, concept] for concept in matrix.columns})
+    foreign = pd.Series({concept: matrix[concept].drop(concept).mean() for concept in matrix.columns})
+    return estimate(own - foreign)
+
+
+def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probability") -> Axes:
+    """`silenced` as a map: a row the concept whose neurons are disturbed, a column the concept that is shown."""
+    shown = found.pivot_table(index="concept", columns="image_concept", values=reading).reindex(
+        index=concepts, columns=concepts
+    )
+    _, ax = plt.subplots(figsize=(WIDTH * 0.75, WIDTH * 0.55))
+    style = {"vmin": 0, "vmax": 1, "cmap": "magma_r", "annot": True, "fmt": ".2f", "annot_kws": {"size": 8}}
+    sns.heatmap(shown.clip(lower=0), ax=ax, cbar=False, square=True, linewidths=0.5, **style)
+    ax.set(xlabel="pictures of", ylabel="noise on the neurons of")
+    own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
+    said = f"Noise takes {np.nanmean(own):.0%} of its own word's probability, {np.nanmean(foreign):.0%} of others'"
+    title(ax, said)
+    return ax
+
+
+def parts(tried: pd.DataFrame) -> pd.DataFrame:
+    """`experiments.ownership.parts` of all concepts: what each part does under noise, patched, and at random.
+
+    Columns part, done ('noise', 'patch', 'random'), neurons (mean a concept), metric, value, low, high, n_images,
+    n_concepts.
+    """
+    part = tried["method"].str.removesuffix(", random")
+    done = tried["intervention"].mask(tried["method"].str.endswith(", random"), "random")
+    rows = tried.assign(part=part, done=done)
+    sizes = rows.drop_duplicates(["part", "concept"]).groupby("part")["n"].mean()
+    images = pd.concat(
+        per_image(of_one.assign(n=0), ["part", "done"])  # a set's size is no setting of its own here
+        for _, of_one in rows.groupby(["part", "done"], sort=False)
+    )
+    found = with_intervals(images, ["part", "done"])
+    return found.assign(neurons=found["part"].map(sizes))
+
+
+def parts_for_readers(found: pd.DataFrame, retention: str) -> pd.DataFrame:
+    """`parts` in words, a row a part."""
+    values = found.set_index(["part", "done", "metric"])
+    columns = {
+        "Sₛₑ, noise": ("noise", "suppression"),
+        "probability lost, noise": ("noise", "suppression_probability"),
+        "as many random ones": ("random", "suppression_probability"),
+        "Sᵣₑ, noise": ("noise", retention),
+        "probability lost, patched": ("patch", "suppression_probability"),
+    }
+    shown = []
+    for part in (name for name in PARTS if name in set(found["part"])):
+        cells = {heading: _cell(values, part, *place) for heading, place in columns.items()}
+        size = found.loc[found["part"] == part, "neurons"].iloc[0]
+        shown.append({"neurons": LABELS[part], "of a set": f"{size:.0f}", **cells})
+    return pd.DataFrame(shown)
+
+
+def _cell(values: pd.DataFrame, part: str, done: str, metric: str) -> str:
+    if (part, done, metric) not in values.index:
+        return "–"
+    return interval(*values.loc[(part, done, metric), ["value", "low", "high"]].to_numpy(float))
+
+
+def generic(pooled: Mapping[str, Mapping[str, np.ndarray]], n: int = 6) -> pd.DataFrame:
+    """The units that answer most to any object at all, and where they stand in each concept's gradient list.
+
+    `pooled[concept]` as of `Study.pooled`. The `n` with the largest mean over concepts of the stage-1 difference, at
+    the largest first: columns layer, unit, difference (that mean), then each concept's rank by the gradient score.
+    """
+    mean = np.mean([scores["delta"] for scores in pooled.values()], axis=0)
+    flat = np.argsort(-mean, axis=None)[:n]
+    layers, units = np.unravel_index(flat, mean.shape)
+    found = pd.DataFrame({"layer": layers, "unit": units, "difference": mean[layers, units]})
+    for concept, scores in pooled.items():
+        ranks = np.argsort(np.argsort(-scores["gradcam"], axis=None)) + 1
+        found[concept] = ranks[flat]
+    return found
+
+
+def other_word(neurons: pd.DataFrame, other: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """What a concept's set shares with that of another word of its captions: columns concept, words, shared, size.
+
+    Beside it others: the mean that it shares with other concepts' sets.
+    """
+    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
+    sets = {
+        concept: set(zip(rows["layer"], rows["unit"], strict=True))
+        for concept, rows in best.groupby("concept", sort=False)
+    }
+    records = []
+    for concept, rows in other.groupby("concept", sort=False):
+        held, ours = set(zip(rows["layer"], rows["unit"], strict=True)), sets[concept]
+        others = [len(ours & theirs) for name, theirs in sets.items() if name != concept]
+        records.append((concept, rows["words"].iloc[0], len(ours & held), len(ours), float(np.mean(others))))
+    return pd.DataFrame(records, columns=["concept", "words", "shared", "size", "others"])
+
+
+def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, words: pd.DataFrame) -> dict[str, str]:
+    """`silenced`, `parts`, `generic` and `other_word` for sentences."""
+    gap, by_caption = own_minus_foreign(found), own_minus_foreign(found, "caption")
+    own = split[(split["part"] == "own") & (split["done"] == "noise") & (split["metric"] == "suppression_probability")]
+    first = units.drop(columns=["layer", "unit", "difference"]).median(axis=1)
+    named = ", ".join(f"L{row.layer}/{row.unit}" for row in units.itertuples())
+    return {
+        "own-less-foreign": f"{interval(*gap.ends)}, {compared_with_zero(gap.low, gap.high)}",
+        "own-less-foreign-caption": interval(*by_caption.ends),
+        "own-alone": interval(*own.iloc[0][["value", "low", "high"]].to_numpy(float)) if len(own) else "not measured",
+        "generic": named,
+        "generic-rank": f"{first.median():.0f}",
+        "other-word": f"{words['shared'].mean():.0f} of {words['size'].mean():.0f}" if len(words) else "none",
+        "other-concepts": f"{words['others'].mean():.0f}" if len(words) else "none",
+    }
