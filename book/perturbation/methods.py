@@ -78,7 +78,8 @@ def compare(
     difference_low, difference_high, effect (Cohen's d_z), p (sign flips of pictures: these concepts' pictures could as
     well be exchanged), p_concepts (of concepts: methods differ by concept, and these are a few of many), and both after
     Holm over the methods of a metric, p_holm and p_concepts_holm; best, and tie: not best, and not told from the best
-    at 5 % after Holm. What is no method (`BOUNDS`) is held against nothing; `floor` has more of that (`references.bounds`). Raises ValueError without `ours`.
+    at 5 % after Holm. What is no method (`BOUNDS`) is held against nothing; `floor` has more of that
+    (`references.bounds`). Raises ValueError without `ours`.
     """
     if ours not in (known := rows["method"].unique().tolist()):
         raise ValueError(f"ours must be one of the methods {known}. Got {ours!r}.")

@@ -67,7 +67,7 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("filtering.area", [5, 60], "filtering.area.0: Input should be less than or equal to 1. Got 5."),
         ("perturbation.sigma", 0, "perturbation.sigma: Input should be greater than 0"),
         ("perturbation.positions", "text", "positions: mean and patch are defined at positions 'image' only"),
-        ("perturbation.intervention", "zero", "sweep_sigma: only the intervention 'noise' has a sigma"),
+        ("perturbation.intervention", "zero", "sweep_sigma, text_sigma: only the intervention 'noise' has a sigma"),
         ("perturbation.intervention", "patch", "sweep_positions: 'patch' is defined at positions 'image' only"),
         ("sensitivity", {"pictures": 0}, "sensitivity.pictures: Input should be greater than or equal to 1. Got 0."),
         (

@@ -1,0 +1,144 @@
+"""Equal suppression, references and ownership as the book shows them, on the run that can be counted (`perturbed`)."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from book.perturbation import figures, matched, methods, ownership, plane, readings, references
+from kn_core.drawing import theme
+from tests.perturbed import CLEAN, perturbations, profile, row
+
+LIMIT = 50.0
+
+
+def removed() -> pd.DataFrame:
+    """What the model says without the object: the field stays, but on one picture."""
+    done = {"intervention": "removal", "n": 0, "sigma": math.nan, "retained": 0.5, "retained_truth": 1.0}
+    made = [row(image.split("-")[0], "removal", image, True, **done) for image in CLEAN]
+    return pd.DataFrame([*made[:-1], made[-1] | {"retained_truth": 0.0}])
+
+
+def values(frame: pd.DataFrame, method: str) -> pd.Series:
+    return frame[frame["method"] == method].set_index("metric")["value"]
+
+
+def test_nothing_removal_and_chance_stand_beside_every_method() -> None:
+    found = references.bounds(pd.concat([perturbations(), removed()]), LIMIT)
+    nothing, removal, chance = (values(found, name) for name in ("nothing", "removal", "chance"))
+    assert (nothing["suppression"], nothing["retention"], nothing["retention_truth"]) == (0, 1, 1)
+    assert (removal["suppression"], removal["retention_truth"]) == (1, (1 + 1 / 2) / 2)
+    assert chance["retention"] == 1 / 4  # 'green grass' of bear-1 and bus-1 against the other's two captions
+    assert (chance["suppression"], chance["retention_truth"]) == (1, 1 / 2)  # one in two of the others' names grass
+    assert "retention_probability" not in chance
+    assert references.bounds(perturbations(), LIMIT).empty
+
+
+def test_what_is_no_method_is_held_against_nothing_in_the_table() -> None:
+    rows = pd.concat([perturbations().query("sigma == 3 and n == 80 and heldout and positions == 'image'"), removed()])
+    table = methods.compare(rows, LIMIT, floor=references.bounds(rows, LIMIT)).set_index(["method", "metric"])
+    assert table.loc[("removal", "suppression"), "value"] == 1 and not table.loc[("removal", "suppression"), "best"]
+    assert table.loc["two-stage"].loc["suppression", "best"]
+    assert table.loc[["removal", "chance"], "p"].isna().all()
+    assert table.loc[("random", "suppression"), "p"] == table.loc[("random", "suppression"), "p_holm"]  # of one test
+
+
+@pytest.fixture
+def doses() -> matched.Doses:
+    """Two-stage: .75 suppressed at 3 and all at 10, a quarter of the truth kept; directions all at 10, and all kept."""
+    push = [row(image.split("-")[0], "direction", image, False) for image in CLEAN]
+    push += [row(image.split("-")[0], "direction", image, True, sigma=10.0) for image in CLEAN]
+    return matched.Doses(pd.concat([perturbations(), pd.DataFrame(push)]), profile())
+
+
+def test_retention_is_read_at_equal_suppression(doses: matched.Doses) -> None:
+    assert doses.sigma["two-stage"] == [0, 3, 10] and (doses.n, doses.n_concepts) == (4, 2)
+    found = matched.table(doses, 0.375).set_index("method")
+    assert found.loc["two-stage", ["sigma", "value", "most"]].tolist() == [1.5, (1 + 0.25) / 2, 1.0]
+    assert found.loc["direction", ["sigma", "value", "kept"]].tolist() == pytest.approx([3 + 7 * 0.375, 1.0, 1.0])
+    assert found.loc["direction", "difference"] == 0.25 - 1
+    assert math.isnan(found.loc["random", "value"]) and math.isnan(found.loc["random", "low"])
+    words = matched.in_words(found.reset_index(), doses, 0.375)
+    assert words["matched-ours"].startswith("0.6") and words["matched-random"] == "never reach it (at most 0.25)"
+    assert words["matched-direction"].startswith("keep 1.00, ")
+    shown = matched.for_readers(found.reset_index(), 0.375).set_index("neurons of")
+    assert shown.loc["random, same layers", "Sᵣₑ at Sₛₑ = 0.375"] == "not reached (at most 0.25)"
+
+
+def test_a_rival_that_does_nothing_wins_nothing() -> None:
+    rival = [row(image.split("-")[0], "pan-gated", image, False, sigma=sigma) for image in CLEAN for sigma in (3, 10)]
+    strong = [row(image.split("-")[0], "schwettmann", image, True, sigma=s) for image in CLEAN for s in (3, 10)]
+    whole = pd.concat([perturbations(), pd.DataFrame(rival), pd.DataFrame(strong)])
+    doses = matched.Doses(whole, profile())
+    own_dose = readings.sweep(whole, profile(), "sigma", ["two-stage", "random", "pan-gated", "schwettmann"])
+    (kept, balance), best = matched.over_rivals(doses, own_dose[own_dose["sigma"] == 3])
+    assert best == {"matched": "schwettmann", "balance": "schwettmann"}
+    assert kept.name == "matched_retention_over_rivals" and kept.value == 0.25 - 1.0
+    assert balance.value == pytest.approx(2 * 0.75 * 0.25 / (0.75 + 0.25) - 1.0)
+    (kept, balance), best = matched.over_rivals(
+        matched.Doses(pd.concat([perturbations(), pd.DataFrame(rival)]), profile()),
+        own_dose[(own_dose["sigma"] == 3) & (own_dose["method"] != "schwettmann")],
+    )
+    assert best == {"matched": "", "balance": ""} and math.isnan(kept.value) and math.isnan(balance.value)
+
+
+def test_whose_noise_silences_whom() -> None:
+    found = ownership.silenced(perturbations(), profile()).set_index(["concept", "image_concept"])
+    assert found["caption"].to_dict() == {
+        ("bear", "bear"): 0.75,
+        ("bear", "bus"): 0.0,
+        ("bus", "bus"): 0.5,
+        ("bus", "bear"): 0.5,
+    }
+    assert found.loc[("bear", "bear"), "probability"] == pytest.approx((0.8 + 0.5) / 2)
+    gap = ownership.own_minus_foreign(found.reset_index(), "caption")
+    assert gap.value == pytest.approx(((0.75 - 0.5) + (0.5 - 0.0)) / 2)
+    with theme():
+        ax = ownership.matrix(found.reset_index(), ["bear", "bus"])
+        assert ax.get_title(loc="left").startswith("Noise takes 5")
+    plt.close("all")
+
+
+def test_the_units_that_lead_every_list_are_told_with_their_ranks() -> None:
+    delta, score = np.array([[1.0, 5.0], [3.0, 2.0]]), np.array([[4.0, 1.0], [2.0, 3.0]])
+    pooled = {"bear": {"delta": delta, "gradcam": score}, "bus": {"delta": delta + 1, "gradcam": -score}}
+    found = ownership.generic(pooled, n=2)
+    assert found[["layer", "unit", "difference"]].to_numpy().tolist() == [[0, 1, 5.5], [1, 0, 3.5]]
+    assert found["bear"].tolist() == [4, 3] and found["bus"].tolist() == [1, 2]
+
+
+def test_parts_and_other_words_are_told() -> None:
+    made = []
+    for part, gone in (("all", True), ("own", False)):
+        for method, lost in ((part, gone), (f"{part}, random", False)):
+            made += [row(image.split("-")[0], method, image, lost, n=len(image)) for image in CLEAN]
+        patch = {"intervention": "patch", "sigma": math.nan, "n": 6}
+        made += [row(image.split("-")[0], part, image, False, **patch) for image in CLEAN]
+    split = ownership.parts(pd.DataFrame(made))
+    shown = ownership.parts_for_readers(split, "retention_truth").set_index("neurons")
+    assert shown.loc["shared by all concepts", "Sₛₑ, noise"].startswith("1.00")
+    assert shown.loc["the concept's own", "Sₛₑ, noise"].startswith("0.00")
+    sets = [("bear", 1), ("bear", 2), ("bus", 2), ("bus", 3)]
+    neurons = pd.DataFrame({"concept": [c for c, _ in sets], "unit": [u for _, u in sets], "layer": 0, "rank": 0})
+    other = pd.DataFrame({"concept": "bear", "words": "field", "layer": 0, "unit": [2, 9], "rank": [0, 1]})
+    words = ownership.other_word(neurons.assign(method="two-stage"), other, 80)
+    assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
+    units = ownership.generic({"bear": {"delta": np.ones((1, 2)), "gradcam": np.ones((1, 2))}}, n=1)
+    said = ownership.in_words(ownership.silenced(perturbations(), profile()), split, units, words)
+    assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
+
+
+def test_figures_hold_what_is_no_method() -> None:
+    whole = pd.concat([perturbations(), removed()])
+    bounds, curve = references.bounds(whole, LIMIT), readings.curve(whole, profile(), "sigma")
+    with theme():
+        ax = plane.frontier(curve, bounds)
+        assert {text.get_text() for text in ax.texts} >= {"nothing done", "another concept's caption"}
+        figure = figures.dose_response(curve, "sigma", 3.0, bounds)
+        labels = figure.axes[1].get_legend_handles_labels()[1]
+        assert "the object taken out of the picture" in labels
+    plt.close("all")
