@@ -118,7 +118,8 @@ def _counts(study: Study) -> list[Measurement]:
 
 
 def _layers(study: Study) -> list[Measurement]:
-    return [evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)]
+    neurons, budget = study.neurons(), study.profile.identification.budget
+    return [evidence.late_share(neurons, study.n_layers, most) for most in (None, budget)]
 
 
 def _effects(study: Study) -> list[Measurement]:

@@ -149,7 +149,7 @@ def test_the_claims_hold_the_comparison_with_rivals_on_every_metric() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"where": None}, "'where': Field required"),
+        ({"where": None}, "'where' and 'paper' must be given where the statement is the paper's"),
         ({"rule": None}, "'rule': Field required"),
         ({"measured": None}, "'measured': Field required"),
         ({"statment": "x"}, "'statment': Extra inputs"),

@@ -7,11 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from book import __main__
 from book.claims import verdicts
 from book.claims.rules import ClaimsError, Measurement, load_claims, table
 from book.claims.verdicts import OnRecord, differences, load_verdicts, record
+
+HERO = Path(__main__.__file__).parent / "_static" / "hero.png"
 
 
 def frame(**verdict: str) -> pd.DataFrame:
@@ -131,6 +135,19 @@ def test_a_check_agrees_until_a_verdict_differs(results: Path, capsys: pytest.Ca
     assert "has on record: 1." in last
 
     assert check("--record") == 0
+    assert check("--check") == 0
+
+
+def test_the_readmes_picture_is_the_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--record") == check("--check") == 0
+    made = results.parent / "figures" / "hero.png"
+    made.parent.mkdir()
+    Image.open(HERO).save(made)  # drawn by another run, whose captions it does not know
+    assert check("--check") == 1
+    assert f"{HERO} is not the picture of this run. Put it there: cp {made} {HERO}." in capsys.readouterr().out
+    known = PngInfo()
+    known.add_text("Description", str(Image.open(HERO).info["Description"]))
+    Image.open(HERO).save(made, pnginfo=known)
     assert check("--check") == 0
 
 

@@ -252,7 +252,7 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
     assert "<It> works: Sₛₑ." in soup.text  # the index is set as one
     small = [cell.text for cell in soup.find_all("small")]
-    assert small[:3] == ["so", "Table II; see perturbation", "Sᵣₑ < 1; n\u00a0=\u00a09"]
+    assert small[:3] == ["so", "Table II; see perturbation", "Sᵣₑ < 1; n\u00a0=\u00a09long version: < 1"]
     assert small[4] == "Table II"
 
 
