@@ -103,8 +103,9 @@ def _stale_picture(edition: str) -> str:
     made, shown = results(edition) / "figures" / "hero.png", Path(__file__).parent / "_static" / "hero.png"
     if edition != "embedded" or not made.is_file():
         return ""
-    said = [Image.open(path).info.get("Description") for path in (made, shown)]
-    return "" if said[0] == said[1] else f"{shown} is not the picture of this run. Put it there: cp {made} {shown}."
+    with Image.open(made) as ours, Image.open(shown) as theirs:
+        same = ours.info.get("Description") == theirs.info.get("Description")
+    return "" if same else f"{shown} is not the picture of this run. Put it there: cp {made} {shown}."
 
 
 def _estimate(value: float, low: float, high: float) -> str:

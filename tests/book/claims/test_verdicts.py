@@ -142,12 +142,13 @@ def test_the_readmes_picture_is_the_runs(results: Path, capsys: pytest.CaptureFi
     assert check("--record") == check("--check") == 0
     made = results.parent / "figures" / "hero.png"
     made.parent.mkdir()
-    Image.open(HERO).save(made)  # drawn by another run, whose captions it does not know
-    assert check("--check") == 1
-    assert f"{HERO} is not the picture of this run. Put it there: cp {made} {HERO}." in capsys.readouterr().out
     known = PngInfo()
-    known.add_text("Description", str(Image.open(HERO).info["Description"]))
-    Image.open(HERO).save(made, pnginfo=known)
+    with Image.open(HERO) as shown:
+        known.add_text("Description", str(shown.info["Description"]))
+        shown.save(made)  # as drawn by another run, whose captions it does not know
+        assert check("--check") == 1
+        assert f"{HERO} is not the picture of this run. Put it there: cp {made} {HERO}." in capsys.readouterr().out
+        shown.save(made, pnginfo=known)
     assert check("--check") == 0
 
 
