@@ -163,10 +163,11 @@ class Perturbation(Settings):
     controls: tuple[Control, ...] = ("random", "uniform")
     draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 2  # selection pictures a concept on which each method's dose is chosen
-    sweep_rivals: bool = False  # whether rivals get all sweeps, not sigma's alone, and other concepts' pictures
+    sweep_rivals: bool = False  # whether rivals get all sweeps, and these and random ones other concepts' pictures
     sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all
     sweep_n: tuple[Count, ...] = ()
     sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    sweep_sets: tuple[Literal["two-stage"] | Rival, ...] = ()  # whose sigma is swept, beside random ones; (): all
     sweep_interventions: tuple[Intervention, ...] = ()
     sweep_positions: tuple[Positions, ...] = ()
     text_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()  # at text tokens, for rivals that score there
@@ -205,7 +206,8 @@ class Faithfulness(Settings):
 class Ownership(Settings):
     """Whose a concept's neurons are: its set in parts, and the recipe on another word of its captions."""
 
-    pictures: Count = 3  # held-out pictures a concept under noise on each part
+    pictures: Count = 2  # held-out pictures a concept under noise on each part
+    crossed: Count = 4  # held-out pictures a concept under noise on every concept's set, by probability
     words: Count = 4  # selection pictures a concept that are scored for another word
 
 

@@ -17,23 +17,24 @@ from kn_core.measures.stats import Estimate, estimate
 from kn_core.profile import Profile
 from kn_core.study.experiments.ownership import PARTS
 
-READINGS = ("caption", "probability")
 LABELS = {"all": "shared by all concepts", "some": "shared by some", "own": "the concept's own"}
 
 
-def silenced(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+def silenced(perturbations: pd.DataFrame, crossed: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """What noise on each concept's neurons takes from each concept's held-out pictures, the main setting.
 
     A row a set and concept of pictures: columns concept (whose neurons), image_concept, caption (share of captions that
-    no longer name it), probability (share of its word's probability that is lost), n (pictures).
+    no longer name it), captions (how many pictures), probability (share of its word's probability that is lost, of
+    `crossed`, `experiments.ownership.cross` of all), n (how many pictures).
     """
-    rows = headline(perturbations, profile)
-    rows = rows[rows["method"] == "two-stage"]
-    lost = probability_suppression(rows["clean_probability"], rows["target_probability"])
-    values = rows.assign(caption=1.0 - rows["target_present"], probability=lost)
-    images = values.groupby(["concept", "image_concept", "image_id"], sort=False)[list(READINGS)].mean()
-    found = images.groupby(["concept", "image_concept"], sort=False)
-    return found.mean().assign(n=found.size()).reset_index()
+    rows = headline(perturbations, profile).query("method == 'two-stage'")
+    lost = probability_suppression(crossed["clean_probability"], crossed["target_probability"])
+    by = ["concept", "image_concept"]
+    said = rows.assign(caption=1.0 - rows["target_present"]).groupby([*by, "image_id"])["caption"].mean().groupby(by)
+    told = crossed.assign(probability=lost).groupby(by)["probability"]
+    return pd.concat(
+        [said.mean(), said.size().rename("captions"), told.mean(), told.size().rename("n")], axis=1
+    ).reset_index()
 
 
 def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Estimate:

@@ -44,9 +44,9 @@ def trials(
     main = main_setting(settings, identification)
     two_stage, random = found["two-stage"], controls["random"]
     for seed in range(settings.seeds):
-        scope: Scope = "own" if seed else "all"
-        yield Trial(two_stage, replace(main, seed=seed), scope)
-        yield Trial(random[seed], replace(main, seed=seed), scope)
+        elsewhere: Scope = "all" if settings.sweep_rivals else "tried"  # whether on other concepts' pictures
+        yield Trial(two_stage, replace(main, seed=seed), "own" if seed else "all")
+        yield Trial(random[seed], replace(main, seed=seed), "own" if seed else elsewhere)
         for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
             yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
     for kind, draws in controls.items():
@@ -54,12 +54,13 @@ def trials(
             yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.rival_seeds else "swept")
 
     pair, everyone = (two_stage, random[0]), (*found.values(), random[0])
-    for rival in everyone[1:-1]:
-        if settings.choosing:
-            yield Trial(rival, main, "choosing")  # the pair's are among 'all'
+    dosed = [one for one in everyone if not settings.sweep_sets or one.method in (*settings.sweep_sets, "random")]
+    for neurons in dosed:
+        if settings.choosing and neurons not in pair:
+            yield Trial(neurons, main, "choosing")  # the pair's are tried there anyway
     for sigma in settings.sweep_sigma:
         if sigma != main.sigma:
-            for neurons in everyone:
+            for neurons in dosed:
                 yield Trial(neurons, replace(main, sigma=sigma), "dose")
     sweep = [replace(main, n=n) for n in settings.sweep_n]
     sweep += [_setting(settings, identification, intervention) for intervention in settings.sweep_interventions]
@@ -73,8 +74,7 @@ def trials(
             yield Trial(neurons, replace(main, positions="text", sigma=sigma), "swept")
     if settings.directions and main.intervention == "noise" and main.positions == "image":
         for sigma in dict.fromkeys((main.sigma, *settings.sweep_sigma)):
-            scope = "own" if sigma == main.sigma else "swept"
-            yield Trial(two_stage, replace(main, sigma=sigma), scope, "direction")
+            yield Trial(two_stage, replace(main, sigma=sigma), "swept", "direction")
     yield Trial(two_stage, main, "own", "removal")
 
 

@@ -53,7 +53,9 @@ STAGES: dict[str, Stage] = {
     "prompts": lambda study, concept: prompts.neurons(study, concept),
     "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
     "other regions": lambda study, concept: other_region.other_region(study, concept),
-    "ownership": lambda study, concept: (ownership.parts(study, concept), ownership.other_words(study, concept)),
+    "ownership": lambda study, concept: [
+        made(study, concept) for made in (ownership.parts, ownership.cross, ownership.other_words)
+    ],
     "companions": lambda study, concept: companions.companions(study, concept),
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one

@@ -12,14 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kn_core.concepts import content_words
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import controls, identification, perturbation, protocol
 from kn_core.method.capture import Target, capture
+from kn_core.method.interventions import edits_for
 from kn_core.method.perturbation import Trial
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel
+from kn_core.models.hooks import Edit
 from kn_core.study.study import Study
 
 PARTS = ("all", "some", "own")  # of all concepts, of some others, of this one alone
@@ -67,6 +70,37 @@ def parts(study: Study, concept: str) -> pd.DataFrame:
     upstream = [study.inputs(name) for name in study.studied()]
     inputs = fingerprint(concept, upstream, settings.fingerprint("perturbation"), shown, code(__name__))
     return study.store.table(f"ownership-{concept}" + ("-full" if settings != study.profile else ""), inputs, compute)
+
+
+def cross(study: Study, concept: str) -> pd.DataFrame:
+    """What the main noise on the concept's set takes from every concept's held-out pictures, by probability alone.
+
+    Columns concept (whose set), image_concept, image_id, clean_probability, target_probability (of the first token of
+    the picture's own concept). The first `ownership.crossed` pictures of each.
+    """
+    settings, found = study.effort, study.profile.identification
+    most = settings.ownership.crossed
+
+    def compute() -> pd.DataFrame:
+        shown = [one for name in study.studied() for one in study.pictures(name, "held_out", most)]
+        main, neurons = protocol.main_setting(settings.perturbation, found), study.neuron_set(concept)
+        prompts, captions = torch.stack([one.prompt for one in shown]), [one.caption for one in shown]
+        before, model = perturbation.clean_chances(study.model, shown), study.model
+
+        def edits(rows: slice) -> dict[int, Edit]:
+            return edits_for(model, neurons, main, [one.image_id for one in shown[rows]])
+
+        after = perturbation.chances(model, prompts, captions, edits, main.site)
+        records = [
+            (concept, one.concept, one.image_id, before[one.image_id][one.target.position], now[one.target.position])
+            for one, now in zip(shown, after, strict=True)
+        ]
+        columns = ["concept", "image_concept", "image_id", "clean_probability", "target_probability"]
+        return pd.DataFrame(records, columns=columns)
+
+    upstream = [study.inputs(name) for name in study.studied()]
+    inputs = fingerprint(concept, upstream, settings.fingerprint("perturbation"), most, code(__name__))
+    return study.store.table(f"cross-{concept}" + ("-full" if settings != study.profile else ""), inputs, compute)
 
 
 def other_words(study: Study, concept: str) -> pd.DataFrame:

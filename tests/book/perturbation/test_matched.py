@@ -23,6 +23,19 @@ def removed() -> pd.DataFrame:
     return pd.DataFrame([*made[:-1], made[-1] | {"retained_truth": 0.0}])
 
 
+def crossed() -> pd.DataFrame:
+    """Two pictures of each concept: a concept's own lose .8 and .4 of their word's probability, others' .2."""
+    of = {image: image.split("-")[0] for image in CLEAN}
+    lost = {"bear-1": 0.8, "bear-2": 0.4, "bus-1": 0.8, "bus-2": 0.4}
+    made = [
+        (whose, of[image], image, 0.5, 0.5 * (1 - (lost[image] if whose == of[image] else 0.2)))
+        for whose in ("bear", "bus")
+        for image in CLEAN
+    ]
+    columns = ["concept", "image_concept", "image_id", "clean_probability", "target_probability"]
+    return pd.DataFrame(made, columns=columns)
+
+
 def values(frame: pd.DataFrame, method: str) -> pd.Series:
     return frame[frame["method"] == method].set_index("metric")["value"]
 
@@ -87,19 +100,19 @@ def test_a_rival_that_does_nothing_wins_nothing() -> None:
 
 
 def test_whose_noise_silences_whom() -> None:
-    found = ownership.silenced(perturbations(), profile()).set_index(["concept", "image_concept"])
+    found = ownership.silenced(perturbations(), crossed(), profile()).set_index(["concept", "image_concept"])
     assert found["caption"].to_dict() == {
         ("bear", "bear"): 0.75,
         ("bear", "bus"): 0.0,
         ("bus", "bus"): 0.5,
         ("bus", "bear"): 0.5,
     }
-    assert found.loc[("bear", "bear"), "probability"] == pytest.approx((0.8 + 0.5) / 2)
+    assert found.loc[("bear", "bear"), "probability"] == pytest.approx((0.8 + 0.4) / 2)
     gap = ownership.own_minus_foreign(found.reset_index(), "caption")
     assert gap.value == pytest.approx(((0.75 - 0.5) + (0.5 - 0.0)) / 2)
     with theme():
         ax = ownership.matrix(found.reset_index(), ["bear", "bus"])
-        assert ax.get_title(loc="left").startswith("Noise takes 5")
+        assert ax.get_title(loc="left").split()[2::7] == ["60%", "20%"]
     plt.close("all")
 
 
@@ -128,7 +141,7 @@ def test_parts_and_other_words_are_told() -> None:
     words = ownership.other_word(neurons.assign(method="two-stage"), other, 80)
     assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
     units = ownership.generic({"bear": {"delta": np.ones((1, 2)), "gradcam": np.ones((1, 2))}}, n=1)
-    said = ownership.in_words(ownership.silenced(perturbations(), profile()), split, units, words)
+    said = ownership.in_words(ownership.silenced(perturbations(), crossed(), profile()), split, units, words)
     assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
 
 

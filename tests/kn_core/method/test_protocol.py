@@ -46,7 +46,7 @@ def test_the_main_setting_on_every_picture_and_later_draws_on_some():
     assert planned(seeds=2, draws=3) == Counter(
         {
             ("two-stage", setting(), "all"): 1,
-            ("random", setting(), "all"): 1,
+            ("random", setting(), "tried"): 1,
             ("schwettmann", setting(), "own"): 1,
             ("two-stage", setting(seed=1), "own"): 1,
             ("random", setting(seed=1), "own"): 1,
@@ -68,12 +68,14 @@ def test_every_method_is_tried_at_every_dose_on_pictures_that_choose_one():
     assert extra == Counter({(method, setting(sigma=1.0), "dose"): 1 for method in methods}) + Counter(
         [("schwettmann", setting(), "choosing")]
     )
+    few = planned(sweep_sigma=(1.0, 3.0), choosing=2, sweep_sets=("two-stage",)) - planned()
+    assert few == Counter({(method, setting(sigma=1.0), "dose"): 1 for method in ("two-stage", "random")})
 
 
 def test_noise_has_directions_beside_it_and_rivals_their_own_place():
     sweep = {"sweep_sigma": (1.0, 3.0)}
     extra = planned(directions=True, **sweep) - planned(**sweep)
-    assert extra == Counter([("direction", setting(), "own"), ("direction", setting(sigma=1.0), "swept")])
+    assert extra == Counter([("direction", setting(), "swept"), ("direction", setting(sigma=1.0), "swept")])
     extra = planned(text_sigma=(0.5,)) - planned()
     at_text = setting(positions="text", sigma=0.5)
     assert extra == Counter([("dai-text", at_text, "swept"), ("random", at_text, "swept")])
@@ -107,7 +109,7 @@ def test_sweeps_are_run_for_rivals_where_the_profile_says_so():
 
     assert keyed(planned(**swept)) - keyed(planned()) == keyed(expected("two-stage", "random"))
     rivals = keyed(planned(sweep_rivals=True, **swept)) - keyed(planned())
-    elsewhere = keyed(Counter([("schwettmann", setting(), "fresh")]))  # and other concepts' pictures
+    elsewhere = keyed(Counter([("schwettmann", setting(), "fresh"), ("random", setting(), "all")]))
     assert rivals == keyed(expected("two-stage", "schwettmann", "random")) + elsewhere
 
 

@@ -41,6 +41,17 @@ def test_each_part_is_disturbed_alone_and_beside_as_many_random_neurons(study):
     assert (rows["image_concept"] == "bear").all() and rows["heldout"].all()
 
 
+def test_every_set_is_tried_on_every_concepts_pictures_by_probability(study):
+    rows = ownership.cross(study, "bear")
+    assert rows.groupby("image_concept").size().to_dict() == dict.fromkeys(study.studied(), 2)
+    main = study.perturbations("bear").query("method == 'two-stage' and sigma == 3 and n == 8 and seed == 0")
+    main = main[(main["intervention"] == "noise") & (main["positions"] == "image")].set_index("image_id")
+    for row in rows[rows["image_concept"] == "bear"].itertuples():
+        same = main.loc[row.image_id]
+        assert row.clean_probability == pytest.approx(same["clean_probability"], abs=1e-5)
+        assert row.target_probability == pytest.approx(same["target_probability"], abs=1e-5)
+
+
 def test_the_recipe_runs_on_another_word_of_the_same_captions(study):
     rows = ownership.other_words(study, "bear")
     captions = study.pairs("bear").query("role == 'select'")["caption"]
