@@ -112,7 +112,7 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
     """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
-        groups = []
+        groups: list[tuple[int, dict[int, Edit]]] = []
         for _, group in groupby(part, key=lambda job: id(job[0])):
             rows = list(group)
             trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None

@@ -112,7 +112,7 @@ def test_whose_noise_silences_whom() -> None:
     assert gap.value == pytest.approx(((0.75 - 0.5) + (0.5 - 0.0)) / 2)
     with theme():
         ax = ownership.matrix(found.reset_index(), ["bear", "bus"])
-        assert ax.get_title(loc="left").split()[2::7] == ["60%", "20%"]
+        assert ax.get_title(loc="left").split()[2:9:6] == ["60%", "20%"]
     plt.close("all")
 
 
