@@ -17,7 +17,7 @@ from kn_core.measures.metrics import probability_retention, repetition, retentio
 from kn_core.method.capture import Target
 from kn_core.method.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel, Site
+from kn_core.models.base import CaptionModel, Place, Site
 from kn_core.models.hooks import Edit, intervene
 
 
@@ -74,10 +74,15 @@ def run(
     concept's picture `target_present` and the probabilities speak of that picture's own concept.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
+    return table(model, jobs, _answers_under(model, jobs, mean, max_new_tokens), max_new_tokens)
+
+
+def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer], max_new_tokens: int) -> pd.DataFrame:
+    """A row a job, with what was answered: the columns of `perturbations.parquet`."""
+    pictures = list({picture.image_id: picture for _, picture in jobs}.values())
     prompts, captions = torch.stack([p.prompt for p in pictures]), [p.caption for p in pictures]
     clean = answers(model, prompts, captions, max_new_tokens)
     before = {picture.image_id: answer.probabilities for picture, answer in zip(pictures, clean, strict=True)}
-    said = _answers_under(model, jobs, mean, max_new_tokens)
     frame = pd.DataFrame([_row(*job, before[job[1].image_id], answer) for job, answer in zip(jobs, said, strict=True)])
     written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()
     perplexity = dict(zip(written, model.perplexity(written), strict=True))
@@ -91,6 +96,17 @@ Job = tuple[Trial, Picture]
 
 def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
     """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
+    known: dict[tuple[str, Site], Tensor] = {}  # what 'patch' puts in, of as many pictures as a batch holds
+
+    def without(shown: Sequence[Picture], site: Site) -> Tensor:
+        missing = [picture for picture in shown if (picture.image_id, site) not in known]
+        if len(known) + len(missing) > model.batch_size:
+            known.clear()
+            missing = list(shown)
+        if missing:
+            found = inpainted_activations(model, torch.stack([p.prompt_inpainted for p in missing]), site)
+            known.update(zip([(picture.image_id, site) for picture in missing], found, strict=True))
+        return torch.stack([known[picture.image_id, site] for picture in shown])
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
         groups = []
@@ -100,8 +116,7 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                without = torch.stack([p.prompt_inpainted for p in shown])
-                replacement = inpainted_activations(model, without, trial.setting.site)
+                replacement = without(shown, trial.setting.site)
             ids = [picture.image_id for picture in shown]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
@@ -176,7 +191,7 @@ def answers(
     references: Sequence[str],
     max_new_tokens: int,
     edits: Callable[[slice], dict[int, Edit]] | None = None,
-    site: Site = "activation",
+    site: Place = "activation",
 ) -> list[Answer]:
     """Caption embedded prompts (B, T, H) and score the reference captions, under edits made for each batch of rows."""
     found: list[Answer] = []

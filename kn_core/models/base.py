@@ -20,6 +20,7 @@ from kn_core.models import decoding
 from kn_core.pictures.image_files import Picture, as_picture, check_list
 
 Site = Literal["preactivation", "activation", "product"]
+Place = Literal["preactivation", "activation", "product", "residual"]  # where something can be read or changed
 
 
 class FeedForward(Protocol):
@@ -114,12 +115,16 @@ class CaptionModel(nn.Module, ABC):
         """The FFN's output matrix (H, D); column i is what neuron i writes."""
         return self.ffn[layer].down_proj.weight
 
-    def site(self, layer: int, site: Site) -> tuple[nn.Module, bool]:
+    def site(self, layer: int, site: Place) -> tuple[nn.Module, bool]:
         """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
 
         'preactivation' is gate x, what the activation function reads; 'activation' is SiLU(gate x), its output, which
         is what the paper's O^l is in a gated FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
+        No neuron's is 'residual', the stream (B, T, H) that a layer of a decoder like Llama's leaves.
         """
+        if site == "residual":
+            decoder: Any = self.backbone
+            return decoder.layers[layer], True
         block = self.ffn[layer]
         module = block.down_proj if site == "product" else block.act_fn
         return module, site == "activation"

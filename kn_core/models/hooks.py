@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # models that try themselves out when they are loaded use these hooks
-    from kn_core.models.base import CaptionModel, Site
+    from kn_core.models.base import CaptionModel, Place
 
 
 Edit = Callable[[Tensor, int], Tensor]
@@ -29,7 +29,7 @@ Edit = Callable[[Tensor, int], Tensor]
 
 
 @contextmanager
-def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tensor]]:
+def record(model: CaptionModel, site: Place = "activation") -> Iterator[list[Tensor]]:
     """Collect every layer's activations of the last forward pass, in a list by layer; empty before the first.
 
     Each is (B, T, D), in the model's own precision: of every picture, at every token of prompt and caption that the
@@ -61,7 +61,7 @@ def record(model: CaptionModel, site: Site = "activation") -> Iterator[list[Tens
 
 
 @contextmanager
-def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "activation") -> Iterator[None]:
+def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Place = "activation") -> Iterator[None]:
     """Run every forward pass with the activations of the given layers changed by their edits.
 
     `edits` gives a layer, counted from 0, an `Edit`: (activations (B, T, D), absolute position of the first of the T
@@ -107,7 +107,7 @@ def intervene(model: CaptionModel, edits: Mapping[int, Edit], site: Site = "acti
 
 
 def _attach(
-    stack: ExitStack, model: CaptionModel, layer: int, site: Site, see: Callable[[Tensor], Tensor | None]
+    stack: ExitStack, model: CaptionModel, layer: int, site: Place, see: Callable[[Tensor], Tensor | None]
 ) -> None:
     """Call `see` with the activations at a site, and let what it returns take their place, until the stack unwinds."""
     module, as_output = model.site(layer, site)
