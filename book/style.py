@@ -32,7 +32,7 @@ class Method:
 
     label: str  # in tables
     colour: str
-    kind: Literal["ours", "stage", "rival", "control", "reference"]
+    kind: Literal["ours", "stage", "rival", "control", "reference", "bound"]
     legend: str = ""  # in figures, where it is another one
 
     @property
@@ -57,6 +57,7 @@ METHODS = {
     "same-norm": Method("random, same output size", "#550055", "control"),
     "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
     "activation": Method("mean activation", "#b0b0b0", "reference"),
+    "mask": Method("learnt mask", "#cc79a7", "bound"),
 }
 
 

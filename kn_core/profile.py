@@ -106,7 +106,8 @@ class Profile(Settings):
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
         if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity", "ceiling"}:
             raise ValueError(
-                f"full: only perturbation, faithfulness, sensitivity and ceiling have a long version. Got {sorted(stray)}"
+                "full: only perturbation, faithfulness, sensitivity and ceiling have a long version. "
+                f"Got {sorted(stray)}"
             )
         _ = self.long  # its settings must make sense too
         return self

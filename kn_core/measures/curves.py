@@ -8,6 +8,7 @@ single pictures has no bound where a picture's denominator is small.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,12 +44,30 @@ def cmd(sizes: ArrayLike, faithfulness: ArrayLike, *, log: bool = False) -> np.n
     return area(sizes, np.abs(1 - np.asarray(faithfulness, float)), log=log)
 
 
-def resampled(
-    values: np.ndarray, concepts: Sequence[Hashable], *, draws: int = 2000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means over concepts of the means over their pictures, (K,), and of bootstrap draws of both, (draws, K).
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means over concepts of the means over their pictures, of K quantities, and what they are in bootstrap draws."""
 
-    `values` (n, K) hold a picture's quantities, which are drawn together; `concepts` (n,) say whose it is.
+    value: np.ndarray  # (K,)
+    draws: np.ndarray  # (draws, K)
+    n: int  # pictures
+    n_concepts: int
+
+    def estimate(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+        """A function of the means (..., K) -> (...), with its 95 % interval; none of fewer than two pictures.
+
+        Draws in which it is not defined are left out.
+        """
+        found = function(self.draws)
+        found = found[~np.isnan(found)]
+        ends = np.quantile(found, [0.025, 0.975]).tolist() if self.n > 1 and len(found) else (np.nan, np.nan)
+        return Estimate(float(function(self.value)), *ends, self.n, self.n_concepts)
+
+
+def resampled(values: np.ndarray, concepts: Sequence[Hashable], *, draws: int = 2000, seed: int = 0) -> Means:
+    """Means of `values` (n, K), a picture's quantities, which are drawn together; `concepts` (n,) say whose it is.
+
+    A draw takes as many concepts as there are, with replacement, and of each as many of its pictures.
     """
     whose = np.array([str(concept) for concept in concepts])
     clusters = [values[whose == concept] for concept in dict.fromkeys(whose)]
@@ -59,19 +78,8 @@ def resampled(
         for concept, cluster in enumerate(clusters):
             here = np.flatnonzero(drawn == concept)
             means[here] += cluster[rng.integers(len(cluster), size=(len(here), len(cluster)))].mean(axis=1)
-    return np.mean([cluster.mean(axis=0) for cluster in clusters], axis=0), means / len(clusters)
-
-
-def estimate_of(
-    function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, concepts: Sequence[Hashable]
-) -> Estimate:
-    """A function of the means (..., K) -> (...), with its 95 % interval by `resampled`; NaN of fewer than two pictures.
-
-    Draws in which it is not defined are left out.
-    """
-    mean, means = resampled(values, concepts)
-    low, high = np.nanquantile(function(means), [0.025, 0.975]) if len(values) > 1 else (np.nan, np.nan)
-    return Estimate(float(function(mean)), float(low), float(high), len(values), len(set(concepts)))
+    value = np.mean([cluster.mean(axis=0) for cluster in clusters], axis=0)
+    return Means(value, means / len(clusters), len(values), len(clusters))
 
 
 def beats(ours: float, random: ArrayLike) -> tuple[float, float]:

@@ -42,9 +42,7 @@ def word_states(model: CaptionModel, word: str) -> Tensor:
     return torch.stack([plain(stream[0, -1]) for stream in streams])
 
 
-def mean_differences(
-    model: CaptionModel, prompts: Tensor, without: Tensor, inside: Sequence[np.ndarray]
-) -> Tensor:
+def mean_differences(model: CaptionModel, prompts: Tensor, without: Tensor, inside: Sequence[np.ndarray]) -> Tensor:
     """What the object adds to the stream behind each layer, (L, H), mean over pictures of the mean over its tokens.
 
     `prompts` (B, T, H) and the same `without` the object; `inside` (P,) bool a picture says which tokens are its own.

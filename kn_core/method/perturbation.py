@@ -17,7 +17,7 @@ from kn_core.measures.metrics import probability_retention, repetition, retentio
 from kn_core.method.capture import Target
 from kn_core.method.interventions import Setting, edits_for, inpainted_activations, noisy_weights, side_by_side
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel, Place, Site
+from kn_core.models.base import CaptionModel, Place
 from kn_core.models.hooks import Edit, intervene
 
 
@@ -74,7 +74,7 @@ def run(
     concept's picture `target_present` and the probabilities speak of that picture's own concept.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
-    return table(model, jobs, _answers_under(model, jobs, mean, max_new_tokens), max_new_tokens)
+    return table(model, jobs, answers_under(model, jobs, mean, max_new_tokens), max_new_tokens)
 
 
 def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer], max_new_tokens: int) -> pd.DataFrame:
@@ -94,29 +94,23 @@ def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer], max_
 Job = tuple[Trial, Picture]
 
 
-def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
+def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
     """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
-    known: dict[tuple[str, Site], Tensor] = {}  # what 'patch' puts in, of as many pictures as a batch holds
-
-    def without(shown: Sequence[Picture], site: Site) -> Tensor:
-        missing = [picture for picture in shown if (picture.image_id, site) not in known]
-        if len(known) + len(missing) > model.batch_size:
-            known.clear()
-            missing = list(shown)
-        if missing:
-            found = inpainted_activations(model, torch.stack([p.prompt_inpainted for p in missing]), site)
-            known.update(zip([(picture.image_id, site) for picture in missing], found, strict=True))
-        return torch.stack([known[picture.image_id, site] for picture in shown])
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
         groups = []
+        patched = {picture.image_id: picture for trial, picture in part if trial.setting.intervention == "patch"}
+        if patched:  # once a picture, whatever the number of trials: the jobs have one site
+            without = torch.stack([picture.prompt_inpainted for picture in patched.values()])
+            found = inpainted_activations(model, without, part[0][0].setting.site)
+            place = {image_id: i for i, image_id in enumerate(patched)}
         for _, group in groupby(part, key=lambda job: id(job[0])):
             rows = list(group)
             trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                replacement = without(shown, trial.setting.site)
+                replacement = found[[place[picture.image_id] for picture in shown]]
             ids = [picture.image_id for picture in shown]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
@@ -141,7 +135,7 @@ def _answers(
     jobs: Sequence[Job],
     max_new_tokens: int,
     edits: Callable[[Sequence[Job]], dict[int, Edit]] | None = None,
-    site: Site = "activation",
+    site: Place = "activation",
 ) -> list[Answer]:
     prompts = torch.stack([picture.prompt for _, picture in jobs])
     captions = [picture.caption for _, picture in jobs]

@@ -6,8 +6,6 @@ model knows the object by; where they take it away, there is room for a set to b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import torch
@@ -16,9 +14,9 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.method import bounds, perturbation
 from kn_core.method.complements import naming
 from kn_core.method.interventions import Setting
-from kn_core.method.perturbation import Answer, Picture, Trial
+from kn_core.method.perturbation import Trial
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel, Site
+from kn_core.models.base import Site
 from kn_core.models.hooks import Edit
 from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.experiments.single_neurons import LIKE_LLAMA
@@ -46,29 +44,33 @@ def ceiling(study: Study, concept: str) -> pd.DataFrame:
     """
     settings = study.effort.ceiling
     inputs = fingerprint(study.inputs(concept), settings.model_dump(), code(__name__))
-    return study.store.table(f"ceiling-{concept}", inputs, lambda: pd.concat(_ceiling(study, concept)))
+    return study.store.table(f"ceiling-{concept}", inputs, lambda: _ceiling(study, concept))
 
 
-def _ceiling(study: Study, concept: str) -> Iterator[pd.DataFrame]:
+def _ceiling(study: Study, concept: str) -> pd.DataFrame:
     model, tokens = study.model, study.profile.model.max_new_tokens
     pictures = study.pictures(concept, "held_out", study.effort.ceiling.pictures)
+    captions = [picture.caption for picture in pictures]
 
-    def trial(name: str, layers: range, site: Site = "product") -> Trial:
+    def whole(name: str, layers: range, site: Site = "product") -> Trial:
         return _trial(NeuronSet.of_layers(concept, name, np.array(layers), model.ffn_width), site)
 
-    everywhere = range(model.n_layers)
-    planned = [trial(EVERYTHING, everywhere), *(trial(window_name(layers), layers) for layers in windows(study))]
+    everywhere, none = range(model.n_layers), np.empty(0, int)
+    planned = [whole(EVERYTHING, everywhere), *(whole(window_name(layers), layers) for layers in windows(study))]
     planned.append(_trial(study.neuron_set(concept).top(study.profile.identification.budget), "product"))
-    planned.append(trial(ACTIVATION, everywhere, "activation"))
-    yield perturbation.run(model, pictures, planned, None, tokens)
+    planned.append(whole(ACTIVATION, everywhere, "activation"))
+    said = perturbation.answers_under(model, [(trial, p) for trial in planned for p in pictures], None, tokens)
     bare = torch.stack([picture.prompt_inpainted for picture in pictures])
-    captions = [picture.caption for picture in pictures]
-    yield _table(model, WITHOUT, pictures, perturbation.answers(model, bare, captions, tokens), tokens)
+    said += perturbation.answers(model, bare, captions, tokens)
+    layers: dict[str, int] = {}
     if model.backbone.config.model_type in LIKE_LLAMA:
         shown = torch.stack([picture.prompt for picture in pictures])
         for name, (layer, edit) in _bounds(study, concept).items():
-            said = perturbation.answers(model, shown, captions, tokens, lambda _: {layer: edit}, "residual")  # noqa: B023
-            yield _table(model, name, pictures, said, tokens).assign(layer=layer)
+            layers[name] = layer
+            said += perturbation.answers(model, shown, captions, tokens, lambda _, e={layer: edit}: e, "residual")
+    planned += [_trial(NeuronSet(concept, name, none, none, np.empty(0)), "product") for name in (WITHOUT, *layers)]
+    frame = perturbation.table(model, [(trial, p) for trial in planned for p in pictures], said, tokens)
+    return frame.assign(layer=frame["method"].map(layers).astype(float))
 
 
 def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:
@@ -94,11 +96,3 @@ def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:
 
 def _trial(neurons: NeuronSet, site: Site) -> Trial:
     return Trial(neurons, Setting("patch", "image", len(neurons), np.nan, 0, site), "own")
-
-
-def _table(
-    model: CaptionModel, name: str, pictures: list[Picture], said: list[Answer], max_new_tokens: int
-) -> pd.DataFrame:
-    none = np.empty(0, int)
-    trial = _trial(NeuronSet(pictures[0].concept, name, none, none, np.empty(0)), "product")
-    return perturbation.table(model, [(trial, picture) for picture in pictures], said, max_new_tokens)

@@ -50,7 +50,9 @@ def rankings(study: Study, concept: str) -> dict[str, np.ndarray]:
 def sizes(study: Study) -> list[int]:
     """How many neurons the sets of a curve hold: the shares of those that can act, and the budget."""
     able = (study.n_layers - 1) * study.pooled(study.studied()[0])["delta"].shape[1]
-    return sorted({round(share * able) for share in study.effort.ceiling.shares} | {study.profile.identification.budget})
+    return sorted(
+        {round(share * able) for share in study.effort.ceiling.shares} | {study.profile.identification.budget}
+    )
 
 
 def order(score: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kn_core.measures.curves import area, beats, cmd, cpr, estimate_of, resampled, share
+from kn_core.measures.curves import area, beats, cmd, cpr, resampled, share
 
 
 def test_what_a_part_has_of_the_way():
@@ -25,7 +25,7 @@ def test_areas_are_mean_values_over_sizes_or_their_logarithm():
 def test_means_come_before_the_ratio():
     """One picture's denominator is nearly zero: its own ratio says nothing, and the ratio of means hardly moves."""
     values = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 0.001]])
-    found = estimate_of(lambda means: means[..., 0] / means[..., 1], values, ["bear", "bear", "bus"])
+    found = resampled(values, ["bear", "bear", "bus"]).estimate(lambda means: means[..., 0] / means[..., 1])
     assert found.value == pytest.approx(1 / 1.0005)  # concepts weigh alike: (2 + .001) / 2
     assert (found.n, found.n_concepts) == (3, 2)
     assert found.low == pytest.approx(0.5) and found.high > 100  # drawn twice, a concept is alone
@@ -33,11 +33,11 @@ def test_means_come_before_the_ratio():
 
 def test_draws_keep_a_pictures_quantities_together():
     values = np.stack([np.arange(6.0), 10 - np.arange(6.0)], axis=1)
-    mean, draws = resampled(values, list("aaabbb"), draws=200)
-    assert mean.tolist() == [2.5, 7.5]
-    assert draws.sum(axis=1) == pytest.approx(np.full(200, 10))
-    assert {*draws[:, 0]} > {2.5} and draws[:, 0].mean() == pytest.approx(2.5, abs=0.2)
-    assert np.isnan(estimate_of(lambda means: means[..., 0], values[:1], ["a"]).low)
+    found = resampled(values, list("aaabbb"), draws=200)
+    assert found.value.tolist() == [2.5, 7.5]
+    assert found.draws.sum(axis=1) == pytest.approx(np.full(200, 10))
+    assert {*found.draws[:, 0]} > {2.5} and found.draws[:, 0].mean() == pytest.approx(2.5, abs=0.2)
+    assert np.isnan(resampled(values[:1], ["a"]).estimate(lambda means: means[..., 0]).low)
 
 
 def test_a_set_against_random_ones():

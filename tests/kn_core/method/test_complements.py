@@ -32,7 +32,7 @@ def at(tiny_model, picture):
 
 def by_hand(model, at, kept: np.ndarray) -> float:
     """y with hooks of our own on `down_proj`."""
-    handles, image = [], model.image_positions
+    image = model.image_positions
 
     def hook(layer):
         def change(_, arguments):
@@ -43,8 +43,7 @@ def by_hand(model, at, kept: np.ndarray) -> float:
 
         return change
 
-    for layer in range(model.n_layers):
-        handles.append(model.ffn[layer].down_proj.register_forward_pre_hook(hook(layer)))
+    handles = [block.down_proj.register_forward_pre_hook(hook(layer)) for layer, block in enumerate(model.ffn)]
     with torch.no_grad():
         logits = model.head(model.backbone(inputs_embeds=at.said, use_cache=False).last_hidden_state[0, -1])
     for handle in handles:
