@@ -72,10 +72,10 @@ def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
         "concepts": f"{own['concept'].nunique()}",
     }
     if PROJECT_AWAY in ends.index:
-        chosen = found.dropna(subset=["layer"]).groupby("method")["layer"].unique()
+        chosen = found.dropna(subset=["layer"]).astype({"layer": int}).groupby("method")["layer"].unique()
         said["bounds"] = " and ".join(
-            f"{name} {share(name)} of the names, with {share(name, 'retention')} of the other words left (behind layer "
-            f"{' or '.join(f'{layer:.0f}' for layer in sorted(chosen[name]))})"
+            f"{name} {share(name)} of the names, with {share(name, 'retention')} of the other words left and "
+            f"{share(name, 'fluent')} of the captions fluent (layer {' or '.join(map(str, sorted(chosen[name])))})"
             for name in (PROJECT_AWAY, DIFFERENCE)
         )
     else:
@@ -112,10 +112,8 @@ def variants_in_words(means: pd.DataFrame) -> str:
     """What `of_variants` holds, in a sentence."""
     if means.empty:
         return "The long version of this book says the same of the siblings of this model (`EFFORT=full`)"
-    rows = means[(means["method"] == EVERYTHING) & (means["metric"] == "suppression")].set_index("model")
-    each = [
-        f"with {name} {interval(*ends, '{:.0%}')}" for name, ends in zip(rows.index, rows[ENDS].to_numpy(), strict=True)
-    ]
+    rows = means[(means["method"] == EVERYTHING) & (means["metric"] == "suppression")]
+    each = [f"with {row.model} {interval(row.value, row.low, row.high, '{:.0%}')}" for row in rows.itertuples()]
     return f"In its siblings, all neurons patched take away from the captions, {' and '.join(each)}"
 
 

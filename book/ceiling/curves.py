@@ -82,7 +82,7 @@ def measured(study: Study) -> list[Measurement]:
 
 
 def layer_profile(found: Curves) -> pd.DataFrame:
-    """The share of the object's y that is gone with one window patched: columns window, first, last, value, low, high."""
+    """The share of the object's y that is gone with a window patched: columns window, first, last, value, low, high."""
     rows = []
     for name in dict.fromkeys(key[0] for key in found.place if key[0].startswith("layers ")):
         first, last = map(int, name.removeprefix("layers ").split("–"))
