@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
 from book.words import interval, told
 from kn_core import models
@@ -94,6 +95,14 @@ def _room(lost: float, low: float) -> str:
     return (
         "little of what this model names an object by passes through neurons at the image tokens, with hardly any room"
     )
+
+
+def measured(study: Study) -> list[Measurement]:
+    """S_se with all neurons patched at the product, as a claim of ours asks for it; control: at the activation."""
+    ends = summary(of_all(study, study.studied())).set_index(["method", "metric"])
+    row = ends.loc[EVERYTHING, "suppression"]
+    control = float(ends.loc[(ACTIVATION, "suppression"), "value"])
+    return [Measurement("ceiling", row["value"], row["low"], row["high"], int(row["n_images"]), control)]
 
 
 def of_variants(study: Study) -> pd.DataFrame:

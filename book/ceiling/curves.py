@@ -16,7 +16,7 @@ from book.words import interval
 from kn_core.measures.curves import beats, cmd, cpr, resampled, share
 from kn_core.measures.stats import holm
 from kn_core.study.experiments import single_neurons
-from kn_core.study.experiments.curves import COLLAPSE, KEPT, MATCHED, REMOVED, UNIFORM, collapse, curves
+from kn_core.study.experiments.curves import COLLAPSE, KEPT, MATCHED, REMOVED, SPARED, UNIFORM, collapse, curves
 from kn_core.study.study import Study, StudyError
 
 ENDS = ["value", "low", "high"]
@@ -35,10 +35,13 @@ class Curves:
         wide = frame.pivot_table(
             index=["concept", "image_id"], columns=["ranking", "draw", "n", "side"], values="y", sort=False
         )
-        self.y = wide.dropna(axis=1)  # random draws may be of some pictures alone
+        budget = study.profile.identification.budget
+        if (spared := ("two-stage", 0, budget, SPARED)) in wide:  # of concepts with a flagged neuron alone
+            wide[spared] = wide[spared].fillna(wide["two-stage", 0, budget, REMOVED])
+        self.y = wide.dropna(axis=1)
         self.place: dict[Column, int] = {column: i for i, column in enumerate(self.y.columns)}
         self.means = resampled(self.y.to_numpy(), self.y.index.get_level_values("concept").tolist())
-        self.budget, self.able = study.profile.identification.budget, self._anchor("everything")[2]
+        self.budget, self.able = budget, self._anchor("everything")[2]
         names = dict.fromkeys(key[0] for key in self.place if key[3] == REMOVED)
         self.rankings = [name for name in names if name != MATCHED]
         self.sizes = sorted({key[2] for key in self.place if key[3] == KEPT})
@@ -96,7 +99,7 @@ def layer_profile(found: Curves) -> pd.DataFrame:
 def points(found: Curves) -> pd.DataFrame:
     """Curves for a figure: columns ranking, draw, side, share (of the neurons), value, low, high."""
     rows = []
-    keys = {(key[0], key[1], key[3]) for key in found.place if key[3] and key[0] != MATCHED}
+    keys = {(key[0], key[1], key[3]) for key in found.place if key[3] in (KEPT, REMOVED) and key[0] != MATCHED}
     for ranking, draw, side in sorted(keys):
         for place, size in enumerate(found.shares):
             ends = found.estimate(lambda m, at=place, of=(ranking, side, draw): found.along(m, *of)[..., at])
@@ -211,12 +214,12 @@ def tests_in_words(tests: pd.DataFrame) -> str:
     return "; ".join(each)
 
 
-def guard_in_words(study: Study, concepts: Sequence[str]) -> str:
+def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     """Whether one of the best neurons alone carries language."""
-    found = pd.concat([collapse(study, concept) for concept in concepts], ignore_index=True)
-    single = found.drop_duplicates(["layer", "unit"])
-    flagged = found[found["ratio"] >= COLLAPSE].drop_duplicates(["layer", "unit"])
-    largest = found.loc[found["ratio"].idxmax()]
+    each = pd.concat([collapse(study, concept) for concept in concepts], ignore_index=True)
+    single = each.drop_duplicates(["layer", "unit"])
+    flagged = each[each["ratio"] >= COLLAPSE].drop_duplicates(["layer", "unit"])
+    largest = each.loc[each["ratio"].idxmax()]
     where = f"layer {largest['layer']:.0f}, unit {largest['unit']:.0f}"
     told_of = f"Of {len(single)} neurons that are among a concept’s first, "
     if flagged.empty:
@@ -225,7 +228,8 @@ def guard_in_words(study: Study, concepts: Sequence[str]) -> str:
             f"{largest['ratio']:.2f} times, {where}): none of them carries language itself"
         )
     names = ", ".join(f"layer {row.layer}, unit {row.unit}" for row in flagged.itertuples())
+    left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))
     return told_of + (
-        f"{len(flagged)} make another concept’s caption {COLLAPSE:g} times as surprising or more ({names}): what is "
-        "lost with them need not be the object"
+        f"{len(flagged)} make another concept’s caption {COLLAPSE:g} times as surprising or more ({names}): "
+        f"without these the set carries {interval(*left, '{:.0%}')}"
     )

@@ -25,7 +25,9 @@ def share(part: ArrayLike, none: ArrayLike, whole: ArrayLike) -> np.ndarray:
     """
     part, none, whole = (np.asarray(each, float) for each in (part, none, whole))
     way = whole - none
-    return np.divide(part - none, way, out=np.full(np.broadcast_shapes(part.shape, way.shape), np.nan), where=way != 0)
+    nothing = np.full(np.broadcast_shapes(part.shape, way.shape), np.nan)
+    found: np.ndarray = np.divide(part - none, way, out=nothing, where=way != 0)
+    return found
 
 
 def area(sizes: ArrayLike, values: ArrayLike, *, log: bool = False) -> np.ndarray:
@@ -60,8 +62,8 @@ class Means:
         """
         found = function(self.draws)
         found = found[~np.isnan(found)]
-        ends = np.quantile(found, [0.025, 0.975]).tolist() if self.n > 1 and len(found) else (np.nan, np.nan)
-        return Estimate(float(function(self.value)), *ends, self.n, self.n_concepts)
+        low, high = np.quantile(found, [0.025, 0.975]) if self.n > 1 and len(found) else (np.nan, np.nan)
+        return Estimate(float(function(self.value)), float(low), float(high), self.n, self.n_concepts)
 
 
 def resampled(values: np.ndarray, concepts: Sequence[Hashable], *, draws: int = 2000, seed: int = 0) -> Means:

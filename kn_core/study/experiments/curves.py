@@ -18,6 +18,7 @@ from kn_core.study.experiments.ceiling import window_name, windows
 from kn_core.study.study import Study
 
 KEPT, REMOVED = "kept", "removed"  # C alone is as it is; C alone is patched
+SPARED = "spared"  # C alone is patched, but for its neurons that are flagged
 UNIFORM, MATCHED, MASK = "uniform", "random", "mask"
 COLLAPSE = 2.0  # times the perplexity of other concepts' captions
 
@@ -27,7 +28,8 @@ def curves(study: Study, concept: str) -> pd.DataFrame:
 
     `ranking` is what orders neurons (`rankings`, 'mask', 'uniform' draws of all; 'random' sets of as many as the
     two-stage neurons of the profile's budget, and of their layers), `n` how many of its best, `side` whether these
-    alone are as they are ('kept') or these alone patched ('removed'). Anchors have side '': ranking 'nothing' is the
+    alone are as they are ('kept') or these alone patched ('removed'; 'spared', without those that `collapse` flags,
+    where it flags any). Anchors have side '': ranking 'nothing' is the
     picture as it is, 'everything' with all patched, `WITHOUT` that of the picture without the object, then windows of
     layers patched.
     """
@@ -141,7 +143,11 @@ def _sets(study: Study, concept: str, scored: Mapping[str, np.ndarray]) -> Sets:
             if name != UNIFORM:
                 sets[name, draw, n, REMOVED] = ~kept
     best = study.neuron_set(concept).top(budget)
-    found = order(only(best.layers * shape[1] + best.units).astype(float))[: len(best)]
+    found = best.layers * shape[1] + best.units
+    found = found[found < able]
+    if (flagged := collapse(study, concept).query("ratio >= @COLLAPSE")).size:
+        carriers = flagged["layer"].to_numpy() * shape[1] + flagged["unit"].to_numpy()
+        sets["two-stage", 0, budget, SPARED] = ~only(np.setdiff1d(found, carriers))
     for draw in range(settings.matched):
         kept = only(same_layers(found, len(found), shape[1], rng))
         sets[MATCHED, draw, budget, KEPT], sets[MATCHED, draw, budget, REMOVED] = kept, ~kept

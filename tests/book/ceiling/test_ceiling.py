@@ -36,6 +36,8 @@ def test_ceilings_for_a_reader(study):
     lost = 1 - found[found["method"] == EVERYTHING].groupby("concept")["target_present"].mean().mean()
     assert said["lost"].startswith(f"{lost:.0%} [") and said["pictures"] == "4"
     assert means.set_index(["method", "metric"]).loc[(WITHOUT, "suppression"), "value"] == 1
+    (claim,) = ceilings.measured(study)  # of all concepts
+    assert (claim.name, claim.n) == ("ceiling", 6) and claim.baseline is not None
     assert ceilings.of_variants(study).empty and "EFFORT=full" in ceilings.variants_in_words(
         ceilings.of_variants(study)
     )
@@ -83,6 +85,18 @@ def test_shares_by_hand(study, by_hand):
     assert (claim.name, claim.value, claim.n) == ("ffn_share", pytest.approx(0.8), 2)
 
 
+def test_a_neuron_that_carries_language_is_told_and_left_out(study, monkeypatch):
+    sets = {("nothing", 0, 0, ""): 6, ("everything", 0, 100, ""): -2, ("two-stage", 0, 8, REMOVED): 2}
+    sets |= {("two-stage", 0, 8, KEPT): 0, ("two-stage", 0, 8, "spared"): 4}
+    monkeypatch.setattr(curves, "curves", lambda *_: frame(sets))
+    single = pd.DataFrame({"concept": "bear", "layer": [1, 0], "unit": [5, 7], "ratio": [2.5, 1.0]})
+    monkeypatch.setattr(curves, "collapse", lambda *_: single)
+    said = curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
+    assert "1 make another" in said and "(layer 1, unit 5)" in said and "carries 25% [25%" in said
+    monkeypatch.setattr(curves, "collapse", lambda *_: single.assign(ratio=[1.2, 1.0]))
+    assert "none alone" in curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
+
+
 def test_figures_state_what_they_show(by_hand):
     with theme():
         ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
@@ -102,5 +116,5 @@ def test_a_toy_studys_curves_are_whole(study):
     with theme():
         figures.curves(curves.points(found), found.budget / found.able)
     plt.close("all")
-    assert "None" not in curves.guard_in_words(study, CONCEPTS)
+    assert "None" not in curves.guard_in_words(study, found, CONCEPTS)
     assert "holds" in (said := curves.tests_in_words(curves.tests(study, found))) or "is not shown" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kn_core.method.complements import gaps, naming
@@ -67,6 +68,15 @@ def test_orders_hold_what_can_act_and_fill_a_filter_up():
     rng = np.random.default_rng(0)
     drawn = curves.same_layers(np.array([0, 1, 7, 3]), 3, 4, rng)
     assert sorted(drawn[:2]) == [2, 3] and drawn[2] in (4, 5, 6)
+
+
+def test_what_is_flagged_is_spared(study, monkeypatch):
+    best = study.neuron_set("bear").top(8)
+    flagged = {"layer": best.layers[:1], "unit": best.units[:1], "ratio": [3.0]}
+    monkeypatch.setattr(curves, "collapse", lambda *_: pd.DataFrame(flagged))
+    sets = curves._sets(study, "bear", curves.rankings(study, "bear"))
+    spared = sets["two-stage", 0, 8, curves.SPARED]
+    assert spared[best.layers[0], best.units[0]] and (~spared).sum() == (best.layers[1:] < 2).sum()
 
 
 def test_the_guard_looks_at_each_of_the_best(study):
