@@ -36,6 +36,7 @@ SECTIONS = (
     "stage-1",
     "stage-2",
     "layer-distribution",
+    "ceiling",
     "perturbation",
     "ablation",
     "faithfulness",

@@ -66,6 +66,7 @@ METHODS = {
     "chance": Method("another concept's caption", "#8c8c8c", "bound"),
     "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
     "activation": Method("mean activation", "#b0b0b0", "reference"),
+    "mask": Method("learnt mask", "#cc79a7", "bound"),
 }
 
 

@@ -17,6 +17,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, mo
 
 from kn_core.concepts import slug
 from kn_core.settings import (
+    Ceiling,
     Checkpoint,
     Dask,
     Data,
@@ -77,6 +78,7 @@ class Profile(Settings):
     faithfulness: Faithfulness = Faithfulness()
     ownership: Ownership = Ownership()
     sensitivity: Sensitivity = Sensitivity()
+    ceiling: Ceiling = Ceiling()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)
@@ -104,7 +106,9 @@ class Profile(Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
-        if stray := self.full.keys() - (long := {"perturbation", "faithfulness", "sensitivity", "ownership"}):
+        if stray := self.full.keys() - (
+            long := {"perturbation", "faithfulness", "sensitivity", "ownership", "ceiling"}
+        ):
             raise ValueError(f"full: only {', '.join(sorted(long))} have a long version. Got {sorted(stray)}")
         _ = self.long  # its settings must make sense too
         return self

@@ -67,7 +67,8 @@ def edits_for(
     length = model.prompt_length + max_new_tokens + 64  # a forced caption may be longer than a written one
     made: dict[int, Edit] = {}
     for layer, units in neurons.top(setting.n).by_layer().items():
-        chosen = torch.from_numpy(units)
+        whole = len(units) == model.ffn_width  # a layer as it lies, without a list of its neurons
+        chosen = slice(None) if whole else torch.from_numpy(units)
         if setting.intervention == "noise":
             noise = torch.stack([_noise(setting.seed, image, layer, length, len(units)) for image in image_ids])
             made[layer] = _edit(model, chosen, setting.positions, _add(setting.sigma * noise))
@@ -176,7 +177,7 @@ Change = Callable[[Tensor, slice], Tensor]
 """(values (B, t, n) of the chosen neurons, the absolute positions of the t tokens) -> new values."""
 
 
-def _edit(model: CaptionModel, units: Tensor, positions: Positions, change: Change) -> Edit:
+def _edit(model: CaptionModel, units: Tensor | slice, positions: Positions, change: Change) -> Edit:
     image = model.image_positions
 
     def edit(activations: Tensor, first: int) -> Tensor:

@@ -95,8 +95,12 @@ def run(
     concept's picture `target_present` and the probabilities speak of that picture's own concept.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
-    before = clean_chances(model, pictures)
-    said = _answers_under(model, jobs, mean, max_new_tokens)
+    return table(model, jobs, answers_under(model, jobs, mean, max_new_tokens))
+
+
+def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer]) -> pd.DataFrame:
+    """A row a job, with what was answered: the columns of `perturbations.parquet`."""
+    before = clean_chances(model, list({picture.image_id: picture for _, picture in jobs}.values()))
     frame = pd.DataFrame([_row(*job, before[job[1].image_id], answer) for job, answer in zip(jobs, said, strict=True)])
     written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()
     perplexity = dict(zip(written, model.perplexity(written), strict=True))
@@ -108,11 +112,16 @@ def run(
 Job = tuple[Trial, Picture]
 
 
-def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
+def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
     """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
         groups: list[tuple[int, dict[int, Edit]]] = []
+        patched = {picture.image_id: picture for trial, picture in part if trial.setting.intervention == "patch"}
+        if patched:  # once a picture, whatever the number of trials: the jobs have one site
+            without = torch.stack([picture.prompt_inpainted for picture in patched.values()])
+            inpainted = inpainted_activations(model, without, part[0][0].setting.site)
+            place = {image_id: i for i, image_id in enumerate(patched)}
         for _, group in groupby(part, key=lambda job: id(job[0])):
             rows = list(group)
             trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None
@@ -127,8 +136,7 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                without = torch.stack([p.prompt_inpainted for p in shown])
-                replacement = inpainted_activations(model, without, trial.setting.site)
+                replacement = inpainted[[place[picture.image_id] for picture in shown]]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
         return side_by_side(groups)

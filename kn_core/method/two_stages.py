@@ -47,6 +47,12 @@ class NeuronSet:
         return {int(layer): self.units[self.layers == layer] for layer in np.unique(self.layers)}
 
     @classmethod
+    def of_layers(cls, concept: str, method: str, layers: np.ndarray, width: int) -> NeuronSet:
+        """All neurons of some layers, in order."""
+        units = np.tile(np.arange(width), len(layers))
+        return cls(concept, method, np.repeat(layers, width), units, np.zeros(len(units)))
+
+    @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
         """The neurons of one concept and method from `neurons.parquet`'s columns."""
         frame = frame.sort_values("rank")

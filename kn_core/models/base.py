@@ -20,7 +20,7 @@ from kn_core.models import decoding
 from kn_core.pictures.image_files import Picture, as_picture, check_list
 
 Site = Literal["preactivation", "activation", "product"]
-Place = Site | Literal["written"]
+Place = Site | Literal["written", "residual"]  # where something can be read or changed
 
 
 class FeedForward(Protocol):
@@ -121,7 +121,11 @@ class CaptionModel(nn.Module, ABC):
         'preactivation' is gate x, what the activation function reads; 'activation' is SiLU(gate x), its output, which
         is what the paper's O^l is in a gated FFN; 'product' is SiLU(gate x) * up x, what the output matrix multiplies.
         'written' (..., H) is no neuron's: what all of the layer's write into the residual stream.
+        No neuron's is 'residual', the stream (B, T, H) that a layer of a decoder like Llama's leaves.
         """
+        if site == "residual":
+            decoder: Any = self.backbone
+            return decoder.layers[layer], True
         block = self.ffn[layer]
         module = block.down_proj if site in ("product", "written") else block.act_fn
         return module, site in ("activation", "written")

@@ -29,7 +29,9 @@ import torch
 from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
+    ceiling,
     companions,
+    curves,
     heatmaps,
     inpainters,
     other_region,
@@ -48,6 +50,8 @@ STAGES: dict[str, Stage] = {
     "neurons": lambda study, concept: study.neurons(concept),
     "perturbations": lambda study, concept: study.perturbations(concept),
     "single neurons": lambda study, concept: single_neurons.effects(study, concept),
+    "ceiling": lambda study, concept: ceiling.ceiling(study, concept),
+    "curves": lambda study, concept: (curves.curves(study, concept), curves.collapse(study, concept)),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
     "prompts": lambda study, concept: prompts.neurons(study, concept),

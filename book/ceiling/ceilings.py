@@ -1,0 +1,134 @@
+"""What captions lose with whole layers patched, and by what needs no neurons: frames of `experiments.ceiling`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from book.claims.rules import Measurement
+from book.style import METHODS, READINGS
+from book.words import interval, told
+from kn_core import models
+from kn_core.measures.metrics import contrast, summarise
+from kn_core.profile import load_profile, profile_names
+from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
+from kn_core.study.study import Study
+
+SHOWN = ("suppression", "suppression_probability", "retention", "retention_probability", "fluent")
+LABELS = {
+    EVERYTHING: "all neurons",
+    ACTIVATION: "all neurons, at the activation alone",
+    WITHOUT: "none: the object is taken out of the picture",
+    "two-stage": f"the neurons of {METHODS['two-stage'].label}",
+    PROJECT_AWAY: "no neurons: ProjectAway",
+    DIFFERENCE: "no neurons: difference of means",
+}
+VARIANTS = {"vit": "another tower", "qformer": "a Q-Former"}
+
+
+def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """`experiments.ceiling.ceiling` of every concept."""
+    return pd.concat([ceiling(study, concept) for concept in concepts], ignore_index=True)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """`metrics.summarise` of the readings of `SHOWN`, in order of `found`: columns method, metric, value, low, high."""
+    means = summarise(found, ["method"])
+    order = {method: place for place, method in enumerate(found["method"].unique())}
+    means = means[means["metric"].isin(SHOWN)]
+    return means.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def for_readers(means: pd.DataFrame) -> pd.DataFrame:
+    """`summary`, a row a thing that was done."""
+    said = means.assign(said=[interval(*ends) for ends in means[["value", "low", "high"]].to_numpy()])
+    wide = said.pivot_table(index="method", columns="metric", values="said", aggfunc="first", sort=False)
+    table = wide.reindex(columns=list(SHOWN)).rename(columns={name: READINGS[name].label for name in SHOWN})
+    table.insert(0, "patched", [LABELS.get(str(name), f"{name} alone") for name in table.index])
+    return table.fillna("–").reset_index(drop=True)
+
+
+def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
+    """`of_all` and `summary` for sentences."""
+    ends = means.set_index(["method", "metric"])[["value", "low", "high"]]
+
+    def share(method: str, metric: str = "suppression") -> str:
+        return interval(*ends.loc[method, metric], "{:.0%}")
+
+    gap = contrast(found, EVERYTHING, ACTIVATION).set_index("metric").loc["suppression", ["value", "low", "high"]]
+    lost, low, _ = ends.loc[EVERYTHING, "suppression"]
+    own = found[found["method"] == EVERYTHING]
+    said = {
+        "lost": share(EVERYTHING),
+        "lost-probability": share(EVERYTHING, "suppression_probability"),
+        "lost-activation": share(ACTIVATION),
+        "lost-activation-probability": share(ACTIVATION, "suppression_probability"),
+        "lost-two-stage": share("two-stage"),
+        "sites": told(*gap[["low", "high"]], "fewer", "more", "not clearly fewer"),
+        "kept": share(EVERYTHING, "retention"),
+        "kept-without": share(WITHOUT, "retention"),
+        "room": _room(lost, low),
+        "pictures": f"{len(own)}",
+        "concepts": f"{own['concept'].nunique()}",
+    }
+    if PROJECT_AWAY in ends.index:
+        chosen = found.dropna(subset=["layer"]).astype({"layer": int}).groupby("method")["layer"].unique()
+        said["bounds"] = " and ".join(
+            f"{name} {share(name)} of the names, with {share(name, 'retention')} of the other words left and "
+            f"{share(name, 'fluent')} of the captions fluent (layer {' or '.join(map(str, sorted(chosen[name])))})"
+            for name in (PROJECT_AWAY, DIFFERENCE)
+        )
+    else:
+        said["bounds"] = "neither was tried, as the layers of this decoder cannot be reached"
+    return said
+
+
+def _room(lost: float, low: float) -> str:
+    """What the ceiling says of any set's chances."""
+    if low > 0.5:
+        return (
+            "most of what this model names an object by passes through neurons at the image tokens, and there is room"
+        )
+    if lost > 0.2:
+        return "a part of what this model names an object by passes through neurons at the image tokens, with some room"
+    return (
+        "little of what this model names an object by passes through neurons at the image tokens, with hardly any room"
+    )
+
+
+def measured(study: Study) -> list[Measurement]:
+    """S_se with all neurons patched at the product, as a claim of ours asks for it; control: at the activation."""
+    ends = summary(of_all(study, study.studied())).set_index(["method", "metric"])
+    row = ends.loc[EVERYTHING, "suppression"]
+    control = float(ends.loc[(ACTIVATION, "suppression"), "value"])
+    return [Measurement("ceiling", row["value"], row["low"], row["high"], int(row["n_images"]), control)]
+
+
+def of_variants(study: Study) -> pd.DataFrame:
+    """`summary` of the profile's siblings, column `model` first: in the long version, where they are; else empty."""
+    frames = [pd.DataFrame(columns=["model", "method", "metric", "value", "low", "high"])]
+    if study.effort is study.profile.long and study.profile.full:
+        for suffix, said in VARIANTS.items():
+            name = f"{study.profile.name}-{suffix}"
+            if name in profile_names() and _there(name):
+                sibling = Study(load_profile(name))
+                frames.append(summary(of_all(sibling, sibling.studied())).assign(model=said))
+    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def variants_in_words(means: pd.DataFrame) -> str:
+    """What `of_variants` holds, in a sentence."""
+    if means.empty:
+        return "The long version of this book says the same of the siblings of this model (`EFFORT=full`)"
+    rows = means[(means["method"] == EVERYTHING) & (means["metric"] == "suppression")]
+    each = [f"with {row.model} {interval(row.value, row.low, row.high, '{:.0%}')}" for row in rows.itertuples()]
+    return f"In its siblings, all neurons patched take away from the captions, {' and '.join(each)}"
+
+
+def _there(profile: str) -> bool:
+    try:
+        models.identity(load_profile(profile))
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,235 @@
+"""What sets of neurons carry of the word's logit, over their size: frames of `experiments.curves`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from book.claims.rules import Measurement
+from book.style import METHODS
+from book.tables import P_HOLM
+from book.words import interval
+from kn_core.measures.curves import beats, cmd, cpr, resampled, share
+from kn_core.measures.stats import holm
+from kn_core.study.experiments import single_neurons
+from kn_core.study.experiments.curves import COLLAPSE, KEPT, MATCHED, REMOVED, SPARED, UNIFORM, collapse, curves
+from kn_core.study.study import Study, StudyError
+
+ENDS = ["value", "low", "high"]
+Ends = tuple[float, float, float]
+Column = tuple[str, int, int, str]  # ranking, draw, n, side
+
+
+class Curves:
+    """y of every picture under every set, and what follows from the means.
+
+    `able` is how many neurons can act, `budget` how many the profile disturbs.
+    """
+
+    def __init__(self, study: Study, concepts: Sequence[str]) -> None:
+        frame = pd.concat([curves(study, concept) for concept in concepts], ignore_index=True)
+        wide = frame.pivot_table(
+            index=["concept", "image_id"], columns=["ranking", "draw", "n", "side"], values="y", sort=False
+        )
+        budget = study.profile.identification.budget
+        if (spared := ("two-stage", 0, budget, SPARED)) in wide:  # of concepts with a flagged neuron alone
+            wide[spared] = wide[spared].fillna(wide["two-stage", 0, budget, REMOVED])
+        self.y = wide.dropna(axis=1)
+        self.place: dict[Column, int] = {column: i for i, column in enumerate(self.y.columns)}
+        self.means = resampled(self.y.to_numpy(), self.y.index.get_level_values("concept").tolist())
+        self.budget, self.able = budget, self._anchor("everything")[2]
+        names = dict.fromkeys(key[0] for key in self.place if key[3] == REMOVED)
+        self.rankings = [name for name in names if name != MATCHED]
+        self.sizes = sorted({key[2] for key in self.place if key[3] == KEPT})
+
+    def _anchor(self, ranking: str) -> Column:
+        return next(key for key in self.place if key[0] == ranking and not key[3])
+
+    def mean(self, means: np.ndarray, column: Column | str) -> np.ndarray:
+        """m of a set, or of an anchor by its name, out of means (..., K)."""
+        found: np.ndarray = means[..., self.place[self._anchor(column) if isinstance(column, str) else column]]
+        return found
+
+    def carried(self, means: np.ndarray, column: Column) -> np.ndarray:
+        """The share of what all neurons carry that a set has (kept) or that is left without it (removed)."""
+        return share(*(self.mean(means, each) for each in (column, "everything", "nothing")))
+
+    def along(self, means: np.ndarray, ranking: str, side: str, draw: int = 0) -> np.ndarray:
+        """`carried` over `sizes` and all neurons that can act, (..., sizes + 1)."""
+        each = [self.carried(means, (ranking, draw, n, side)) for n in self.sizes]
+        return np.stack([*each, np.full_like(each[0], float(side == KEPT))], axis=-1)
+
+    def estimate(self, function: Callable[[np.ndarray], np.ndarray]) -> Ends:
+        """A function of means (..., K), with its interval."""
+        return self.means.estimate(function).ends
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The sizes of a curve as shares of the neurons that can act."""
+        return np.array([*self.sizes, self.able]) / self.able
+
+
+def ffn_share(found: Curves) -> Ends:
+    """How much of the object's share of y is gone when all neurons are patched, with its interval."""
+    return found.estimate(lambda m: share(*(found.mean(m, name) for name in ("everything", "nothing", "without"))))
+
+
+def measured(study: Study) -> list[Measurement]:
+    """The FFN share, as a claim of ours asks for it."""
+    found = Curves(study, study.studied())
+    return [Measurement("ffn_share", *ffn_share(found), len(found.y), 0.0)]
+
+
+def layer_profile(found: Curves) -> pd.DataFrame:
+    """The share of the object's y that is gone with a window patched: columns window, first, last, value, low, high."""
+    rows = []
+    for name in dict.fromkeys(key[0] for key in found.place if key[0].startswith("layers ")):
+        first, last = map(int, name.removeprefix("layers ").split("–"))
+        ends = found.estimate(
+            lambda m, name=name: share(*(found.mean(m, each) for each in (name, "nothing", "without")))
+        )
+        rows.append((name, first, last, *ends))
+    return pd.DataFrame(rows, columns=["window", "first", "last", *ENDS])
+
+
+def points(found: Curves) -> pd.DataFrame:
+    """Curves for a figure: columns ranking, draw, side, share (of the neurons), value, low, high."""
+    rows = []
+    keys = {(key[0], key[1], key[3]) for key in found.place if key[3] in (KEPT, REMOVED) and key[0] != MATCHED}
+    for ranking, draw, side in sorted(keys):
+        for place, size in enumerate(found.shares):
+            ends = found.estimate(lambda m, at=place, of=(ranking, side, draw): found.along(m, *of)[..., at])
+            rows.append((ranking, draw, side, size, *ends))
+    return pd.DataFrame(rows, columns=["ranking", "draw", "side", "share", *ENDS])
+
+
+def table(found: Curves) -> pd.DataFrame:
+    """A row a ranking: f at the budget, what is lost without as many, CPR and CMD over shares and their logarithm.
+
+    Each has its interval in `<column>_low` and `<column>_high`.
+    """
+    functions = {
+        "alone": lambda m, name: found.carried(m, (name, 0, found.budget, KEPT)),
+        "lost": lambda m, name: 1 - found.carried(m, (name, 0, found.budget, REMOVED)),
+        "cpr": lambda m, name: cpr(found.shares, found.along(m, name, KEPT)),
+        "cmd": lambda m, name: cmd(found.shares, found.along(m, name, KEPT)),
+        "cpr_log": lambda m, name: cpr(found.shares, found.along(m, name, KEPT), log=True),
+        "cmd_log": lambda m, name: cmd(found.shares, found.along(m, name, KEPT), log=True),
+    }
+    rows = []
+    for name in found.rankings:
+        row: dict[str, object] = {"ranking": name}
+        for key, function in functions.items():
+            ends = found.estimate(lambda m, function=function, name=name: function(m, name))
+            row |= dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_for_readers(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
+    headings = {
+        "alone": f"f of the best {budget}",
+        "lost": "lost without them",
+        "cpr": "CPR",
+        "cmd": "CMD",
+        "cpr_log": "CPR, log",
+        "cmd_log": "CMD, log",
+    }
+    shown = pd.DataFrame({"ranked by": [METHODS[name].label for name in frame["ranking"]]})
+    for key, heading in headings.items():
+        shown[heading] = [interval(*ends) for ends in frame[[key, f"{key}_low", f"{key}_high"]].to_numpy()]
+    return shown
+
+
+def tests(study: Study, found: Curves) -> pd.DataFrame:
+    """The two-stage neurons against random ones: columns test, won (share), n (random sets or neurons), p, p_holm.
+
+    Sufficiency: alone they carry more than as many random ones of their layers. Partial necessity: without them less
+    is left. Minimality: each of the best takes more from the logit, alone, than half of the random neurons do.
+    """
+    mean, rows = found.means.value, []
+    for test, side, sign in (("sufficiency", KEPT, 1), ("partial necessity", REMOVED, -1)):
+        drawn = [mean[i] for key, i in found.place.items() if key[0] == MATCHED and key[3] == side]
+        ours = mean[found.place["two-stage", 0, found.budget, side]]
+        rows.append((test, *beats(sign * ours, sign * np.array(drawn)), len(drawn)))
+    with suppress(StudyError):  # a decoder whose neurons cannot be taken singly
+        rows.append(("minimality", *_minimality(study, found.y.index.unique("concept"))))
+    tests = pd.DataFrame(rows, columns=["test", "won", "p", "n"])
+    return tests.assign(**{P_HOLM: holm(tests.pop("p"))})
+
+
+def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, int]:
+    wins = []
+    for concept in concepts:
+        effects = single_neurons.effects(study, concept).query("method == 'two-stage'")
+        random = effects[effects["stratum"] == "random"]["effect"].median()
+        best = effects.dropna(subset=["score"]).nlargest(study.effort.faithfulness.per_method, "score")
+        wins += (best["effect"] > random).tolist()
+    p = binomtest(sum(wins), len(wins), 0.5, alternative="greater").pvalue
+    return float(np.mean(wins)), float(p), len(wins)
+
+
+def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[str, str]:
+    """Curves, `table` and `layer_profile` for sentences."""
+    by = frame.set_index("ranking")
+    ours, most = by.loc["two-stage"], by["lost"].idxmax()
+    first, last = layers.iloc[0], layers.iloc[-1]
+    return {
+        "ffn-share": interval(*ffn_share(found), "{:.0%}"),
+        "carry": interval(ours["lost"], ours["lost_low"], ours["lost_high"], "{:.0%}"),
+        "alone": interval(ours["alone"], ours["alone_low"], ours["alone_high"], "{:.0%}"),
+        "best": METHODS[most].label,
+        "best-lost": interval(*by.loc[most, ["lost", "lost_low", "lost_high"]], "{:.0%}"),
+        "able": f"{found.able:,}",
+        "budget": f"{found.budget}",
+        "curve-pictures": f"{len(found.y)}",
+        "first-layers": first["window"],
+        "first-share": interval(*first[ENDS], "{:.0%}"),
+        "last-layers": last["window"],
+        "last-share": interval(*last[ENDS], "{:.0%}"),
+        "order": _order(first, last),
+        "uniform": f"{1 + max((key[1] for key in found.place if key[0] == UNIFORM), default=-1)}",
+        "matched": f"{1 + max((key[1] for key in found.place if key[0] == MATCHED), default=-1)}",
+    }
+
+
+def _order(first: pd.Series, last: pd.Series) -> str:
+    if last["high"] < first["low"]:
+        return "What the first layers write about the object matters most, the last hardly act on it any more"
+    if first["high"] < last["low"]:
+        return "The last layers matter most"
+    return "Between the first and the last layers there is no clear difference"
+
+
+def tests_in_words(tests: pd.DataFrame) -> str:
+    """What the tests say, one after the other."""
+    each = []
+    for test, won, n, p in tests[["test", "won", "n", P_HOLM]].itertuples(index=False):
+        said = "not enough to tell" if np.isnan(p) else "holds" if p < 0.05 else "is not shown"
+        each.append(f"{test} {said} ({won:.0%} of {n}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})")
+    return "; ".join(each)
+
+
+def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
+    """Whether one of the best neurons alone carries language."""
+    each = pd.concat([collapse(study, concept) for concept in concepts], ignore_index=True)
+    single = each.drop_duplicates(["layer", "unit"])
+    flagged = each[each["ratio"] >= COLLAPSE].drop_duplicates(["layer", "unit"])
+    largest = each.loc[each["ratio"].idxmax()]
+    where = f"layer {largest['layer']:.0f}, unit {largest['unit']:.0f}"
+    told_of = f"Of {len(single)} neurons that are among a concept’s first, "
+    if flagged.empty:
+        return told_of + (
+            f"none alone makes another concept’s caption {COLLAPSE:g} times as surprising (the most is "
+            f"{largest['ratio']:.2f} times, {where}): none of them carries language itself"
+        )
+    names = ", ".join(f"layer {row.layer}, unit {row.unit}" for row in flagged.itertuples())
+    left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))
+    return told_of + (
+        f"{len(flagged)} make another concept’s caption {COLLAPSE:g} times as surprising or more ({names}): "
+        f"without these the set carries {interval(*left, '{:.0%}')}"
+    )

@@ -1,0 +1,120 @@
+"""A toy study's ceilings and curves: what is said of them and drawn, and words that follow the numbers."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from book.ceiling import ceilings, curves, figures
+from kn_core.drawing import theme
+from kn_core.study.experiments.ceiling import EVERYTHING, WITHOUT
+from kn_core.study.experiments.curves import KEPT, REMOVED
+from kn_core.study.study import Study
+from tests.kn_core.study.experiments.test_ceiling import SETTINGS
+from tests.kn_core.study.test_study import changed, inhabit
+
+CONCEPTS = ["bear", "bus"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, taught_model, toy_profile):
+    folder = tmp_path_factory.mktemp("ceilings")
+    with pytest.MonkeyPatch.context() as patch:
+        inhabit(patch, folder)
+        yield Study(changed(toy_profile, ceiling=SETTINGS), folder / "results", taught_model)
+
+
+def test_ceilings_for_a_reader(study):
+    found = ceilings.of_all(study, CONCEPTS)
+    means = ceilings.summary(found)
+    assert means["method"].iloc[0] == EVERYTHING and set(means["metric"]) <= set(ceilings.SHOWN)
+    table = ceilings.for_readers(means)
+    assert table["patched"].iloc[0] == "all neurons" and len(table) == found["method"].nunique()
+    said = ceilings.in_words(found, means)
+    lost = 1 - found[found["method"] == EVERYTHING].groupby("concept")["target_present"].mean().mean()
+    assert said["lost"].startswith(f"{lost:.0%} [") and said["pictures"] == "4"
+    assert means.set_index(["method", "metric"]).loc[(WITHOUT, "suppression"), "value"] == 1
+    (claim,) = ceilings.measured(study)  # of all concepts
+    assert (claim.name, claim.n) == ("ceiling", 6) and claim.baseline is not None
+    assert ceilings.of_variants(study).empty and "EFFORT=full" in ceilings.variants_in_words(
+        ceilings.of_variants(study)
+    )
+
+
+def test_what_there_is_room_for_follows_the_number():
+    assert ceilings._room(0.9, 0.7).startswith("most")
+    assert ceilings._room(0.5, 0.3).startswith("a part")
+    assert ceilings._room(0.1, 0.0).startswith("little")
+
+
+def frame(rows: dict[tuple[str, int, int, str], float]) -> pd.DataFrame:
+    """Curves of one concept's two pictures, the second's y twice the first's."""
+    records = [
+        (image, ranking, draw, n, side, scale * y)
+        for image, scale in (("a", 1), ("b", 2))
+        for (ranking, draw, n, side), y in rows.items()
+    ]
+    return pd.DataFrame(records, columns=["image_id", "ranking", "draw", "n", "side", "y"]).assign(concept="bear")
+
+
+@pytest.fixture
+def by_hand(study, monkeypatch):
+    anchors = {("without", 0, 0, ""): -4, ("nothing", 0, 0, ""): 6, ("everything", 0, 100, ""): -2}
+    anchors |= {("layers 0–0", 0, 48, ""): 1, ("layers 1–2", 0, 96, ""): 5}
+    sets = {("two-stage", 0, 8, KEPT): 0, ("two-stage", 0, 8, REMOVED): 4}
+    sets |= {("random", draw, 8, side): y for draw in range(3) for side, y in ((KEPT, draw - 2), (REMOVED, 5))}
+    monkeypatch.setattr(curves, "curves", lambda *_: frame(anchors | sets))
+    return curves.Curves(study, ["bear"])
+
+
+def test_shares_by_hand(study, by_hand):
+    assert curves.ffn_share(by_hand) == pytest.approx((0.8, 0.8, 0.8))  # 8 of 10, in either picture
+    layers = curves.layer_profile(by_hand)
+    assert layers["value"].tolist() == pytest.approx([0.5, 0.1])
+    (row,) = curves.table(by_hand).to_dict("records")
+    assert (row["alone"], row["lost"]) == pytest.approx((0.25, 0.25))
+    assert row["cpr"] == pytest.approx((0.25 + 1) / 2) and row["cmd_log"] == pytest.approx((0.75 + 0) / 2)
+    tests = curves.tests(study, by_hand).set_index("test")
+    assert tests.loc["sufficiency", "won"] == pytest.approx(2 / 3)
+    assert tests.loc["partial necessity", "won"] == 1 and "minimality" in tests.index
+    said = curves.in_words(by_hand, curves.table(by_hand), layers)
+    assert said["ffn-share"].startswith("80%") and said["order"].startswith("What the first layers")
+    (claim,) = curves.measured(study)
+    assert (claim.name, claim.value, claim.n) == ("ffn_share", pytest.approx(0.8), 2)
+
+
+def test_a_neuron_that_carries_language_is_told_and_left_out(study, monkeypatch):
+    sets = {("nothing", 0, 0, ""): 6, ("everything", 0, 100, ""): -2, ("two-stage", 0, 8, REMOVED): 2}
+    sets |= {("two-stage", 0, 8, KEPT): 0, ("two-stage", 0, 8, "spared"): 4}
+    monkeypatch.setattr(curves, "curves", lambda *_: frame(sets))
+    single = pd.DataFrame({"concept": "bear", "layer": [1, 0], "unit": [5, 7], "ratio": [2.5, 1.0]})
+    monkeypatch.setattr(curves, "collapse", lambda *_: single)
+    said = curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
+    assert "1 make another" in said and "(layer 1, unit 5)" in said and "carries 25% [25%" in said
+    monkeypatch.setattr(curves, "collapse", lambda *_: single.assign(ratio=[1.2, 1.0]))
+    assert "none alone" in curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
+
+
+def test_figures_state_what_they_show(by_hand):
+    with theme():
+        ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
+        assert "layers 0–0 patched: 50%" in " ".join(ax.get_title(loc="left").split())
+        figure = figures.curves(curves.points(by_hand), 0.08)
+        assert "two-stage neurons take the most away: 25%" in " ".join(figure.get_suptitle().split())
+    plt.close("all")
+
+
+def test_a_toy_studys_curves_are_whole(study):
+    found = curves.Curves(study, CONCEPTS)
+    assert set(found.rankings) == {"two-stage", "gradcam-sum", "mask"} and len(found.y) == 2
+    ends = np.array([curves.ffn_share(found)])
+    assert np.isfinite(ends).all()
+    frame = curves.table(found)
+    assert curves.table_for_readers(frame, found.budget)["ranked by"].nunique() == 3
+    with theme():
+        figures.curves(curves.points(found), found.budget / found.able)
+    plt.close("all")
+    assert "None" not in curves.guard_in_words(study, found, CONCEPTS)
+    assert "holds" in (said := curves.tests_in_words(curves.tests(study, found))) or "is not shown" in said
