@@ -142,9 +142,7 @@ class Identification(Settings):
     pooling: Literal["mean", "max", "min"] = "mean"
     threshold_a: Threshold
     threshold_g: Threshold
-    # 'auto': stage 1 holds W, an answer to the object beyond that to a decoy, against the threshold of the decoy rule,
-    # else of sign flips (`thresholds.automatic`); 'set': `threshold_a`.
-    thresholds: Literal["set", "auto"] = "set"
+    thresholds: Literal["set", "auto"] = "set"  # auto: of stage 1, from decoys (`thresholds.automatic`)
     rank_by: Literal["gradcam", "delta"] = "gradcam"
     budget: Count = 80
     dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run

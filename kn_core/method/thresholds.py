@@ -1,7 +1,7 @@
 """Thresholds from a null: which neurons answer to the object more than to a decoy, with how many false ones among them.
 
 Letters: N pictures, p neurons, in any shape behind the pictures. d_n is a neuron's score where the object is taken out
-of picture n, e_n the same where a decoy is, and x_n = d_n - e_n. Of a neuron that does not tell the two apart, x_n is as
+of picture n, e_n the same where a decoy is, and x_n = d_n - e_n. Where a neuron does not tell the two apart, x_n is as
 likely to be -x_n; so what a rule would keep with the two exchanged says how much of what it keeps is false.
 
 Decoy rule: Barber & Candes 2015 (knockoff+), after He et al. 2018. Sign flips: Tusher, Tibshirani & Chu 2001 (SAM).
@@ -164,6 +164,15 @@ def elbow(d: np.ndarray) -> float:
         return np.inf
     line = np.linspace(falling[0], falling[-1], len(falling))
     return _just_below(falling[::-1], falling[np.argmax(line - falling)])
+
+
+def automatic(x: Scores, settings: Null, seed: int) -> float:
+    """The threshold of W by the decoy rule; where that promises too few false ones at no threshold, by sign flips.
+
+    Sign flips ask for less: neurons that answer *less* to the object than to the decoy do not count against the rest.
+    """
+    limit = decoy(contrast(x), settings.false_share)
+    return limit if limit < np.inf else sign_flips(x, settings.false_share, settings.flips, seed)
 
 
 @dataclass(frozen=True, eq=False)
