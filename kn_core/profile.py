@@ -25,8 +25,8 @@ from kn_core.settings import (
     Identification,
     Inpainting,
     Model,
-    Null,
     Perturbation,
+    Rules,
     Sensitivity,
     Settings,
 )
@@ -76,7 +76,7 @@ class Profile(Settings):
     perturbation: Perturbation = Perturbation()
     faithfulness: Faithfulness = Faithfulness()
     sensitivity: Sensitivity = Sensitivity()
-    null: Null = Null()
+    rules: Rules = Rules()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)
@@ -104,9 +104,9 @@ class Profile(Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
-        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity", "null"}:
+        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity", "rules"}:
             raise ValueError(
-                f"full: only perturbation, faithfulness, sensitivity and null have a long version. Got {sorted(stray)}"
+                f"full: only perturbation, faithfulness, sensitivity and rules have a long version. Got {sorted(stray)}"
             )
         _ = self.long  # its settings must make sense too
         return self

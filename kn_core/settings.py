@@ -228,7 +228,7 @@ class Sensitivity(Settings):
         return self
 
 
-class Null(Settings):
+class Rules(Settings):
     """Rules for stage 1's threshold, those from a null (`method.thresholds`) and those beside them."""
 
     false_share: Quantile = 0.1  # that the decoy rule, sign flips and Benjamini and Hochberg allow

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import gaussian_kde, norm, t
 
-from kn_core.settings import Null
+from kn_core.settings import Rules
 
 Scores = np.ndarray
 
@@ -55,6 +55,12 @@ def false_share(kept: float, exchanged: float) -> float:
     return min(1.0, (1 + exchanged) / max(1.0, kept))
 
 
+def false_shares(ours: np.ndarray, theirs: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Neurons above each threshold, and the estimated share of false ones; `theirs`: with d and e exchanged."""
+    above, exchanged = (each.size - np.searchsorted(np.sort(each, None), at, "right") for each in (ours, theirs))
+    return above, np.minimum(1, (1 + exchanged) / np.maximum(1, above))
+
+
 def decoy(w: np.ndarray, q: float) -> float:
     """The smallest T with (1 + #{W <= -T}) / #{W >= T} <= q, and so W > what is returned; infinity where there is none.
 
@@ -81,7 +87,7 @@ def sign_flips(x: Scores, q: float, flips: int, seed: int) -> float:
     square, middle = (x**2).sum(axis=0), np.median(x.std(axis=0, ddof=1)) / np.sqrt(n)
     found, rng = np.zeros(len(at)), np.random.default_rng(seed)
     for _ in range(flips):
-        mean = rng.choice(np.float32([-1, 1]), n) @ x / n  # and the sum of squares is what it was
+        mean = rng.choice(np.array([-1, 1], np.float32), n) @ x / n  # and the sum of squares is what it was
         error = np.sqrt(np.maximum(square - n * mean**2, 0) / (n - 1) / n)
         flipped = np.sort(mean / np.maximum(error + middle, 1e-30))
         found += len(flipped) - np.searchsorted(flipped, at, "left")
@@ -166,7 +172,7 @@ def elbow(d: np.ndarray) -> float:
     return _just_below(falling[::-1], falling[np.argmax(line - falling)])
 
 
-def automatic(x: Scores, settings: Null, seed: int) -> float:
+def automatic(x: Scores, settings: Rules, seed: int) -> float:
     """The threshold of W by the decoy rule; where that promises too few false ones at no threshold, by sign flips.
 
     Sign flips ask for less: neurons that answer *less* to the object than to the decoy do not count against the rest.
@@ -181,6 +187,7 @@ class Found:
 
     kept: np.ndarray  # (...) bool
     exchanged: int
+    no_more: int  # of the kept, those with a mean of d no larger than that of e
     threshold: float  # of `scale`
     scale: str  # 'difference', 'contrast', 't' or 'frequency'
 
@@ -189,7 +196,7 @@ class Found:
         return false_share(int(self.kept.sum()), self.exchanged)
 
 
-def rules(d: Scores, e: Scores, settings: Null, quantile: float, seed: int) -> Mapping[str, Found]:
+def rules(d: Scores, e: Scores, settings: Rules, quantile: float, seed: int) -> Mapping[str, Found]:
     """What every rule finds; d and e (N, ...) on one scale (`matched`), `quantile` the one that the profile sets."""
     x, n, mean = d - e, len(d), d.mean(axis=0)
     statistic, q = t_statistic(x), settings.false_share
@@ -218,7 +225,13 @@ def rules(d: Scores, e: Scores, settings: Null, quantile: float, seed: int) -> M
     }
     ours, theirs = ({scale: of(*pair) for scale, of in score.items()} for pair in ((d, e), (e, d)))
     return {
-        name: Found(ours[scale] > limit, int((theirs[scale] > limit).sum()), limit, scale)
+        name: Found(
+            kept := ours[scale] > limit,
+            int((theirs[scale] > limit).sum()),
+            int((kept & (x.mean(axis=0) <= 0)).sum()),
+            limit,
+            scale,
+        )
         for name, (scale, limit) in limits.items()
     }
 

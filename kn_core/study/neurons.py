@@ -69,9 +69,7 @@ class NeuronStudy(PairStudy):
         """
         found = self.store.arrays(f"decoys-{concept}", self.decoy_inputs(concept), lambda: self._decoys(concept))
         if found["there"].sum() < 2:
-            raise StudyError(
-                f"'{concept}': fewer than two pictures have room for a decoy, {len(found['there'])} do not."
-            )
+            raise StudyError(f"'{concept}': fewer than two pictures have room for a decoy, of {len(found['there'])}.")
         return found
 
     def against_decoys(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
@@ -86,12 +84,12 @@ class NeuronStudy(PairStudy):
         That of `delta` is automatic where the profile says so (`thresholds.automatic`).
         """
         pooled = self.pooled(concept)
-        settings, null = self.profile.identification, self.profile.null
+        settings = self.profile.identification
         by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
         found = {name: identification.threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
         if settings.thresholds == "auto":
             d, e = self.against_decoys(concept)
-            found["delta"] = thresholds.automatic(d - e, null, self.profile.data.seed)
+            found["delta"] = thresholds.automatic(d - e, self.profile.rules, self.profile.data.seed)
         return found
 
     def pooled(self, concept: str) -> dict[str, np.ndarray]:
@@ -147,7 +145,7 @@ class NeuronStudy(PairStudy):
     def _neuron_inputs(self, concept: str) -> str:
         protocol, auto = self.profile.long.perturbation, self.profile.identification.thresholds == "auto"
         return fingerprint(
-            *([self.decoy_inputs(concept), self.profile.fingerprint("null")] if auto else []),
+            *([self.decoy_inputs(concept), self.profile.fingerprint("rules")] if auto else []),
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
             (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n),

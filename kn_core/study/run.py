@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
     "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
-    "null": lambda study, concept: null_thresholds.ahead(study, concept),
+    "rules": lambda study, concept: null_thresholds.ahead(study, concept),
     "prompts": lambda study, concept: prompts.neurons(study, concept),
     "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
     "other regions": lambda study, concept: other_region.other_region(study, concept),

@@ -26,7 +26,8 @@ OWN = "quantile"  # the rule that is tried whatever the profile says, because ot
 
 
 def rules(study: Study, concept: str) -> pd.DataFrame:
-    """A row a rule: columns concept, rule, scale, threshold, candidates, exchanged, false_share (`thresholds.Found`).
+    """A row a rule: columns concept, rule, and of what it finds (`thresholds.Found`) scale, threshold, candidates,
+    exchanged, no_more, false_share.
 
     Then kept (of the candidates after stage 2), disturbed (of these) and neurons, the name of that set, '' of none:
     where it is the same, so are the neurons.
@@ -37,7 +38,7 @@ def rules(study: Study, concept: str) -> pd.DataFrame:
         for name, found in _found(study, concept).items():
             kept = _kept(study, concept, found)
             row = {"concept": concept, "rule": name, "scale": found.scale, "threshold": found.threshold}
-            row |= {"candidates": int(found.kept.sum()), "exchanged": found.exchanged}
+            row |= {"candidates": int(found.kept.sum()), "exchanged": found.exchanged, "no_more": found.no_more}
             row |= {"false_share": found.false_share, "kept": len(kept)}
             best = _best(study, concept, found)
             rows.append(row | {"disturbed": len(best), "neurons": _name(best)})
@@ -52,15 +53,15 @@ def stimulus(study: Study, concept: str) -> pd.DataFrame:
 
 
 def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
-    """Captions under the main noise on what the rules of `null.tried` leave: rows as in `perturbations.parquet`.
+    """Captions under the main noise on what the rules of `rules.tried` leave: rows as in `perturbations.parquet`.
 
-    On the first `null.pictures` held-out pictures, first seed. `method` is a set's name in `rules`, or `RANDOM`. What
+    On the first `rules.pictures` held-out pictures, first seed. `method` is a set's name in `rules`, or `RANDOM`. What
     the perturbations have tried already is theirs; `alone`: there are none.
     """
     settings, named = study.effort, rules(study, concept)
     main = protocol.main_setting(settings.perturbation, settings.identification.budget)
-    ids = study.pairs(concept).query("role == 'held_out'")["image_id"].head(settings.null.pictures).tolist()
-    wanted = {*named[named["rule"].isin([OWN, *settings.null.tried])]["neurons"], RANDOM} - {""}
+    ids = study.pairs(concept).query("role == 'held_out'")["image_id"].head(settings.rules.pictures).tolist()
+    wanted = {*named[named["rule"].isin([OWN, *settings.rules.tried])]["neurons"], RANDOM} - {""}
     there = _perturbed(study, concept, ids, main.seed) if not alone else pd.DataFrame({"method": []})
     missing = sorted(wanted.difference(there["method"]))
 
@@ -83,12 +84,14 @@ def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
 
 
 def kinds(study: Study) -> Study | None:
-    """The study of the concepts of `null.kinds`, in the long version; None where there are none."""
+    """The study of the concepts of `rules.kinds`, in the long version; None where there are none."""
     profile = study.effort
-    if not profile.null.kinds:
+    if not profile.rules.kinds:
         return None
-    alone = {"concepts": profile.null.kinds, "ours": (), "full": {}, "null": profile.null.model_dump() | {"kinds": ()}}
-    other = Study(Profile.model_validate(profile.model_dump() | alone), study.folder / "kinds")
+    changes = {"concepts": profile.rules.kinds, "ours": (), "full": {}}
+    changes["rules"] = profile.rules.model_dump() | {"kinds": ()}
+    changes["perturbation"] = profile.perturbation.model_dump() | {"sweep_interventions": ()}  # none is made
+    other = Study(Profile.model_validate(profile.model_dump() | changes), study.folder / "kinds")
     if "model" in study.__dict__:
         other.model = study.model
     return other
@@ -104,14 +107,14 @@ def ahead(study: Study, concept: str) -> None:
 
 
 def _inputs(study: Study, concept: str) -> str:
-    settings = study.profile.identification.model_dump(), study.profile.null.model_dump(exclude=set(TRIAL))
+    settings = study.profile.identification.model_dump(), study.profile.rules.model_dump(exclude=set(TRIAL))
     return fingerprint(study.inputs(concept), study.decoy_inputs(concept), settings, code(__name__))
 
 
 def _found(study: Study, concept: str) -> dict[str, Found]:
     settings, seed = study.profile, study.profile.data.seed
     quantile = settings.identification.threshold_a.quantile
-    return dict(thresholds.rules(*study.against_decoys(concept), settings.null, quantile, seed))
+    return dict(thresholds.rules(*study.against_decoys(concept), settings.rules, quantile, seed))
 
 
 def _best(study: Study, concept: str, found: Found) -> NeuronSet:
