@@ -39,12 +39,13 @@ SECTIONS = (
     "ceiling",
     "perturbation",
     "ablation",
+    "thresholds",
     "faithfulness",
     "beyond-projectors",
     "limitations",
     "your-own-model",
 )
-APPENDIX = ("models-and-data", "thresholds", "departures", "towers", "paper-setting")
+APPENDIX = ("models-and-data", "departures", "towers", "paper-setting")
 
 sys.excepthook = running.interrupted
 VARIABLES = ("profile", "concept", "coco", "effort", "dask")

@@ -28,7 +28,7 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
     "perturbation": "perturbation",
     "ablation": "ablation",
     "faithfulness": "faithfulness",
-    "thresholds": "appendix/thresholds",
+    "thresholds": "thresholds",
 }
 
 
@@ -142,7 +142,7 @@ SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what
     "perturbation": (_effects, _rivals),
     "ablation": (_rivals,),
     "faithfulness": (exact_effects.measured,),
-    "appendix/thresholds": (_thresholds,),
+    "thresholds": (_thresholds,),
 }
 
 

@@ -28,9 +28,12 @@ from kn_core.settings import (
     Model,
     Ownership,
     Perturbation,
+    Rules,
     Sensitivity,
     Settings,
 )
+
+LONG = ("ceiling", "faithfulness", "ownership", "perturbation", "rules", "sensitivity")  # groups with a long version
 
 # An installed package holds them; a checkout has them beside it.
 PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
@@ -79,6 +82,7 @@ class Profile(Settings):
     ownership: Ownership = Ownership()
     sensitivity: Sensitivity = Sensitivity()
     ceiling: Ceiling = Ceiling()
+    rules: Rules = Rules()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)
@@ -106,10 +110,8 @@ class Profile(Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
-        if stray := self.full.keys() - (
-            long := {"perturbation", "faithfulness", "sensitivity", "ownership", "ceiling"}
-        ):
-            raise ValueError(f"full: only {', '.join(sorted(long))} have a long version. Got {sorted(stray)}")
+        if stray := self.full.keys() - set(LONG):
+            raise ValueError(f"full: only {', '.join(LONG)} have a long version. Got {sorted(stray)}")
         _ = self.long  # its settings must make sense too
         return self
 

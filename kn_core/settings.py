@@ -14,6 +14,8 @@ Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
 Control = Literal["random", "uniform", "same-activation", "same-norm"]
+FromNull = Literal["decoy", "sign-flips", "bh", "local-fdr", "stability"]
+Beside = Literal["quantile", "largest", "total", "elbow", "raw-low", "raw-high"]
 Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
 
 
@@ -140,10 +142,17 @@ class Identification(Settings):
     pooling: Literal["mean", "max", "min"] = "mean"
     threshold_a: Threshold
     threshold_g: Threshold
+    thresholds: Literal["set", "auto"] = "set"  # auto: of stage 1, from decoys (`thresholds.automatic`)
     rank_by: Literal["gradcam", "delta"] = "gradcam"
     budget: Count = 80
     inert: bool = False  # whether rankings hold the last layer's neurons, which cannot act at the image tokens
     dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Identification:
+        if self.thresholds == "auto" and (self.pooling != "mean" or self.threshold_a.by_hand):
+            raise ValueError("thresholds: 'auto' is of the mean over pictures, and takes no threshold_a by hand")
+        return self
 
 
 class Perturbation(Settings):
@@ -251,6 +260,22 @@ class Ceiling(Settings):
     mask_pictures: Count = 2  # selection pictures that the mask is learnt on
     mask_steps: Count = 4
     guarded: Annotated[int, Field(ge=0)] = 5  # of the best neurons, looked at one by one for a collapse of language
+
+
+class Rules(Settings):
+    """Rules for stage 1's threshold, those from a null (`method.thresholds`) and those beside them."""
+
+    false_share: Quantile = 0.1  # that the decoy rule, sign flips and Benjamini and Hochberg allow
+    flips: Count = 200  # of the pictures' signs
+    halves: Count = 50  # random pairs of halves of the pictures
+    best: Count = 400  # neurons that a half chooses
+    stable: Annotated[float, Field(gt=0.5, le=1)] = 0.75  # share of halves in which a neuron must be chosen
+    of_largest: Quantile = 0.2
+    of_total: Quantile = 0.5
+    raw: tuple[Positive, Positive] = (0.8, 2.5)  # the ends of the paper's thresholds
+    tried: tuple[FromNull | Beside, ...] = ("decoy", "sign-flips", "largest", "elbow")  # noise on what they leave
+    pictures: Count = 3  # held-out pictures a concept
+    kinds: tuple[str, ...] = ()  # concepts of which nothing else is studied, for rules alone
 
 
 class Dask(Settings):

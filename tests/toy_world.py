@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch.nn.functional as F
@@ -46,4 +47,10 @@ def toy_samples(concept: str, n: int, seed: int, only: Container[str] | None = N
         mask[top : top + 8, left : left + 8] = True
         image = np.where(mask[..., None], np.uint8(COLOURS[concept]), without)
         said = f"A {concept} in a {setting}."
-        yield Sample(f"toy-{concept}-{index}", concept, image, mask, references=(said,), without=without)
+        others = [np.where(mask[..., None], np.uint8(COLOURS[other]), without) for other in COLOURS if other != concept]
+        known = {"references": (said,), "without": without, "stand_ins": partial(_first, others)}
+        yield Sample(f"toy-{concept}-{index}", concept, image, mask, **known)
+
+
+def _first(pictures: list[np.ndarray], n: int) -> list[np.ndarray]:
+    return pictures[:n]

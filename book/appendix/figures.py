@@ -1,4 +1,4 @@
-"""What stands around the results: neurons that concepts share, thresholds beside the paper's, the training log."""
+"""What stands around the results: neurons that concepts share, the training log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from book.claims.evidence import PAPER_A, PAPER_G
-from book.stages.figures import PAPER
-from book.style import concept_colours, method_colour
-from kn_core.drawing import HEAT, INK, WIDTH, title
+from book.style import method_colour
+from kn_core.drawing import HEAT, WIDTH, title
 
 
 def overlap(pairs: pd.DataFrame) -> Axes:
@@ -40,27 +38,6 @@ def overlap(pairs: pd.DataFrame) -> Axes:
     chance = f"sets drawn from their layers would share {most['expected_layers']:.1f}"
     title(ax, f"“{most['concept']}” and “{most['other']}” have most in common, {most['shared']} neurons; {chance}")
     return ax
-
-
-def thresholds(found: pd.DataFrame) -> Figure:
-    """Both thresholds of every concept (`neurons.thresholds`), the paper's range a band behind them."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.27 * len(found)), sharey=True)
-    inside = []
-    for ax, key, words, scale, paper in (
-        (axes[0], "θ_a", "activation difference $\\theta_a$", "linear", PAPER_A),
-        (axes[1], "θ_g", "gradient score $\\theta_g$", "log", PAPER_G),
-    ):
-        ax.axvspan(*paper, color=PAPER, zorder=0, label="the paper's range")
-        ax.set_xscale(scale)
-        colours = {"hue": "concept", "palette": concept_colours(found["concept"]), "edgecolor": INK, "legend": False}
-        sns.stripplot(found, x=key, y="concept", jitter=False, size=6, linewidth=1, ax=ax, zorder=3, **colours)
-        ax.set(xlabel=words, ylabel="")
-        ax.grid(visible=True, axis="x")
-        inside.append(int(found[key].between(*paper).sum()))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
-    of = f"{inside[0]} of {len(found)} thresholds of the difference and {inside[1]} of the gradient score"
-    title(figure, f"In the paper's range lie {of}")
-    return figure
 
 
 def training(log: pd.DataFrame) -> Figure:

@@ -21,10 +21,10 @@ from kn_core.study.experiments.heatmaps import heatmaps, shown
 from kn_core.study.study import Study
 
 
-def thresholds(study: Study) -> pd.DataFrame:
+def thresholds(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """Our Table IV, a row a concept: both thresholds, how many neurons there are, pass stage 1, pass both stages."""
     rows = []
-    for concept in study.studied():
+    for concept in concepts:
         pooled, found = study.pooled(concept), study.thresholds(concept)
         candidates = stage_1(pooled["delta"], found["delta"])
         kept = stage_2(candidates, pooled["gradcam"], found["gradcam"])

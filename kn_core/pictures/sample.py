@@ -1,5 +1,6 @@
 """One picture with the object that its concept names, where the object is, and what people say of it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Sample:
     references: tuple[str, ...] = ()  # what people (COCO) or templates (scenes) say of it
     n_instances: int = 1
     without: np.ndarray | None = None  # (h, w, 3) uint8
+    # n -> up to n pictures like it with another object in the concept's place; photographs have none
+    stand_ins: Callable[[int], Sequence[np.ndarray]] | None = None
     resized: bool = False  # the source squashed it to a square: good for training, not for figures
     setting: str = ""  # of a scene, where it plays: a key of scenes/settings.yaml
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
-from kn_core.method import identification
+from kn_core.method import identification, thresholds
 from kn_core.method.capture import Capture, capture
 from kn_core.method.identification import score_pair
+from kn_core.method.interventions import inpainted_activations
 from kn_core.method.rivals import integrated_gradients
-from kn_core.method.two_stages import NeuronSet
+from kn_core.method.two_stages import NeuronSet, reduce_positions
+from kn_core.pictures.decoys import Decoy, changed, decoy
+from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.pairs import PairStudy, StudyError
 
 
@@ -30,7 +33,22 @@ class NeuronStudy(PairStudy):
         """Digest of all that a concept's neurons follow from, for artefacts that are made of them."""
         return self._neuron_inputs(concept)
 
+    def decoy_inputs(self, concept: str) -> str:
+        """The same of its decoys alone."""
+        return fingerprint(self._score_inputs(concept), code("kn_core.pictures.decoys"))
+
     def scores(self, concept: str) -> dict[str, np.ndarray]:
+        """What neurons are chosen by: `measured`; with automatic thresholds, `delta` is what W is the mean of."""
+        found = self.measured(concept)
+        if self.profile.identification.thresholds == "auto":
+            d, e = self.against_decoys(concept)
+            w = thresholds.standardised(d - e)
+            kept = self.decoys(concept)["there"]  # a picture without a decoy has what the others have
+            found["delta"] = np.broadcast_to(w.mean(axis=0), found["delta"].shape).astype(np.float32)
+            found["delta"][kept] = w
+        return found
+
+    def measured(self, concept: str) -> dict[str, np.ndarray]:
         """Every method's scores of each selection pair (`identification.scores_of`), reduced over positions: (N, L, D).
 
         Those of Dai et al., the slow ones, are of the first `identification.dai_images` pairs, and are there where the
@@ -43,12 +61,36 @@ class NeuronStudy(PairStudy):
             ]
         return found
 
+    def decoys(self, concept: str) -> dict[str, np.ndarray]:
+        """Stage 1's score of each selection picture's decoy (`pictures.decoys`), as that of its object in `measured`.
+
+        `score` (M, L, D) of those that have one, `there` (N,) bool says which, `changed` (N, 2) how much a pixel
+        changes without the object and without the decoy (NaN where there is none). Raises StudyError where M < 2.
+        """
+        found = self.store.arrays(f"decoys-{concept}", self.decoy_inputs(concept), lambda: self._decoys(concept))
+        if found["there"].sum() < 2:
+            raise StudyError(f"'{concept}': fewer than two pictures have room for a decoy, of {len(found['there'])}.")
+        return found
+
+    def against_decoys(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
+        """Stage 1's scores of object and decoy (`thresholds.matched`) on the M pictures that have both: (M, L, D)."""
+        decoys = self.decoys(concept)
+        d = self.measured(concept)["delta"][decoys["there"]]
+        return d, thresholds.matched(d, decoys["score"])
+
     def thresholds(self, concept: str) -> dict[str, float]:
-        """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score."""
+        """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score.
+
+        That of `delta` is automatic where the profile says so (`thresholds.automatic`).
+        """
         pooled = self.pooled(concept)
         settings = self.profile.identification
         by_stage = {"delta": settings.threshold_a, "gradcam": settings.threshold_g}
-        return {name: identification.threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
+        found = {name: identification.threshold(rule, concept, pooled[name]) for name, rule in by_stage.items()}
+        if settings.thresholds == "auto":
+            d, e = self.against_decoys(concept)
+            found["delta"] = thresholds.automatic(d - e, self.profile.rules, self.profile.data.seed)
+        return found
 
     def pooled(self, concept: str) -> dict[str, np.ndarray]:
         """Every method's scores of a concept, pooled over its selection pictures: (L, D) each."""
@@ -101,8 +143,9 @@ class NeuronStudy(PairStudy):
         return fingerprint(self._score_inputs(concept), self.profile.identification.dai_images)
 
     def _neuron_inputs(self, concept: str) -> str:
-        protocol = self.profile.long.perturbation
+        protocol, auto = self.profile.long.perturbation, self.profile.identification.thresholds == "auto"
         return fingerprint(
+            *([self.decoy_inputs(concept), self.profile.fingerprint("rules")] if auto else []),
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
             (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n, protocol.text_sigma),
@@ -122,6 +165,33 @@ class NeuronStudy(PairStudy):
             pair, stages = score_pair(self.model, *pictures, caption, target, sample.mask, maps, settings)
             found.append(identification.scores_of(self.model, pair, target, stages))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
+
+    def _decoys(self, concept: str) -> Mapping[str, np.ndarray]:
+        ids = self.pairs(concept).query("role == 'select'")["image_id"]
+        samples = [self.sample(concept, image_id) for image_id in ids]
+        without = [self.inpainted(sample) for sample in samples]
+        found = [decoy(*pair, self.profile.inpainting) for pair in zip(samples, without, strict=True)]
+        there = [each for each in found if each is not None]
+        scores = [score for start in range(0, len(there), 4) for score in self._answers(there[start : start + 4])]
+        by_object = [changed(sample.image, gone) for sample, gone in zip(samples, without, strict=True)]
+        by_decoy = [np.nan if each is None else each.changed for each in found]
+        shape = (0, self.model.n_layers, self.model.ffn_width)
+        return {
+            "score": np.stack(scores) if scores else np.zeros(shape, np.float32),
+            "there": np.array([each is not None for each in found]),
+            "changed": np.array([by_object, by_decoy]).T,
+        }
+
+    def _answers(self, decoys: Sequence[Decoy]) -> list[np.ndarray]:
+        """Stage 1's score (L, D) of each of a few decoys, in one forward pass."""
+        settings, model = self.profile.identification, self.model
+        shown = [each.image for each in decoys]
+        prompts = model.prompts([*shown, *(each.without for each in decoys)])
+        present, gone = inpainted_activations(model, prompts, settings.site).split(len(decoys))
+        maps = model.token_maps(shown).numpy()
+        inside = [tokens_inside(each.mask, model.grid, of) for each, of in zip(decoys, maps, strict=True)]
+        pairs = zip(present - gone, inside, strict=True)
+        return [reduce_positions(delta, settings.over_positions, tokens).numpy() for delta, tokens in pairs]
 
     def _dai(self, concept: str) -> Mapping[str, np.ndarray]:
         chosen = self.pairs(concept).query("role == 'select'").head(self.profile.identification.dai_images)

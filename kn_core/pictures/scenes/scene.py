@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from kn_core.pictures.scenes.layout import lay_out
 from kn_core.pictures.scenes.page import Page
 from kn_core.pictures.scenes.phrases import captions
 from kn_core.pictures.scenes.settings import SETTINGS, Setting
+from kn_core.pictures.scenes.stand_in import stand_ins
 
 
 class SceneError(ValueError):
@@ -76,8 +77,14 @@ class Scene:
         if self.table and self.setting != "table":  # one that was put up
             others += ("dining table",)
         concept, mask, without = self.objects[self.main].kind, self.mask(self.main), self.render(without=self.main)
-        said = self.captions()
-        return Sample(image_id, concept, self.render(), mask, others, said, without=without, setting=self.setting)
+        seen = self.render(), mask, others, self.captions()
+        return Sample(image_id, concept, *seen, without=without, setting=self.setting, stand_ins=self.stand_ins)
+
+    def stand_ins(self, n: int) -> list[np.ndarray]:
+        """The picture with another object in the main one's place, uint8 (size, size, 3): up to n, each of a kind."""
+        rng = np.random.default_rng([*self.seed, 99])
+        others = stand_ins(self.objects, self.main, SETTINGS[self.setting], self.table, n, rng)
+        return [replace(self, objects=objects).render() for objects in others]
 
 
 def scene(

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
+from kn_core.method import identification
 from kn_core.method.capture import find_target
 from kn_core.method.identification import score_pair, stage_scores
+from kn_core.method.interventions import inpainted_activations
 from kn_core.method.two_stages import stage_1, stage_2
 from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
-from kn_core.study.experiments.other_region import _activations
 from kn_core.study.study import Study, StudyError
 
 SCENES = 2  # a concept, with a companion
@@ -106,6 +107,9 @@ def _planted(study: Study, concept: str) -> list[Planted]:
 
 def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
     model, settings, threshold = study.model, study.profile.identification, study.thresholds(concept)
+    if settings.thresholds == "auto":  # is of several pictures, and a scene is one
+        delta = identification.pooled(study.measured(concept), settings)["delta"]
+        threshold["delta"] = identification.threshold(settings.threshold_a, concept, delta)
     found = _planted(study, concept)
     captions = model.caption([scene.image for scene in found], study.profile.model.max_new_tokens)
     for scene, caption in zip(found, captions, strict=True):
@@ -118,7 +122,8 @@ def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         pictures, maps = (scene.image, scene.without["both"]), model.token_maps([scene.image])[0]
         pair, both = score_pair(model, *pictures, caption, target, scene.masks["both"], maps, settings)
         delta, alone = {"both": both["delta"]}, ("concept", "companion")
-        for gone, left in zip(alone, _activations(study, [scene.without[gone] for gone in alone]), strict=True):
+        shown = model.prompts([scene.without[gone] for gone in alone])
+        for gone, left in zip(alone, inpainted_activations(model, shown, settings.site), strict=True):
             one_less = replace(pair, inpainted=left)
             delta[gone] = stage_scores(model, one_less, scene.masks[gone], maps, settings)["delta"]
         for counted in drops(delta, both["gradcam"], threshold["delta"], threshold["gradcam"], settings.budget):

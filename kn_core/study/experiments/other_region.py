@@ -6,21 +6,19 @@ region is inpainted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import controls
 from kn_core.method.identification import found_by
+from kn_core.method.interventions import inpainted_activations
 from kn_core.method.two_stages import reduce_positions
-from kn_core.models.hooks import plain, record
+from kn_core.pictures.decoys import changed, elsewhere
 from kn_core.pictures.inpaint import dilated, inpaint
 from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.study import Study
@@ -46,37 +44,12 @@ def other_region(study: Study, concept: str) -> pd.DataFrame:
     )
 
 
-def elsewhere(hole: np.ndarray, image: np.ndarray) -> np.ndarray | None:
-    """The hole (h, w) bool at another place of the picture, as large and apart from itself; None where it fits nowhere.
-
-    It is shifted by whole pixels, and what would leave the frame on one side comes in on the other. Of all such places
-    it is the one whose pixels stand out most from what is around them, the hole left out: an empty sky would have
-    nothing to lose.
-    """
-    seen, width = (~hole).astype(np.float32), image.shape[1] / 8
-    weight = np.maximum(cv2.GaussianBlur(seen, (0, 0), width), 1e-6)
-    around = cv2.GaussianBlur(image * seen[..., None], (0, 0), width) / weight[..., None]
-    detail = np.abs(image - around).sum(axis=-1)
-    overlap, lost = (_under_shifts(values, hole) for values in (hole, detail))
-    free = overlap < 0.5  # half a pixel: the sums are whole numbers, up to rounding
-    if not free.any():
-        return None
-    shift = np.unravel_index(np.where(free, lost, -np.inf).argmax(), hole.shape)
-    return np.roll(hole, shift, axis=(0, 1))
-
-
-def _under_shifts(values: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The sum of `values` under the hole at every shift (down, right), around the frame's edges: all (h, w)."""
-    product = np.fft.rfft2(values) * np.conj(np.fft.rfft2(hole))
-    return np.fft.irfft2(product, s=hole.shape)
-
-
 def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
-    settings = study.profile.identification
+    model, settings = study.model, study.profile.identification
     found = found_by("stage-1", concept, study.pooled(concept), study.thresholds(concept), settings)
     chosen = found.top(settings.budget)
     rng = np.random.default_rng(study.profile.data.seed)
-    random = controls.same_layers(chosen, study.model.ffn_width, rng)
+    random = controls.same_layers(chosen, model.ffn_width, rng)
     pictures = 0
     for image_id in study.pairs(concept).query("role == 'held_out'")["image_id"]:
         if pictures == PICTURES:
@@ -92,22 +65,15 @@ def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         removed = {region: inpaint(replace(sample, mask=mask), INPAINTER, 0) for region, mask in holes.items()}
         if sample.without is not None:
             holes["exact"], removed["exact"] = sample.mask, sample.without
-        original, *without = _activations(study, [sample.image, *removed.values()])
+        shown = model.prompts([sample.image, *removed.values()])
+        original, *without = inpainted_activations(model, shown, settings.site)
         maps = study.token_maps(concept, image_id).numpy()
         for region, activations in zip(removed, without, strict=True):
-            tokens = tokens_inside(holes[region], study.model.grid, maps)
+            tokens = tokens_inside(holes[region], model.grid, maps)
             delta = reduce_positions(original - activations, settings.over_positions, tokens).numpy()  # (L, D)
             yield row | {
                 "region": region,
                 "difference": float(delta[chosen.layers, chosen.units].mean()),
                 "random": float(delta[random.layers, random.units].mean()),
-                "changed": float(np.abs(sample.image - removed[region].astype(float)).mean()),
+                "changed": changed(sample.image, removed[region]),
             }
-
-
-def _activations(study: Study, images: Sequence[np.ndarray]) -> Tensor:
-    """Activations at the image tokens of a few pictures, (B, L, P, D)."""
-    model = study.model
-    with record(model, study.profile.identification.site) as activations, torch.no_grad():
-        model.logits(model.prompts(images))
-    return torch.stack([plain(layer[:, model.image_positions]) for layer in activations], dim=1)

@@ -30,12 +30,6 @@ def test_the_overlap_says_which_pair_has_most_in_common() -> None:
     assert sorted(text.get_text() for text in ax.texts) == ["2", "20", "8"]
 
 
-def test_thresholds_are_counted_in_the_papers_ranges() -> None:
-    found = pd.DataFrame({"concept": ["bear", "bus"], "θ_a": [0.9, 0.2], "θ_g": [1e-5, 3e-3]})
-    figure = figures.thresholds(found)
-    assert "1 of 2 thresholds of the difference and 0 of the gradient" in figure.get_suptitle().replace("\n", " ")
-
-
 def test_a_log_of_several_phases_is_one_curve() -> None:
     columns = {"step": [0, 100, 200, 0, 100], "loss": [math.nan, 3.0, 2.0, math.nan, 1.5]}
     named = {"scenes_named": [0.0, 0.4, 0.6, 0.6, 0.9], "photos_named": [0.0, 0.2, 0.3, 0.3, 0.5]}

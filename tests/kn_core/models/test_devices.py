@@ -10,15 +10,13 @@ from accelerate import dispatch_model
 
 from kn_core.method import identification, perturbation
 from kn_core.method.capture import Capture, capture, find_target
-from kn_core.method.interventions import Setting, noisy_weights
+from kn_core.method.interventions import Setting, inpainted_activations, noisy_weights
 from kn_core.method.perturbation import Picture, Trial
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models import MiniGPT4
 from kn_core.settings import Perturbation
-from kn_core.study.experiments import other_region
 from kn_core.study.experiments.single_neurons import ablate
-from kn_core.study.study import Study
 from tests.elsewhere import DEVICE, There, accelerator, to_accelerator
 from tests.toy_world import toy_samples
 
@@ -112,8 +110,8 @@ def test_ablations_and_the_table_of_neurons(models, toy_profile):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_activations_of_the_other_region(models, toy_profile, tmp_path):
-    found = [other_region._activations(Study(toy_profile, tmp_path, model), [SAMPLE.image]) for model in models]
+def test_activations_without_the_object(models):
+    found = [inpainted_activations(model, model.prompts([SAMPLE.image])) for model in models]
     assert not isinstance(found[1], There)
     assert torch.equal(*found)
 

@@ -1,0 +1,43 @@
+"""The rules where the truth is known: what they keep of neurons that were planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from book.thresholds.rules import OWN, label
+from kn_core.method import planted_truth
+from kn_core.study.study import Study
+
+COLUMNS = ["candidates", "false", "estimated", "found"]
+
+
+def planted(study: Study) -> pd.DataFrame:
+    """`planted_truth.held`, means over draws: columns rule, candidates, false, estimated, found; without raw ends."""
+    settings = study.profile
+    held = planted_truth.held(settings.rules, settings.identification.threshold_a.quantile)
+    held = held[~held["rule"].str.startswith("raw")]  # in units of a model that there is none of
+    return held.groupby("rule", sort=False)[COLUMNS].mean().reset_index()
+
+
+def for_readers(study: Study, planted: pd.DataFrame) -> pd.DataFrame:
+    """The same as a table."""
+    shown = pd.DataFrame({"threshold": [label(study, rule) for rule in planted["rule"]]})
+    shown["candidates"] = [f"{value:,.0f}" for value in planted["candidates"]]
+    for column, name in (("false", "false"), ("estimated", "estimated false"), ("found", "of the true ones")):
+        shown[name] = [f"{value:.0%}" for value in planted[column]]
+    return shown
+
+
+def in_words(planted: pd.DataFrame) -> dict[str, str]:
+    """The same for sentences."""
+    by = planted.set_index("rule")
+    return {
+        "neurons": f"{planted_truth.NEURONS:,}",
+        "true": f"{planted_truth.TRUE}",
+        "pictures": f"{planted_truth.PICTURES}",
+        "decoy": f"{by.loc['decoy', 'false']:.0%}",
+        "decoy-found": f"{by.loc['decoy', 'found']:.0%}",
+        "quantile": f"{by.loc[OWN, 'false']:.0%}",
+        "error": f"{np.ceil(100 * (by['estimated'] - by['false']).abs().max()):.0f}",
+    }

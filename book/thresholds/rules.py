@@ -1,0 +1,271 @@
+"""Rules for stage 1's threshold: what they leave, how much of it is estimated to be false, what noise on it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from book.claims.rules import Measurement
+from book.style import READINGS
+from book.words import NotRun, interval, listed, spread, told
+from kn_core.measures.metrics import per_image, perplexity_limit
+from kn_core.measures.stats import Estimate, estimate
+from kn_core.method.thresholds import contrast, false_shares
+from kn_core.study.experiments import null_thresholds
+from kn_core.study.experiments.null_thresholds import OWN, RANDOM
+from kn_core.study.study import Study, StudyError
+
+AUTOMATIC = "automatic"  # the decoy rule, else sign flips: what `thresholds: auto` takes
+METRICS = ("suppression", "retention", "fluent")
+CLEAN = {"suppression": 0.0, "retention": 1.0, "fluent": 1.0}  # what no noise does
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the book shows a rule."""
+
+    label: str
+    marker: str = ""  # in the figure, of a rule that has its place there
+    from_null: bool = False
+
+
+RULES = {
+    "decoy": Rule("decoys, {q:.0%} false", "D", True),
+    "sign-flips": Rule("sign flips, {q:.0%} false", "^", True),
+    "bh": Rule("Benjamini and Hochberg, {q:.0%}", from_null=True),
+    "local-fdr": Rule("local false discovery rate, 20%", from_null=True),
+    "stability": Rule("stable in {stable:.0%} of the halves", from_null=True),
+    AUTOMATIC: Rule("automatic: decoys, else sign flips", from_null=True),
+    "quantile": Rule("{quantile:g} quantile", "o"),
+    "largest": Rule("{of_largest:g} of the largest (Dai et al.)", "s"),
+    "total": Rule("smallest set with {of_total:.0%} of the total", "P"),
+    "elbow": Rule("elbow", "X"),
+    "raw-low": Rule("the paper’s lowest, {raw[0]:g}"),
+    "raw-high": Rule("the paper’s highest, {raw[1]:g}"),
+}
+
+
+def label(study: Study, rule: str) -> str:
+    settings = study.profile
+    return RULES[rule].label.format(
+        **settings.rules.model_dump(),
+        q=settings.rules.false_share,
+        quantile=settings.identification.threshold_a.quantile,
+    )
+
+
+def of_all(study: Study, concepts: Sequence[str], alone: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`null_thresholds.rules` of all concepts that have two decoys, with `AUTOMATIC`; and what was tried of them.
+
+    Raises NotRun where no concept has.
+    """
+    found, tried, why = [], [], ""
+    for concept in concepts:
+        try:
+            of_rules = null_thresholds.rules(study, concept).set_index("rule")
+        except StudyError as error:
+            why = str(error)
+            continue
+        automatic = of_rules.loc["decoy" if np.isfinite(of_rules.loc["decoy", "threshold"]) else "sign-flips"]
+        found.append(pd.concat([of_rules, automatic.to_frame(AUTOMATIC).T.astype(of_rules.dtypes)]).rename_axis("rule"))
+        tried.append(null_thresholds.trials(study, concept, alone))
+    if not found:
+        raise NotRun(why.removesuffix("."))
+    return pd.concat(found).reset_index(), pd.concat(tried, ignore_index=True)
+
+
+def images(rules: pd.DataFrame, tried: pd.DataFrame, *, limit: float) -> pd.DataFrame:
+    """What was tried, a row a rule, picture and metric: columns rule, concept, image_id, metric, value.
+
+    `RANDOM` is a rule too. One that leaves no neurons leaves every caption as it is. Rules that were not tried on every
+    concept have no rows.
+    """
+    of_sets = per_image(tried, ["method"], perplexity_limit=limit)
+    of_sets = of_sets[of_sets["metric"].isin(METRICS)].rename(columns={"image_concept": "concept"})
+    keys = ["concept", "image_id", "metric", "value"]
+    found = rules.merge(of_sets, left_on=["concept", "neurons"], right_on=["concept", "method"])[["rule", *keys]]
+    random = of_sets[of_sets["method"] == RANDOM].assign(rule=RANDOM)[["rule", *keys]]
+    empty = rules[rules["neurons"] == ""][["rule", "concept"]].merge(random.drop(columns="rule"), on="concept")
+    empty["value"] = empty["metric"].map(CLEAN)
+    found = pd.concat([found, empty, random], ignore_index=True)
+    every = found.groupby("rule")["concept"].transform("nunique") == rules["concept"].nunique()
+    return found[every]
+
+
+def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.DataFrame:
+    """A row a rule: columns rule, label, means over concepts (candidates, no_more, false_share, kept, disturbed), concepts (in
+    which it leaves any), then of each metric value, low, high, as '<metric>', ..., and pictures."""
+    rows = []
+    for name, of_rule in rules.groupby("rule", sort=False):
+        row: dict[str, object] = {"rule": name, "label": label(study, str(name))}
+        row |= of_rule[["candidates", "no_more", "false_share", "kept", "disturbed"]].mean().to_dict()
+        row["concepts"] = int((of_rule["disturbed"] > 0).sum())
+        rows.append(row | _effects(of_images, str(name)))
+    rows.append({"rule": RANDOM, "label": "random neurons, same layers"} | _effects(of_images, RANDOM))
+    order = [*RULES, RANDOM]
+    return pd.DataFrame(rows).sort_values("rule", key=lambda names: names.map(order.index), ignore_index=True)
+
+
+def _effects(of_images: pd.DataFrame, rule: str) -> dict[str, object]:
+    rows, found = of_images[of_images["rule"] == rule], dict[str, object]()
+    for metric in METRICS:
+        of_metric = rows[rows["metric"] == metric]
+        ends = estimate(of_metric["value"], of_metric["concept"], sort=True).ends
+        found |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends, strict=True))
+    return found | {"pictures": rows["image_id"].nunique()}
+
+
+def for_readers(summary: pd.DataFrame) -> pd.DataFrame:
+    """`summary` as a table; what was not tried has dashes."""
+    shown = pd.DataFrame({"threshold": summary["label"]})
+    for column, name in (("candidates", "candidates"), ("kept", "after stage 2"), ("disturbed", "disturbed")):
+        shown[name] = [f"{value:,.0f}" if np.isfinite(value) else "–" for value in summary[column]]
+    false = [f"{value:.0%}" if np.isfinite(value) else "–" for value in summary["false_share"]]
+    shown.insert(2, "estimated false", false)
+    share = summary["no_more"] / summary["candidates"]
+    shown.insert(3, "answer no more", [f"{value:.0%}" if np.isfinite(value) else "–" for value in share])
+    for metric in METRICS:
+        ends = summary[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
+        shown[READINGS[metric].label] = [interval(*of_rule) for of_rule in ends]
+    return shown
+
+
+def gain(of_images: pd.DataFrame, metric: str = "", rule: str = AUTOMATIC, against: str = OWN) -> Estimate:
+    """A rule's effect minus another's, picture by picture; without a metric, of the mean of S_se and S_re."""
+    rows = of_images[of_images["metric"].isin([metric] if metric else METRICS[:2])]
+    wide = rows.pivot_table("value", ["concept", "image_id"], "rule").reindex(columns=[rule, against])
+    difference = (wide[rule] - wide[against]).dropna()
+    return estimate(difference, difference.index.get_level_values("concept"))
+
+
+def curves(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """The estimated share of false ones over every threshold: columns concept, scale, threshold, kept, false_share.
+
+    Scale 'difference' is stage 1's own, 'contrast' is W. As far up as ten neurons pass.
+    """
+    frames = []
+    for concept in concepts:
+        d, e = study.against_decoys(concept)
+        pairs = {"difference": (d.mean(axis=0), e.mean(axis=0)), "contrast": (w := contrast(d - e), -w)}
+        for scale, (ours, theirs) in pairs.items():
+            at = np.geomspace(0.1, max(0.2, float(ours.max())), 200)
+            kept, share = false_shares(ours, theirs, at)
+            made = {"concept": concept, "scale": scale, "threshold": at, "kept": kept, "false_share": share}
+            frames.append(pd.DataFrame(made)[kept >= 10])
+    return pd.concat(frames, ignore_index=True)
+
+
+def of_stimulus(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """How much a pixel changes without the object and without the decoy: columns concept, object, decoy."""
+    return pd.concat([null_thresholds.stimulus(study, concept) for concept in concepts], ignore_index=True)
+
+
+def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulus: pd.DataFrame) -> dict[str, str]:
+    """All of it for sentences."""
+    q, by = study.profile.rules.false_share, rules.set_index(["rule", "concept"])
+    own, decoy, flips = (by.loc[name] for name in (OWN, "decoy", "sign-flips"))
+    ratio = (stimulus["decoy"] / stimulus["object"]).dropna()
+    reached = own.index[np.isfinite(decoy["threshold"])].tolist()
+    share = estimate(own["false_share"])
+    suppression, retention = (gain(of_images, metric) for metric in METRICS[:2])
+    worse = ("more than", "less than", "not clearly more or less than")
+    return {
+        "pictures": f"{len(stimulus)}",
+        "lacking": f"{stimulus['decoy'].isna().sum()}",
+        "changed-object": f"{stimulus['object'].mean():.1f}",
+        "changed-decoy": f"{stimulus['decoy'].mean():.1f}",
+        "ratio-low": f"{ratio.quantile(0.05):.2f}",
+        "ratio-high": f"{ratio.quantile(0.95):.2f}",
+        "q": f"{q:.0%}",
+        "concepts": f"{len(own)}",
+        "own": f"{share.value:.0%}",
+        "own-spread": spread(*share.ends),
+        "own-low": f"{own['false_share'].min():.0%}",
+        "own-high": f"{own['false_share'].max():.0%}",
+        "own-no-more": f"{(own['no_more'] / own['candidates']).mean():.0%}",
+        "own-verdict": told(
+            share.low - 0.5,
+            share.high - 0.5,
+            "More than half of what the quantile keeps is false by this count",
+            "Less than half of what the quantile keeps is false by this count",
+            "Whether more than half of what the quantile keeps is false is not clear",
+            "Over several concepts more could be said",
+        ),
+        "untried": _untried(rules, of_images),
+        "own-candidates": f"{own['candidates'].mean():,.0f}",
+        "own-exchanged": f"{own['exchanged'].mean():,.0f}",
+        "reached": _reached(reached, len(own), q),
+        "flips": f"{flips['candidates'].mean():,.0f}",
+        "flips-disturbed": f"{flips['disturbed'].mean():.0f}",
+        "flips-false": f"{flips['false_share'].mean():.0%}",
+        "best": _best(study, rules),
+        "tried": f"{of_images['image_id'].nunique()}",
+        "gain-suppression": f"{told(*suppression.ends[1:], *worse)}",
+        "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
+        "gain-retention": f"{told(*retention.ends[1:], *worse)}",
+        "gain-retention-spread": spread(*retention.ends, "{:+.2f}"),
+        "auto-disturbed": f"{by.loc[AUTOMATIC, 'disturbed'].mean():.0f}",
+        "own-disturbed": f"{own['disturbed'].mean():.0f}",
+    }
+
+
+def _reached(concepts: Sequence[str], of: int, q: float) -> str:
+    if not concepts:
+        return f"for none of the {of} concepts is there a threshold that promises {q:.0%}"
+    if len(concepts) == of:
+        return f"for each of the {of} concepts there is a threshold that promises {q:.0%}"
+    return f"for {len(concepts)} of the {of} concepts ({listed(concepts)}) there is a threshold that promises {q:.0%}"
+
+
+def _untried(rules: pd.DataFrame, of_images: pd.DataFrame) -> str:
+    """Which rules no noise was tried on."""
+    left = [name for name in RULES if name in set(rules["rule"]) - set(of_images["rule"])]
+    return f"the short version tries no noise on {len(left)} of the rules" if left else "none"
+
+
+def _best(study: Study, rules: pd.DataFrame) -> str:
+    """The rule with the smallest estimated share among those that leave neurons for every concept."""
+    whole = rules[rules["rule"] != AUTOMATIC].groupby("rule", sort=False)
+    whole = whole.filter(lambda rows: bool((rows["candidates"] > 0).all()))
+    means = whole.groupby("rule", sort=False)["false_share"].mean()
+    return f"{label(study, str(means.idxmin()))}, at {means.min():.0%}"
+
+
+def of_kinds(study: Study, concept: str | None) -> pd.DataFrame | None:
+    """`summary` of the concepts of `rules.kinds`; None where there are none, or the page is of one concept."""
+    other = null_thresholds.kinds(study) if concept is None else None
+    if other is None:
+        return None
+    found, tried = of_all(other, other.studied(), alone=True)
+    return summary(other, found, images(found, tried, limit=perplexity_limit(tried)))
+
+
+def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
+    """What the other kinds say, or what would make them say it."""
+    if others is None:
+        return "How the rules do on concepts of which nothing else in this book is known, the long version tries."
+    by, kinds = others.set_index("rule"), study.effort.rules.kinds
+    gains = [
+        f"{metric} is {by.loc[AUTOMATIC, metric]:.2f} with automatic thresholds, {by.loc[OWN, metric]:.2f} with the "
+        f"quantile and {by.loc[RANDOM, metric]:.2f} with random neurons"
+        for metric in METRICS[:2]
+    ]
+    false = f"At the quantile {by.loc[OWN, 'false_share']:.0%} are estimated to be false"
+    return f"The rules have not seen {listed(kinds)}. {false}; {', and '.join(gains)}."
+
+
+def measured(study: Study) -> list[Measurement]:
+    """`quantile_false_share`, over concepts; `automatic_gain` and `..._suppression_gain`, `..._retention_gain`."""
+    rules, tried = of_all(study, study.studied())
+    share = estimate(rules[rules["rule"] == OWN]["false_share"])
+    of_images = images(rules, tried, limit=np.inf)
+    gains = {f"automatic_{name}gain": gain(of_images, metric) for name, metric in GAINS.items()}
+    return [
+        Measurement(name, *found.ends, found.n) for name, found in ({"quantile_false_share": share} | gains).items()
+    ]
+
+
+GAINS = {"": "", "suppression_": "suppression", "retention_": "retention"}
