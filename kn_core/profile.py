@@ -18,6 +18,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, mo
 from kn_core.concepts import slug
 from kn_core.settings import (
     Checkpoint,
+    Choices,
     Dask,
     Data,
     Faithfulness,
@@ -75,6 +76,7 @@ class Profile(Settings):
     perturbation: Perturbation = Perturbation()
     faithfulness: Faithfulness = Faithfulness()
     sensitivity: Sensitivity = Sensitivity()
+    choices: Choices = Choices()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)
@@ -102,9 +104,10 @@ class Profile(Settings):
         interventions = {self.perturbation.intervention, *self.perturbation.sweep_interventions}
         if "mean" in interventions and len(self.concepts) == 1:
             raise ValueError("perturbation: 'mean' is that of other concepts' pictures, and there is only one concept")
-        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity"}:
+        if stray := self.full.keys() - {"perturbation", "faithfulness", "sensitivity", "choices"}:
             raise ValueError(
-                f"full: only perturbation, faithfulness and sensitivity have a long version. Got {sorted(stray)}"
+                "full: only perturbation, faithfulness, sensitivity and choices have a long version. "
+                f"Got {sorted(stray)}"
             )
         _ = self.long  # its settings must make sense too
         return self

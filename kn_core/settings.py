@@ -13,6 +13,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
+Between = Literal["none", "mean", "largest"]
 Control = Literal["random", "uniform", "same-activation", "same-norm"]
 Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
 
@@ -218,6 +219,20 @@ class Sensitivity(Settings):
             if len(steps) < 2 or list(steps) != sorted(set(steps)):
                 raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
         return self
+
+
+class Choices(Settings):
+    """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
+
+    pictures: Count = 4  # held-out pictures a concept for each step away from the paper's recipe
+    choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
+    within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
+    between: tuple[Between, ...] = ("none", "mean", "largest")
+    interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
+    budgets: tuple[Count, ...] = (10, 20, 40, 160, 400)  # beside the profile's own
+    others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept
+    paths: Count = 1  # selection pictures a concept for scores that cost several passes, and for exact patches
+    patched: Count = 60  # neurons that are patched exactly, one at a time
 
 
 class Dask(Settings):

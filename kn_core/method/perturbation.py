@@ -71,7 +71,8 @@ def run(
     """Every trial on its pictures, one row a picture and trial.
 
     `pictures` are the concept's own and some of others; `mean` (L, D) is what 'mean' puts in. In rows of another
-    concept's picture `target_present` and the probabilities speak of that picture's own concept.
+    concept's picture `target_present` and the probabilities speak of that picture's own concept. With no new tokens
+    captions are forced and none is written: probabilities alone mean something.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
     prompts, captions = torch.stack([p.prompt for p in pictures]), [p.caption for p in pictures]
@@ -94,14 +95,18 @@ def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
         groups = []
+        patched = {picture.image_id: picture for trial, picture in part if trial.setting.intervention == "patch"}
+        if patched:  # once a picture, whatever the number of trials: the jobs have one site
+            without = torch.stack([picture.prompt_inpainted for picture in patched.values()])
+            found = inpainted_activations(model, without, part[0][0].setting.site)
+            place = {image_id: i for i, image_id in enumerate(patched)}
         for _, group in groupby(part, key=lambda job: id(job[0])):
             rows = list(group)
             trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                without = torch.stack([p.prompt_inpainted for p in shown])
-                replacement = inpainted_activations(model, without, trial.setting.site)
+                replacement = found[[place[picture.image_id] for picture in shown]]
             ids = [picture.image_id for picture in shown]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))

@@ -29,9 +29,11 @@ import torch
 from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
+    attribution,
     companions,
     heatmaps,
     inpainters,
+    ladder,
     other_region,
     prompts,
     single_neurons,
@@ -46,6 +48,8 @@ STAGES: dict[str, Stage] = {
     "scores": lambda study, concept: study.scores(concept),
     "neurons": lambda study, concept: study.neurons(concept),
     "perturbations": lambda study, concept: study.perturbations(concept),
+    "attribution": lambda study, concept: attribution.pooled(study, concept),
+    "contrasts": lambda study, concept: ladder.contrasts(study, concept),
     "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
@@ -53,9 +57,11 @@ STAGES: dict[str, Stage] = {
     "inpainters": lambda study, concept: inpainters.judged(study, [concept]),
     "other regions": lambda study, concept: other_region.other_region(study, concept),
     "companions": lambda study, concept: companions.companions(study, concept),
+    "patches": lambda study, concept: attribution.patches(study, concept),
+    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
-FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
+FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
 
 
 @contextmanager
