@@ -39,6 +39,7 @@ SECTIONS = (
     "perturbation",
     "ablation",
     "faithfulness",
+    "each-choice",
     "beyond-projectors",
     "limitations",
     "your-own-model",

@@ -224,15 +224,15 @@ class Sensitivity(Settings):
 class Choices(Settings):
     """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
 
-    pictures: Count = 4  # held-out pictures a concept for each step away from the paper's recipe
+    pictures: Count = 3  # held-out pictures a concept for each step away from the paper's recipe
     choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
     within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
     between: tuple[Between, ...] = ("none", "mean", "largest")
     interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
-    budgets: tuple[Count, ...] = (10, 20, 40, 160, 400)  # beside the profile's own
+    budgets: tuple[Count, ...] = (20, 40, 160)  # beside the profile's own
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept
     paths: Count = 1  # selection pictures a concept for scores that cost several passes, and for exact patches
-    patched: Count = 60  # neurons that are patched exactly, one at a time
+    patched: Count = 48  # neurons that are patched exactly, one at a time
 
 
 class Dask(Settings):

@@ -8,7 +8,7 @@ concepts, have the largest harmonic mean. One setting for all concepts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -48,7 +48,7 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
-    inputs = fingerprint(_upstream(study), settings.model_dump(), asdict(main), how, code(__name__))
+    inputs = fingerprint(upstream(study), settings.model_dump(), asdict(main), how, code(__name__))
 
     def compute() -> pd.DataFrame:
         planned = []
@@ -82,7 +82,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     Columns `CHOICE`, concept, image_id, suppression_probability, retention_probability.
     """
     settings, budget = study.profile.choices, study.profile.identification.budget
-    inputs = fingerprint(_upstream(study), settings.model_dump(), code(__name__))
+    inputs = fingerprint(upstream(study), settings.model_dump(), code(__name__))
 
     def compute() -> pd.DataFrame:
         every = recipes.contrasts(settings.within, settings.between)
@@ -125,27 +125,41 @@ def choice(study: Study) -> tuple[Recipe, Intervention]:
     return Recipe("worth", float(best["within"]), best["between"]), best["intervention"]
 
 
+def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The chosen score, (L, D), of another picture of the concept, from its `attribution.first_order`."""
+    recipe, how = choice(study)
+    own = {name: abs(score) if name.endswith("-other") else score for name, score in found.items()}
+    others = [attribution.pooled(study, other) for other in _own_first(study, concept)[1:]]
+    return recipes.specific(recipe, own, others, recipes.worth(how))
+
+
+def upstream(study: Study) -> str:
+    """Neurons of one concept follow from the scores of all."""
+    return fingerprint([study.inputs(concept) for concept in study.studied()])
+
+
 def third_stage(study: Study, concept: str) -> pd.DataFrame:
     """The chosen setting on held-out pictures: rows of `perturbations.parquet`; `method` is `THIRD`, or its `CONTROL`.
 
-    At the profile's budget on all of the concept's own and some of other concepts'; at other budgets on its own first
-    ones. `method` 'no contrasts' is the same intervention on what is worth most to the word without any contrast.
+    At the profile's budget on all of the concept's own and some of other concepts'; at other budgets, and for the
+    control, on its own first ones. `method` 'no contrasts' is what the same intervention on the neurons that are worth
+    most to the word, whatever else they do, takes from other concepts' pictures.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     recipe, how = choice(study)
-    inputs = fingerprint(_upstream(study), settings.model_dump(), asdict(recipe), how, code(__name__))
+    inputs = fingerprint(upstream(study), settings.model_dump(), asdict(recipe), how, code(__name__))
 
     def compute() -> pd.DataFrame:
         found, plain = (neurons(study, concept, each, how) for each in (recipe, Recipe()))
         setting = _setting(study, how, budget)
-        planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "fresh")]
+        planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "choosing")]
         planned += [_trial(found, THIRD, replace(setting, n=n), "swept") for n in settings.budgets]
-        planned.append(_trial(_random(study, found), CONTROL, setting))
+        planned.append(_trial(_random(study, found), CONTROL, setting, "swept"))
         own = study.pictures(concept, "held_out")
-        few = [picture.image_id for picture in own[: settings.pictures]]
-        pictures = [replace(picture, swept=picture.image_id in few) for picture in own]
+        pictures = [replace(picture, swept=place < settings.pictures) for place, picture in enumerate(own)]
         for other in _own_first(study, concept)[1:]:
-            pictures += study.pictures(other, "held_out", settings.others_per_concept)
+            foreign = study.pictures(other, "held_out", settings.others_per_concept)
+            pictures += [replace(picture, chooses_dose=True) for picture in foreign]
         return _run(study, pictures, planned)
 
     return study.store.table(f"third-{concept}", inputs, compute)
@@ -153,11 +167,6 @@ def third_stage(study: Study, concept: str) -> pd.DataFrame:
 
 def _own_first(study: Study, concept: str) -> list[str]:
     return [concept, *(other for other in study.studied() if other != concept)]
-
-
-def _upstream(study: Study) -> str:
-    """Neurons of one concept follow from the scores of all."""
-    return fingerprint([study.inputs(concept) for concept in study.studied()])
 
 
 def _setting(study: Study, intervention: Intervention, n: int) -> Setting:

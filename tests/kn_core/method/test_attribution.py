@@ -1,4 +1,4 @@
-"""Attribution on models whose answers are known: linear, quadratic and gated read-outs, captum's layers, Llama's rules."""
+"""Attribution on models whose answers are known: linear, quadratic and gated read-outs, captum's, RelP's rules."""
 
 from __future__ import annotations
 
@@ -223,10 +223,14 @@ def test_relp_changes_no_number_and_leaves_no_hook_behind(exact, prompts, target
     def hooks() -> int:
         return sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in exact.modules())
 
+    def fail() -> None:
+        with relp.local_rules(exact.backbone):
+            assert torch.allclose(exact.logits(prompts, [CAPTION] * 2), logits, rtol=1e-10)
+            raise RuntimeError("inside")
+
     before, logits = hooks(), exact.logits(prompts, [CAPTION] * 2)
-    with pytest.raises(RuntimeError, match="inside"), relp.local_rules(exact.backbone):
-        assert torch.allclose(exact.logits(prompts, [CAPTION] * 2), logits, rtol=1e-10)
-        raise RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert hooks() == before
     found = along_the_path(exact, prompts, CAPTION, target)
     assert np.abs(found["relp"] - found["ig"]).max() > 1e-3
