@@ -252,9 +252,8 @@ def perturb(
     """
     _check(model, picture)
     if not isinstance(neurons, NeuronSet):
-        raise TypeError(
-            f"neurons must be a NeuronSet, such as find_neurons(...).neurons. Got {type(neurons).__name__}."
-        )
+        given = type(neurons).__name__
+        raise TypeError(f"neurons must be a NeuronSet, such as find_neurons(...).neurons. Got {given}.")
     if kind == "mean":
         raise LocateError("'mean' puts in what other concepts' pictures give: it needs a Study. Take another kind.")
     if not 1 <= n <= len(neurons):
@@ -273,8 +272,8 @@ def perturb(
         prompt_inpainted=prompt_inpainted,
     )
     site: Site = "product" if kind == "patch" else "activation"
-    settings = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]
-    trials = [perturbation.Trial(neurons, setting, "fresh") for setting in settings]
+    each = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]
+    trials = [perturbation.Trial(neurons, one, "fresh") for one in each]
     said = perturbation.run(model, [shown], trials, None, max_new_tokens)
     return said.drop(columns=["concept", "method", "image_id", "image_concept", "heldout"]).rename(
         columns={"intervention": "kind"}
@@ -285,9 +284,8 @@ def _check(model: CaptionModel, picture: Sample) -> None:
     if not isinstance(model, CaptionModel):
         raise TypeError(f"model must be what load_model gives. Got {type(model).__name__}.")
     if not isinstance(picture, Sample):
-        raise TypeError(
-            f"picture must be what open_picture gives, which says where the object is. Got {type(picture).__name__}."
-        )
+        given = type(picture).__name__
+        raise TypeError(f"picture must be what open_picture gives, which says where the object is. Got {given}.")
 
 
 def _named(model: CaptionModel, picture: Sample, caption: str) -> Target:
