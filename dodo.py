@@ -41,6 +41,7 @@ SECTIONS = (
     "ablation",
     "thresholds",
     "faithfulness",
+    "each-choice",
     "beyond-projectors",
     "limitations",
     "your-own-model",

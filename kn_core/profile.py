@@ -19,6 +19,7 @@ from kn_core.concepts import slug
 from kn_core.settings import (
     Ceiling,
     Checkpoint,
+    Choices,
     Dask,
     Data,
     Faithfulness,
@@ -33,7 +34,15 @@ from kn_core.settings import (
     Settings,
 )
 
-LONG = ("ceiling", "faithfulness", "ownership", "perturbation", "rules", "sensitivity")  # groups with a long version
+LONG = (
+    "ceiling",
+    "choices",
+    "faithfulness",
+    "ownership",
+    "perturbation",
+    "rules",
+    "sensitivity",
+)  # groups with a long version
 
 # An installed package holds them; a checkout has them beside it.
 PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
@@ -83,6 +92,7 @@ class Profile(Settings):
     sensitivity: Sensitivity = Sensitivity()
     ceiling: Ceiling = Ceiling()
     rules: Rules = Rules()
+    choices: Choices = Choices()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)

@@ -13,6 +13,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
+Between = Literal["none", "mean", "largest"]
 Control = Literal["random", "uniform", "same-activation", "same-norm"]
 FromNull = Literal["decoy", "sign-flips", "bh", "local-fdr", "stability"]
 Beside = Literal["quantile", "largest", "total", "elbow", "raw-low", "raw-high"]
@@ -276,6 +277,20 @@ class Rules(Settings):
     tried: tuple[FromNull | Beside, ...] = ("decoy", "sign-flips", "largest", "elbow")  # noise on what they leave
     pictures: Count = 3  # held-out pictures a concept
     kinds: tuple[str, ...] = ()  # concepts of which nothing else is studied, for rules alone
+
+
+class Choices(Settings):
+    """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
+
+    pictures: Count = 3  # held-out pictures a concept for each step away from the paper's recipe
+    choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
+    within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
+    between: tuple[Between, ...] = ("none", "mean", "largest")
+    interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
+    budgets: tuple[Count, ...] = (20, 40, 160)  # beside the profile's own
+    others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept
+    paths: Count = 1  # selection pictures a concept for scores that cost several passes, and for exact patches
+    patched: Count = 48  # neurons that are patched exactly, one at a time
 
 
 class Dask(Settings):

@@ -15,6 +15,7 @@ LAYERS = (
     *(
         "book.other_models",
         "book.appendix",
+        "book.choices",
         "book.ablation",
         "book.perturbation",
         "book.ceiling",

@@ -96,7 +96,7 @@ def images(rules: pd.DataFrame, tried: pd.DataFrame, *, limit: float) -> pd.Data
 
 
 def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.DataFrame:
-    """A row a rule: columns rule, label, means over concepts (candidates, no_more, false_share, kept, disturbed), concepts (in
+    """A row a rule: rule, label, means over concepts (candidates, no_more, false_share, kept, disturbed), concepts (in
     which it leaves any), then of each metric value, low, high, as '<metric>', ..., and pictures."""
     rows = []
     for name, of_rule in rules.groupby("rule", sort=False):

@@ -92,7 +92,8 @@ def run(
     """Every trial on its pictures, one row a picture and trial.
 
     `pictures` are the concept's own and some of others; `mean` (L, D) is what 'mean' puts in. In rows of another
-    concept's picture `target_present` and the probabilities speak of that picture's own concept.
+    concept's picture `target_present` and the probabilities speak of that picture's own concept. With no new tokens
+    captions are forced and none is written: probabilities alone mean something.
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
     return table(model, jobs, answers_under(model, jobs, mean, max_new_tokens))

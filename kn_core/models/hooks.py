@@ -140,15 +140,15 @@ def plain(values: Tensor) -> Tensor:
     return precise(values.detach()).cpu()
 
 
-def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
+def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep: bool = False) -> list[Tensor]:
     """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
 
-    `precision` is that of the decoder between them. Raises FloatingPointError where float16 holds the gradients at no
-    scale.
+    `precision` is that of the decoder between them; `keep` leaves the graph for another number. Raises
+    FloatingPointError where float16 holds the gradients at no scale.
     """
     scales = SCALES.get(precision, (1.0,))
     for scale in scales:
-        found = torch.autograd.grad(precise(number) * scale, list(of), retain_graph=scale != scales[-1])
+        found = torch.autograd.grad(precise(number) * scale, list(of), retain_graph=keep or scale != scales[-1])
         if precision not in SCALES or all(bool(each.isfinite().all()) for each in found):
             return [precise(each) / scale for each in found]
     raise FloatingPointError(

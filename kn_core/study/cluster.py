@@ -122,9 +122,10 @@ class _OnDisk(Study):
 
     def task(self, stage: str, concept: str, threads: int | None) -> Task:
         """The task that a worker is sent: with it all pairs, and what there is of the concept's own artefacts."""
-        names = [f"pairs-{other}.parquet" for other in self.profile.concepts]
-        names += [f"neurons-{other}.parquet" for other in self.profile.concepts]
-        names += [f"scores-{concept}.safetensors", f"dai-{concept}.safetensors"]
+        of_all = ("pairs-{}.parquet", "neurons-{}.parquet", "worth-{}.safetensors", "contrasts-{}.parquet")
+        own = ("scores-{}.safetensors", "attribution-{}.safetensors", "dai-{}.safetensors")
+        names = [name.format(other) for name in of_all for other in self.profile.concepts]
+        names += [name.format(concept) for name in own]
         given = {name: content for name in names if (content := self.store.read(name)) is not None}
         later = stage not in FOR_ALL
         mean = self.mean_activation(without=concept).numpy() if later and len(self.studied()) > 1 else None

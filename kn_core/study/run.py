@@ -29,11 +29,13 @@ import torch
 from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
+    attribution,
     ceiling,
     companions,
     curves,
     heatmaps,
     inpainters,
+    ladder,
     null_thresholds,
     other_region,
     ownership,
@@ -50,6 +52,8 @@ STAGES: dict[str, Stage] = {
     "scores": lambda study, concept: study.scores(concept),
     "neurons": lambda study, concept: study.neurons(concept),
     "perturbations": lambda study, concept: study.perturbations(concept),
+    "attribution": lambda study, concept: attribution.pooled(study, concept),
+    "contrasts": lambda study, concept: ladder.contrasts(study, concept),
     "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "ceiling": lambda study, concept: ceiling.ceiling(study, concept),
     "curves": lambda study, concept: (curves.curves(study, concept), curves.collapse(study, concept)),
@@ -63,9 +67,11 @@ STAGES: dict[str, Stage] = {
         made(study, concept) for made in (ownership.parts, ownership.cross, ownership.other_words)
     ],
     "companions": lambda study, concept: companions.companions(study, concept),
+    "patches": lambda study, concept: attribution.patches(study, concept),
+    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
-FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
+FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Whether stage 2 tells the concept from what merely came along: scenes in which a companion goes with the object.
 
 Stage 2 is to drop neurons of something else that went with the object. So scenes get a companion, which goes together
-with the object, and what stage 2 drops of either's neurons is counted.
+with the object, and what stage 2 drops of either's neurons is counted; and what the third stage drops, when it keeps as
+many.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import identification
+from kn_core.method.attribution import first_order
 from kn_core.method.capture import find_target
 from kn_core.method.identification import score_pair, stage_scores
 from kn_core.method.interventions import inpainted_activations
 from kn_core.method.two_stages import stage_1, stage_2
 from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
+from kn_core.study.experiments import ladder
 from kn_core.study.study import Study, StudyError
 
 SCENES = 2  # a concept, with a companion
@@ -30,16 +33,17 @@ def companions(study: Study, concept: str) -> pd.DataFrame:
     """How much stage 2 drops of the concept's own neurons and of its companion's, when stage 1 has found both.
 
     On `SCENES` scenes of both. Columns concept, companion, image_id, caption (of the whole scene), then those of
-    `drops`, a row a kind. A scene whose caption does not name the concept has a single row, of kind ''. Raises
-    StudyError where pictures are photographs, into which nothing can be planted.
+    `drops`, a row a kind, and third_dropped and third_best, the same when the third stage keeps as many. A scene whose
+    caption does not name the concept has a single row, of kind ''. Raises StudyError where pictures are photographs,
+    into which nothing can be planted.
     """
-    inputs = fingerprint(study.inputs(concept), companion_of(study, concept), code(__name__))
+    inputs = fingerprint(ladder.upstream(study), companion_of(study, concept), code(__name__))
     return study.store.table(f"companions-{concept}", inputs, lambda: pd.DataFrame(_companions(study, concept)))
 
 
 def drops(
     delta: Mapping[str, np.ndarray], gradcam: np.ndarray, threshold_a: float, threshold_g: float, budget: int
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Candidates of one scene by what they answer to, and how many of them stage 2 drops.
 
     `delta` has the activation difference (L, D) to the scene without 'concept', 'companion' and 'both'; candidates are
@@ -117,7 +121,8 @@ def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         row |= {"image_id": scene.image_id, "caption": caption}
         target = find_target(model, caption, concept)
         if target is None:
-            yield row | dict.fromkeys(("candidates", "dropped", "last", "best"), 0) | {"kind": ""}
+            counts = ("candidates", "dropped", "last", "best", "third_dropped", "third_best")
+            yield row | dict.fromkeys(counts, 0) | {"kind": ""}
             continue
         pictures, maps = (scene.image, scene.without["both"]), model.token_maps([scene.image])[0]
         pair, both = score_pair(model, *pictures, caption, target, scene.masks["both"], maps, settings)
@@ -126,5 +131,13 @@ def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
         for gone, left in zip(alone, inpainted_activations(model, shown, settings.site), strict=True):
             one_less = replace(pair, inpainted=left)
             delta[gone] = stage_scores(model, one_less, scene.masks[gone], maps, settings)["delta"]
-        for counted in drops(delta, both["gradcam"], threshold["delta"], threshold["gradcam"], settings.budget):
-            yield row | counted
+        limits = threshold["delta"], threshold["gradcam"]
+        stage2 = drops(delta, both["gradcam"], *limits, settings.budget)
+        prompts = model.prompts([scene.image, scene.without["both"]]).detach()
+        specific = ladder.specific(study, concept, first_order(model, prompts, caption, target))
+        kept = sum(counted["candidates"] - counted["dropped"] for counted in stage2)
+        falling = np.sort(specific[delta["both"] > limits[0]])[::-1]
+        least = falling[kept] if kept < len(falling) else -np.inf  # the best that is dropped
+        third = drops(delta, specific, limits[0], least, settings.budget)
+        for counted, other in zip(stage2, third, strict=True):
+            yield row | counted | {f"third_{key}": other[key] for key in ("dropped", "best")}

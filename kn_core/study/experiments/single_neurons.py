@@ -18,6 +18,7 @@ from torch import Tensor
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.capture import Target
 from kn_core.method.identification import RANKED_BY
+from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import select
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import record
@@ -61,9 +62,6 @@ def effects(study: Study, concept: str) -> pd.DataFrame:
     return study.store.table(f"ablations-{concept}", inputs, compute)
 
 
-LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3")
-
-
 def ablate(
     model: CaptionModel,
     prompt: Tensor,
@@ -72,12 +70,15 @@ def ablate(
     layers: np.ndarray,
     units: np.ndarray,
     positions: Literal["image", "all"] = "image",
+    instead: Tensor | None = None,
+    against: int | None = None,
 ) -> np.ndarray:
     """What each neuron adds to the logit y^c of the target: clean minus ablated, (n,), positive where it helps.
 
     `prompt` (T, H) is one picture's, and y^c is read where the caption, teacher-forced, names the target. Each of the
     neurons (`layers`, `units`), alone, is zero at the image tokens or at all positions. Zero is the same intervention
-    at every site: SiLU(0) = 0, and a product with 0 is 0.
+    at every site: SiLU(0) = 0, and a product with 0 is 0. Where `instead` (L, P, D) is given, its product at the image
+    tokens is that, and where `against` is, a token c', what is lost is of logit(c) - logit(c').
 
     A neuron writes its product times w_out,i into the residual stream, so the stream without it is the clean one less
     that: a batch starts from the clean run's stream behind its lowest layer and never runs that layer or those below.
@@ -87,6 +88,8 @@ def ablate(
     """
     layers, units = np.asarray(layers), np.asarray(units)
     _check(model, layers, units)
+    if instead is not None and positions != "image":
+        raise ValueError(f"neurons are patched at image tokens. Got positions '{positions}'.")
     where = {"image": model.image_positions, "all": slice(None)}[positions]
     effects = np.zeros(len(layers))
     with torch.no_grad():
@@ -105,9 +108,13 @@ def ablate(
                 here = np.flatnonzero(layers[rows] == layer)
                 wanted = torch.from_numpy(units[rows[here]]).to(hidden.device)
                 activation = products[layer][0, where][:, wanted].T  # (n here, P)
+                if instead is not None:
+                    activation = activation - instead[layer][:, wanted.cpu()].T.to(activation)
                 written = activation[:, :, None] * model.w_out(layer)[:, wanted].T[:, None]  # (n here, P, H)
                 hidden[torch.from_numpy(here).to(hidden.device), where] -= written
             logits = _logit(model, hidden, target.token)
+            if against is not None:
+                logits = logits - _logit(model, hidden, against)
             effects[rows] = (logits[-1] - logits[:-1]).cpu().numpy()
     return effects
 

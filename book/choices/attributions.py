@@ -1,0 +1,86 @@
+"""Attributions held against exact patches: which score foretells what a neuron's patch really takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from book.words import NotRun, interval, told
+from kn_core.measures.stats import estimate
+from kn_core.study.experiments import attribution
+from kn_core.study.study import Study, StudyError
+
+SCORES = {  # in tables and figures, cheapest last
+    "conductance": "conductance",
+    "ig": "integrated gradients",
+    "relp": "RelP",
+    "ensemble": "mean rank of three",
+    "trapezoid": "trapezoid",
+    "atp": "attribution patching",
+    "gxa": "gradient × activation",
+    "gradcam-sum": "stage 2’s score, summed",
+    "gradcam": "stage 2’s score (maximum)",
+}
+READ = {"spearman": "Spearman’s ρ", "pearson": "Pearson’s r", "sign": "right sign", "precision": "best fifth found"}
+
+
+def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """`attribution.patches` of every concept. Raises NotRun for a decoder whose neurons cannot be taken singly."""
+    try:
+        return pd.concat([attribution.patches(study, concept) for concept in concepts], ignore_index=True)
+    except StudyError as error:
+        raise NotRun(str(error).removesuffix(".")) from error
+
+
+def agreement(patches: pd.DataFrame) -> pd.DataFrame:
+    """`attribution.agreement` as means over concepts: columns method, over, reading, value, low, high, n_concepts."""
+    found = attribution.agreement(patches).melt(["concept", "method", "over"], list(READ), "reading")
+    records = []
+    for key, group in found.dropna(subset="value").groupby(["method", "over", "reading"], sort=False):
+        ends = estimate(group["value"])
+        records.append((*key, *ends.ends, ends.n))
+    return pd.DataFrame(records, columns=["method", "over", "reading", "value", "low", "high", "n_concepts"])
+
+
+def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
+    """A row a score: how it agrees over all neurons, and how it ranks those that it puts first."""
+    cells = agreement.set_index(["method", "over", "reading"])[["value", "low", "high"]]
+    rows = []
+    for score in (score for score in SCORES if score in set(agreement["method"])):
+        row = {"score": SCORES[score]}
+        for over, reading, heading in (
+            *(("all", reading, heading) for reading, heading in READ.items()),
+            ("own", "spearman", "ρ in its own best"),
+        ):
+            key = (score, over, reading)
+            row[heading] = interval(*cells.loc[key]) if key in cells.index else "–"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
+    """Both for sentences."""
+    one = patches.drop_duplicates(["concept", "layer", "unit"])
+    of_all = agreement[agreement["over"] == "all"].set_index(["reading", "method"])
+    best = {reading: of_all.loc[reading]["value"].idxmax() for reading in ("spearman", "sign")}
+    words = {"patched": f"{one.groupby('concept').size().median():.0f}"}
+    for key, reading, method in (
+        ("best", "spearman", best["spearman"]),
+        ("sign", "sign", best["sign"]),
+        ("paper", "spearman", "gradcam"),
+        ("paper-sign", "sign", "gradcam"),
+        ("summed", "spearman", "gradcam-sum"),
+        ("atp", "spearman", "atp"),
+        ("atp-sign", "sign", "atp"),
+    ):
+        words[key] = interval(*of_all.loc[(reading, method), ["value", "low", "high"]])
+    words |= {"best-name": SCORES[best["spearman"]], "sign-name": SCORES[best["sign"]]}
+    found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
+    gap = estimate(found["gradcam-sum"] - found["gradcam"]) if {"gradcam", "gradcam-sum"} <= set(found) else None
+    words["sum-or-max"] = (
+        "" if gap is None else told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
+    )
+    largest = one.loc[np.abs(one["effect"]).idxmax()]
+    return words | {"largest": f"{largest['effect']:.2f}"}

@@ -1,0 +1,211 @@
+"""The third stage: what its contrasts are, what the chosen ones do to held-out pictures, and whose neurons are left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from book.choices import ladder as steps
+from book.choices.ladder import DONE
+from book.claims.rules import Measurement
+from book.perturbation.readings import printed
+from book.words import NotRun, interval, spread, told
+from kn_core.measures.metrics import headline, perplexity_limit, probability_suppression, summarise
+from kn_core.measures.overlap import overlap
+from kn_core.measures.stats import Estimate, estimate
+from kn_core.study.experiments import companions, ladder
+from kn_core.study.experiments.ladder import THIRD
+from kn_core.study.study import Study, StudyError
+
+BETWEEN = {"none": "no contrast", "mean": "minus their mean", "largest": "minus the largest"}
+SETS = {"two-stage": "two stages, the paper’s recipe", "no contrasts": "no contrasts", THIRD: "third stage"}
+
+
+def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """`ladder.third_stage` of every concept. Raises NotRun where there are no pictures."""
+    try:
+        return pd.concat([ladder.third_stage(study, concept) for concept in concepts], ignore_index=True)
+    except StudyError as error:
+        raise NotRun(str(error).removesuffix(".")) from error
+
+
+def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
+    """`ladder.compared` for a reader, the chosen one first."""
+    return pd.DataFrame(
+        {
+            "λ within the caption": compared["within"].map("{:g}".format),
+            "between concepts": compared["between"].map(BETWEEN),
+            "neurons are": compared["intervention"].map(DONE),
+            "lost": compared["suppression_probability"],
+            "kept": compared["retention_probability"],
+            "harmonic mean": compared["harmonic"],
+        }
+    )
+
+
+def by_budget(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
+    """The third stage over the number of neurons: `summarise` by n, on the pictures that all numbers were tried on."""
+    own = rows[(rows["method"] == THIRD) & (rows["concept"] == rows["image_concept"])]
+    tried = own.groupby("image_id")["n"].nunique()
+    shown = own[own["image_id"].isin(tried[tried == own["n"].nunique()].index)]
+    return summarise(shown, ["n"], perplexity_limit=limit).sort_values(["metric", "n"], ignore_index=True)
+
+
+def smallest(budgets: pd.DataFrame) -> int | None:
+    """The fewest neurons that reach the paper's S_se and S_re, by caption; None where no number tried does."""
+    wide, paper = budgets.pivot_table(index="n", columns="metric", values="value"), printed()
+    reach = (wide["suppression"] >= paper["suppression"]) & (wide["retention"] >= paper["retention"])
+    return int(reach.idxmax()) if reach.any() else None
+
+
+def main(rows: pd.DataFrame, budget: int, limit: float = math.inf) -> pd.DataFrame:
+    """The chosen setting at the profile's budget: `summarise` of it, indexed by metric."""
+    chosen = rows[(rows["method"] == THIRD) & (rows["n"] == budget)]
+    return summarise(chosen, [], perplexity_limit=limit).set_index("metric")
+
+
+def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
+    """Share of a word's probability that a set takes: columns method, whose ('own', 'other', 'own - other'), and ends.
+
+    A concept's own word on its own pictures, and other concepts' words on theirs; the difference is its selectivity.
+    `climbed` (`choices.ladder.of_all`) has what neurons without contrasts take from their own.
+    """
+    budget = study.profile.identification.budget
+    before = headline(study.perturbations(), study.effort).query("method == 'two-stage' and seed == 0")
+    how = rows["intervention"].iloc[0]
+    plain = climbed[(climbed["method"] == "one product") & (climbed["intervention"] == how)]
+    at_budget = rows[rows["n"] == budget]
+    found = pd.concat([before, plain.assign(method="no contrasts"), at_budget])
+    found = found[found["method"].isin(SETS) & found["concept"].isin(list(concepts))]
+    lost = probability_suppression(found["clean_probability"], found["target_probability"])
+    found = found.assign(lost=lost, own=found["concept"] == found["image_concept"])
+    sides = found.pivot_table("lost", ["method", "concept"], "own").reindex(columns=[True, False]).dropna()
+    records = []
+    for method in SETS:
+        if method not in sides.index:
+            continue
+        of = sides.loc[method]
+        for whose, values in (("own", of[True]), ("other", of[False]), ("own - other", of[True] - of[False])):
+            ends = estimate(values)
+            records.append((method, whose, *ends.ends, ends.n))
+    return pd.DataFrame(records, columns=["method", "whose", "value", "low", "high", "n_concepts"])
+
+
+def selectivity_for_readers(found: pd.DataFrame) -> pd.DataFrame:
+    """`selectivity`, a row a set."""
+    cells = found.set_index(["method", "whose"])[["value", "low", "high"]]
+    names = {"own": "its own word loses", "other": "other words lose", "own - other": "selectivity"}
+    rows = [
+        {"neurons": SETS[method]} | {names[whose]: interval(*cells.loc[(method, whose)]) for whose in names}
+        for method in dict.fromkeys(found["method"])
+    ]
+    return pd.DataFrame(rows)
+
+
+def common(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """What two concepts' sets have in common: columns method, shared (mean number), expected (by chance), n (pairs)."""
+    recipe, how = ladder.choice(study)
+    budget, width = study.profile.identification.budget, study.pooled(concepts[0])["delta"].shape
+    records = []
+    for method in SETS:
+        sets = {}
+        for concept in concepts:
+            found = (
+                study.neuron_set(concept)
+                if method == "two-stage"
+                else ladder.neurons(study, concept, recipe if method == THIRD else ladder.Recipe(), how)
+            ).top(budget)
+            sets[concept] = set(zip(found.layers.tolist(), found.units.tolist(), strict=True))
+        pairs = overlap(sets, width)
+        if len(pairs):
+            records.append((method, pairs["shared"].mean(), pairs["expected"].mean(), len(pairs)))
+    return pd.DataFrame(records, columns=["method", "shared", "expected", "n"])
+
+
+def drops(study: Study, concepts: Sequence[str]) -> pd.DataFrame | None:
+    """`companions.companions` of every concept; None where pictures are photographs, into which nothing is planted."""
+    if study.profile.data.source != "scenes":
+        return None
+    return pd.concat([companions.companions(study, concept) for concept in concepts], ignore_index=True)
+
+
+def dropped(found: pd.DataFrame, column: str) -> Estimate:
+    """Share dropped of the companion's neurons minus that of the concept's own; `column` is the stage's."""
+    counted = found[(found["kind"] != "") & (found["candidates"] > 0)]
+    share = (counted[column] / counted["candidates"]).rename("share")
+    wide = counted.join(share).pivot_table(index=["concept", "image_id"], columns="kind", values="share")
+    wide = wide.reindex(columns=["companion", "own"]).dropna()
+    return estimate(wide["companion"] - wide["own"], wide.index.get_level_values("concept"))
+
+
+def planted_in_words(found: pd.DataFrame | None) -> dict[str, str]:
+    """The planted companions for sentences; without a frame the same keys with dashes."""
+    if found is None:
+        keys = ("gap-two", "gap-third", "own-two", "own-third", "companion-two", "companion-third", "scenes", "finding")
+        return dict.fromkeys(keys, "–") | {"note": "Nothing can be planted in this profile’s photographs."}
+    two, third = dropped(found, "dropped"), dropped(found, "third_dropped")
+    counted = found[found["kind"] != ""].groupby("kind")[["candidates", "best", "third_best"]].sum()
+    parts = counted / counted.sum().clip(lower=1)
+    words = {"note": "", "scenes": f"{found[found['kind'] != '']['image_id'].nunique()}"}
+    words |= {"gap-two": spread(*two.ends, "{:+.2f}"), "gap-third": spread(*third.ends, "{:+.2f}")}
+    for kind in ("own", "companion"):
+        words |= {f"{kind}-two": f"{parts['best'].get(kind, math.nan):.0%}"}
+        words |= {f"{kind}-third": f"{parts['third_best'].get(kind, math.nan):.0%}"}
+    words["finding"] = told(
+        *third.ends[1:],
+        "The third stage drops the companion's neurons more often than the concept's own.",
+        "The third stage, too, drops the concept's own neurons more often.",
+        "Nothing here shows that the third stage tells the two apart.",
+        "Too few scenes count to say whether the third stage tells the two apart.",
+    )
+    return words
+
+
+def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float) -> dict[str, str]:
+    """The chosen setting and what it does, for sentences; `found` is `selectivity`."""
+    (recipe, how), budget = ladder.choice(study), study.profile.identification.budget
+    chosen, budgets = main(rows, budget, limit), by_budget(rows, limit)
+    words = {"lambda": f"{recipe.within:g}", "between": BETWEEN[recipe.between], "done": DONE[how], "n": f"{budget}"}
+    words |= {
+        metric: spread(*chosen.loc[metric, ["value", "low", "high"]])
+        for metric in ("suppression", "retention", "retention_probability", "suppression_probability", "fluent")
+    }
+    words["pictures"] = f"{chosen.loc['suppression', 'n_images']}"
+    least, tried = smallest(budgets), sorted(set(budgets["n"]))
+    words["tried"] = f"{tried[0]} to {tried[-1]}"
+    words["smallest"] = "none of the numbers tried" if least is None else f"{least} neurons"
+    cells = found.set_index(["method", "whose"])[["value", "low", "high"]]
+    for key, method in (("before", "two-stage"), ("plain", "no contrasts"), ("after", THIRD)):
+        for whose in ("own", "other", "own - other"):
+            name = whose.replace(" - ", "-")
+            words[f"{key}-{name}"] = interval(*cells.loc[(method, whose)]) if (method, whose) in cells.index else "–"
+    return words
+
+
+def common_in_words(shared: pd.DataFrame) -> dict[str, str]:
+    """`common` for sentences."""
+    of = shared.set_index("method")
+    keys = {"before": "two-stage", "plain": "no contrasts", "after": THIRD}
+    words = {f"shared-{key}": f"{of['shared'].get(method, np.nan):.1f}" for key, method in keys.items()}
+    return words | {"shared-chance": f"{of['expected'].mean():.2f}" if len(of) else "–"}
+
+
+def measured(study: Study) -> list[Measurement]:
+    """What the third stage reaches on held-out pictures of all concepts, for claims of ours."""
+    concepts, budget = study.studied(), study.profile.identification.budget
+    limit = perplexity_limit(study.perturbations())
+    rows = of_all(study, concepts)
+    chosen, climbed = main(rows, budget, limit), steps.of_all(study, concepts)
+    found = []
+    for metric in ("suppression", "retention", "retention_probability", "fluent"):
+        value, low, high, n = chosen.loc[metric, ["value", "low", "high", "n_images"]]
+        found.append(Measurement(f"third_{metric}", float(value), float(low), float(high), int(n)))
+    own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
+    ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
+    found += [Measurement("third_selectivity", *row) for row in ends]
+    least = smallest(by_budget(rows, limit))
+    value = math.nan if least is None else float(least)
+    return [*found, Measurement("third_smallest_n", value, value, value, 0)]

@@ -1,0 +1,150 @@
+"""What a neuron at all image tokens is worth to a word, to first order and better: attribution patching and its kin.
+
+All at the product site a, what `down_proj` reads. o is the picture, i the same without its object, D = a_o - a_i. The
+caption is teacher-forced in both. y = logit(c) - logit(c') where the model writes the target c, and c' is what the run
+without the object prefers there (if that is c, the next best); g = dy/da. Every score is a sum over image tokens: the
+estimate of what the neuron, patched there with a_i or set to zero, takes from y. A maximum has no such meaning.
+
+    AtP          sum D g_o               exact where y is linear in a (Nanda 2023)
+    trapezoid    sum D (g_o + g_i) / 2   where it is quadratic
+    IG           sum D mean_j g(alpha_j), image tokens e_i + alpha_j (e_o - e_i), alpha_j = (j - 1/2) / k
+    conductance  sum_j (a_j+1 - a_j) (g_j + g_j+1) / 2 along the same runs, from i to o; over a full cut y_o - y_i
+    RelP         sum D rho, rho by the rules of `relp`
+    gxa          sum a_o g_o             gradient times activation: of zeroing the neuron, not patching it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from kn_core.method import relp
+from kn_core.method.capture import Target
+from kn_core.models.base import CaptionModel
+from kn_core.models.hooks import gradients, plain, precise, record
+
+STEPS = 5  # k of integrated gradients
+ENSEMBLE = ("atp", "ig", "relp")  # of which 'ensemble' is the mean rank
+
+Number = Callable[[Tensor], Tensor]
+"""Logits (B, 1 + C, V) -> one number, a sum over rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Forward passes with one caption: neurons at the image tokens, and the slopes of numbers that are read."""
+
+    product: Tensor  # (B, L, P, D)
+    activation: Tensor  # (B, L, P, D)
+    slopes: tuple[Tensor, ...]  # d number / d product, (B, L, P, D), one a number
+    logits: Tensor  # (B, 1 + C, V)
+
+
+def run(model: CaptionModel, prompts: Tensor, caption: str, numbers: Sequence[Number] = ()) -> Runs:
+    """Prompts (B, T, H) with the caption behind them: one forward pass, and one backward pass a number."""
+
+    def at(layers: Sequence[Tensor]) -> Tensor:
+        return torch.stack([plain(layer[:, model.image_positions]) for layer in layers], dim=1)
+
+    with ExitStack() as stack:
+        product, activation = (stack.enter_context(record(model, site)) for site in ("product", "activation"))
+        stack.enter_context(torch.set_grad_enabled(bool(numbers)))
+        logits = model.logits(prompts.detach().requires_grad_(bool(numbers)), [caption] * len(prompts))
+        slopes = [
+            at(gradients(number(logits), product, logits.dtype, keep=number is not numbers[-1])) for number in numbers
+        ]
+    return Runs(at(product), at(activation), tuple(slopes), logits.detach())
+
+
+def rival_token(logits: Tensor, target: Target) -> int:
+    """c': the likeliest token (of logits (1 + C, V)) where the target stands, or the next where that is the target."""
+    best: list[int] = logits[target.position].topk(2).indices.tolist()
+    return best[1] if best[0] == target.token else best[0]
+
+
+def others(model: CaptionModel, caption: str, target: Target) -> tuple[list[int], list[int]]:
+    """Places in the caption, and ids, of the tokens that are outside the concept's word, wherever it stands."""
+    ids, spans = model.encode(caption)
+    words = [found.span() for found in re.finditer(rf"\b{re.escape(target.word)}\b", caption)]
+    outside = [
+        place
+        for place, (begin, end) in enumerate(spans)
+        if not any(begin < stop and start < end for start, stop in words)
+    ]
+    return outside, [ids[place] for place in outside]
+
+
+def _contrast(target: Target, rival: int) -> Number:
+    """y = logit(c) - logit(c'), of all rows."""
+    return lambda logits: (at := precise(logits[:, target.position]).sum(0))[target.token] - at[rival]
+
+
+def _log_chances(places: Sequence[int], ids: Sequence[int]) -> Number:
+    return lambda logits: precise(logits[:, list(places)]).log_softmax(-1)[:, range(len(ids)), list(ids)].sum()
+
+
+def first_order(model: CaptionModel, prompts: Tensor, caption: str, target: Target) -> dict[str, np.ndarray]:
+    """Scores (L, D) of one pair from two forward passes and two backward ones; `prompts` (2, T, H) are o and i.
+
+    `atp` and `gxa` of y; the same of the caption's other tokens, y_other = sum of their log probabilities, as
+    `atp-other` and `gxa-other`; and stage 1 with a sum in place of its maximum, `delta-sum` at the paper's own site,
+    SiLU(gate x), and `delta-sum-product`. (Stage 2 with a sum is gxa of y^c: `identification.scores_of`.)
+    """
+    without = run(model, prompts[1:], caption)
+    y = _contrast(target, rival_token(without.logits[0], target))
+    shown = run(model, prompts[:1], caption, [y, _log_chances(*others(model, caption, target))])
+    difference, (of_word, of_others) = shown.product - without.product, shown.slopes
+    return {
+        "delta-sum": _summed(shown.activation - without.activation),
+        "delta-sum-product": _summed(difference),
+        "atp": _summed(difference * of_word),
+        "gxa": _summed(shown.product * of_word),
+        "atp-other": _summed(difference * of_others),
+        "gxa-other": _summed(shown.product * of_others),
+    }
+
+
+def along_the_path(
+    model: CaptionModel, prompts: Tensor, caption: str, target: Target, steps: int = STEPS
+) -> dict[str, np.ndarray]:
+    """`trapezoid`, `ig`, `conductance` and, where the decoder is a Llama's kind, `relp` of one pair, (L, D) each.
+
+    `steps` + 2 runs forwards and backwards in one batch, from the picture without the object (2nd of `prompts`) to the
+    picture (1st), and one more for RelP.
+    """
+    shown, without = prompts[:1], prompts[1:]
+    y = _contrast(target, rival_token(run(model, without, caption).logits[0], target))
+    alphas = torch.tensor([0, *((torch.arange(steps) + 0.5) / steps).tolist(), 1]).to(prompts)[:, None, None]
+    path = run(model, without + alphas * (shown - without), caption, [y])
+    product, slope = path.product, path.slopes[0]
+    difference = product[-1:] - product[:1]
+    steps_up, means = product[1:] - product[:-1], (slope[1:] + slope[:-1]) / 2
+    found = {
+        "trapezoid": _summed(difference * (slope[:1] + slope[-1:]) / 2),
+        "ig": _summed(difference * slope[1:-1].mean(0, keepdim=True)),
+        "conductance": _summed((steps_up * means).sum(0, keepdim=True)),
+    }
+    if relp.follows(model.backbone):
+        with relp.local_rules(model.backbone):
+            found["relp"] = _summed(difference * run(model, shown, caption, [y]).slopes[0])
+    return found
+
+
+def mean_rank(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The mean rank, 0 to 1 and 1 for the best, over several scores of the same shape."""
+    ranks = [rankdata(score).reshape(score.shape) / score.size for score in scores.values()]
+    mean: np.ndarray = np.mean(ranks, axis=0)
+    return mean
+
+
+def _summed(score: Tensor) -> np.ndarray:
+    """(1, L, P, D) -> (L, D): what a neuron is worth at all image tokens together."""
+    summed: np.ndarray = score[0].sum(dim=1).numpy()
+    return summed

@@ -1,0 +1,186 @@
+"""What each choice is worth: from the paper's recipe one choice at a time, and the third stage, held out.
+
+The rule by which the third stage's contrasts are chosen, written down before any was tried: on `choices.choosing`
+selection pictures of every concept, captions forced, that setting of lambda, contrast between concepts and intervention
+wins whose share of the word's probability lost and share of the other tokens' probability kept, each a mean over
+concepts, have the largest harmonic mean. One setting for all concepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+
+from kn_core.fingerprint import code, fingerprint
+from kn_core.measures.metrics import headline, probability_suppression
+from kn_core.method import controls, perturbation, protocol, recipes
+from kn_core.method.interventions import Setting
+from kn_core.method.perturbation import Trial
+from kn_core.method.recipes import Recipe
+from kn_core.method.two_stages import NeuronSet
+from kn_core.settings import Intervention
+from kn_core.study.experiments import attribution
+from kn_core.study.study import Study
+
+PAPER, THIRD = "paper", "third stage"
+CONTROL = "random"  # neurons of the same layers and number, under the same intervention
+
+
+def neurons(study: Study, concept: str, recipe: Recipe, intervention: Intervention) -> NeuronSet:
+    """What a recipe leaves of a concept, at most as many as any budget asks for, the best first."""
+    settings = study.profile.identification
+    most = max(settings.budget, *study.profile.long.choices.budgets)
+    if recipe.score == "maxima":
+        return study.neuron_set(concept, "two-stage").top(most)
+    own, *others = (attribution.pooled(study, each) for each in _own_first(study, concept))
+    return recipes.chosen_by(recipe, concept, own, others, intervention, settings).top(most)
+
+
+def ladder(study: Study, concept: str) -> pd.DataFrame:
+    """The steps of `recipes.LADDER` under the profile's intervention and under the third stage's.
+
+    Rows of `perturbations.parquet`, the concept's own first held-out pictures, the profile's number of neurons; `step`
+    is the step, `method` it too, or `CONTROL`. The paper's own step is the perturbations' own, so are its controls; at
+    the last step the third stage's other interventions are tried too.
+    """
+    settings, budget = study.effort.choices, study.profile.identification.budget
+    main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
+    inputs = fingerprint(upstream(study), settings.model_dump(), asdict(main), how, code(__name__))
+
+    def compute() -> pd.DataFrame:
+        planned = []
+        for step, recipe in recipes.LADDER.items():
+            last = settings.interventions if step == list(recipes.LADDER)[-1] else ()
+            for each in dict.fromkeys((main.intervention, how, *last)):
+                found = neurons(study, concept, recipe, each)
+                if each == main.intervention:
+                    planned += [_trial(found, step, main)] if step != PAPER else []
+                else:
+                    setting = _setting(study, each, budget)
+                    planned += [
+                        _trial(found, step, setting),
+                        _trial(_random(study, found), f"{step}/{CONTROL}", setting),
+                    ]
+        return _run(study, study.pictures(concept, "held_out", settings.pictures), planned)
+
+    tried = study.store.table(f"ladder-{concept}", inputs, compute)
+    names = tried["method"].str.partition("/")
+    tried = tried.assign(step=names[0], method=names[2].where(names[2] != "", names[0]))
+    rows = headline(study.perturbations(concept), study.effort)
+    rows = rows[rows["method"].isin(["two-stage", CONTROL]) & (rows["seed"] == 0)]
+    rows = rows[rows["image_id"].isin(tried["image_id"])]
+    of = rows["method"].replace({"two-stage": PAPER})
+    return pd.concat([rows.assign(method=of, step=PAPER), tried], ignore_index=True)
+
+
+def contrasts(study: Study, concept: str) -> pd.DataFrame:
+    """The third stage's settings on selection pictures, captions forced: a row a picture and setting.
+
+    Columns `CHOICE`, concept, image_id, suppression_probability, retention_probability.
+    """
+    settings, budget = study.profile.choices, study.profile.identification.budget
+    inputs = fingerprint(upstream(study), settings.model_dump(), code(__name__))
+
+    def compute() -> pd.DataFrame:
+        every = recipes.contrasts(settings.within, settings.between)
+        tried = [(recipe, how) for recipe in every for how in settings.interventions]
+        planned = [
+            _trial(neurons(study, concept, recipe, how), str(place), _setting(study, how, budget), "choosing")
+            for place, (recipe, how) in enumerate(tried)
+        ]
+        pictures = study.pictures(concept, "select", settings.choosing)
+        shown = [replace(picture, chooses_dose=True) for picture in pictures]
+        rows = perturbation.run(study.model, shown, planned, None, max_new_tokens=0)
+        of = [tried[int(place)] for place in rows["method"]]
+        return rows[["concept", "image_id", "intervention"]].assign(
+            within=[recipe.within for recipe, _ in of],
+            between=[recipe.between for recipe, _ in of],
+            suppression_probability=probability_suppression(rows["clean_probability"], rows["target_probability"]),
+            retention_probability=rows["retained_probability"],
+        )
+
+    return study.store.table(f"contrasts-{concept}", inputs, compute)
+
+
+CHOICE = ["within", "between", "intervention"]
+
+
+def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFrame:
+    """`contrasts` as means over concepts, the best by the rule first: `CHOICE`, both readings, harmonic."""
+    of = list(concepts or study.studied())
+    rows = pd.concat([contrasts(study, concept) for concept in of], ignore_index=True)
+    readings = ["suppression_probability", "retention_probability"]
+    means = rows.groupby([*CHOICE, "concept"], sort=False)[readings].mean().groupby(CHOICE, sort=False).mean()
+    lost, kept = (means[name].clip(lower=0) for name in readings)
+    means["harmonic"] = (2 * lost * kept / (lost + kept)).fillna(0)
+    return means.sort_values("harmonic", ascending=False, kind="stable").reset_index()
+
+
+def choice(study: Study) -> tuple[Recipe, Intervention]:
+    """What the rule chooses for all concepts."""
+    best = compared(study).iloc[0]
+    return Recipe("worth", float(best["within"]), best["between"]), best["intervention"]
+
+
+def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The chosen score, (L, D), of another picture of the concept, from its `attribution.first_order`."""
+    recipe, how = choice(study)
+    own = {name: abs(score) if name.endswith("-other") else score for name, score in found.items()}
+    others = [attribution.pooled(study, other) for other in _own_first(study, concept)[1:]]
+    return recipes.specific(recipe, own, others, recipes.worth(how))
+
+
+def upstream(study: Study) -> str:
+    """Neurons of one concept follow from the scores of all."""
+    return fingerprint([study.inputs(concept) for concept in study.studied()])
+
+
+def third_stage(study: Study, concept: str) -> pd.DataFrame:
+    """The chosen setting on held-out pictures: rows of `perturbations.parquet`; `method` is `THIRD`, or its `CONTROL`.
+
+    At the profile's budget on all of the concept's own and some of other concepts'; at other budgets, and for the
+    control, on its own first ones. `method` 'no contrasts' is what the same intervention on the neurons that are worth
+    most to the word, whatever else they do, takes from other concepts' pictures.
+    """
+    settings, budget = study.effort.choices, study.profile.identification.budget
+    recipe, how = choice(study)
+    inputs = fingerprint(upstream(study), settings.model_dump(), asdict(recipe), how, code(__name__))
+
+    def compute() -> pd.DataFrame:
+        found, plain = (neurons(study, concept, each, how) for each in (recipe, Recipe()))
+        setting = _setting(study, how, budget)
+        planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "choosing")]
+        planned += [_trial(found, THIRD, replace(setting, n=n), "swept") for n in settings.budgets]
+        planned.append(_trial(_random(study, found), CONTROL, setting, "swept"))
+        own = study.pictures(concept, "held_out")
+        pictures = [replace(picture, swept=place < settings.pictures) for place, picture in enumerate(own)]
+        for other in _own_first(study, concept)[1:]:
+            foreign = study.pictures(other, "held_out", settings.others_per_concept)
+            pictures += [replace(picture, chooses_dose=True) for picture in foreign]
+        return _run(study, pictures, planned)
+
+    return study.store.table(f"third-{concept}", inputs, compute)
+
+
+def _own_first(study: Study, concept: str) -> list[str]:
+    return [concept, *(other for other in study.studied() if other != concept)]
+
+
+def _setting(study: Study, intervention: Intervention, n: int) -> Setting:
+    """Zero or patch where all that a neuron writes is read."""
+    return Setting(intervention, "image", n, float("nan"), 0, study.effort.perturbation.patch_site)
+
+
+def _trial(found: NeuronSet, method: str, setting: Setting, scope: perturbation.Scope = "own") -> Trial:
+    return Trial(replace(found, method=method), setting, scope)
+
+
+def _random(study: Study, like: NeuronSet) -> NeuronSet:
+    return controls.same_layers(like, study.model.ffn_width, np.random.default_rng(study.profile.data.seed))
+
+
+def _run(study: Study, pictures: list[perturbation.Picture], planned: list[Trial]) -> pd.DataFrame:
+    return perturbation.run(study.model, pictures, planned, None, study.profile.model.max_new_tokens)
