@@ -11,22 +11,11 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from concurrent.futures import Executor, as_completed
 from pathlib import Path
-from threading import Thread
 
-import torch
-
-from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     companions,
@@ -56,49 +45,6 @@ STAGES: dict[str, Stage] = {
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
-
-
-@contextmanager
-def pool(workers: int) -> Iterator[Executor]:
-    """Processes for one study after another, that share torch's threads between them.
-
-    They end with the block, and with this process however it ends. Ctrl-C ends what they do at once; any other error
-    lets them finish what they have begun. Raises StudyError where one of them died.
-    """
-    threads = max(1, torch.get_num_threads() // workers)
-    # Spawned, not forked: torch's threads do not survive a fork.
-    processes = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,))
-    others = set(active_children())
-    try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they are born deaf to Ctrl-C
-        for _ in range(workers):
-            processes.submit(int)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield processes
-    except BrokenProcessPool as error:
-        raise StudyError("a worker died (out of memory?). What was made stays; the same command goes on.") from error
-    except Exception:
-        processes.shutdown(cancel_futures=True)
-        raise
-    finally:
-        for child in set(active_children()) - others:
-            child.kill()
-        processes.shutdown(cancel_futures=True)
-
-
-def _begin(threads: int) -> None:
-    """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    coco_checks.log.setLevel(logging.ERROR)  # the parent has said what is left out
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(

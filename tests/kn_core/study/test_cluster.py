@@ -21,7 +21,7 @@ from kn_core.models import MiniGPT4
 from kn_core.pictures import scenes
 from kn_core.profile import Profile
 from kn_core.settings import Dask
-from kn_core.study import cluster, neurons, run, scheduler
+from kn_core.study import cluster, neurons, processes, run, scheduler
 from kn_core.study.store import Store
 from kn_core.study.study import Study
 from kn_core.weights import wheels
@@ -195,7 +195,7 @@ def test_who_computes_changes_no_fingerprint(toy_profile):
 def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatch, capsys, tmp_path):
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(wheels, "fetch_all", list)
-    monkeypatch.setattr(run, "pool", nullcontext)  # gives back the number of processes
+    monkeypatch.setattr(processes, "pool", nullcontext)  # gives back the number of processes
     for name, place in (("cluster", cluster), ("run", run)):
         monkeypatch.setattr(place, "run", lambda *given, name=name: asked.append((name, *given[2:])) or ["done"])
     assert __main__.main(["run", "--dask", "tcp://a:1", "--stage", "pairs"]) == 0
