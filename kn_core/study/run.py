@@ -43,6 +43,11 @@ STAGES: dict[str, Stage] = {
     "other regions": lambda study, concept: other_region.other_region(study, concept),
     "companions": lambda study, concept: companions.companions(study, concept),
 }
+LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
+    "single neurons": single_neurons.lacks,
+    "thresholds": thresholds.lacks,
+    "companions": companions.lacks,
+}
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores")  # what one concept's later stages need of every concept
 
@@ -55,7 +60,10 @@ def run(
     `until` is the last stage that is wanted, of `STAGES`; None: all of them.
     What lies there already costs a look; what was made stays, whatever ends the run, and the same command goes on.
     """
-    study, wanted, began = Study(profile, folder), stages(until), time.perf_counter()
+    study, began = Study(profile, folder), time.perf_counter()
+    without = left_out(profile, until)
+    yield from (f"{stage}: left out. {why}" for stage, why in without.items())
+    wanted = [stage for stage in stages(until) if stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
         jobs = {
             processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"
@@ -73,6 +81,11 @@ def stages(until: str | None) -> list[str]:
     """The names of the stages, in order, up to and with `until`."""
     names = list(STAGES)
     return names if until is None else names[: names.index(until) + 1]
+
+
+def left_out(profile: Profile, until: str | None) -> dict[str, str]:
+    """Stages that the profile does without, and why: it is told before anything is computed."""
+    return {stage: why for stage in stages(until) if stage in LACKS and (why := LACKS[stage](profile))}
 
 
 def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:

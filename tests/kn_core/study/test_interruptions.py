@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import signal
 import tempfile
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from kn_core.study import pairs, run
+from tests.full_disk import fill
 from tests.kn_core.study.test_cluster import artefacts
 from tests.kn_core.study.test_run import Here
 from tests.kn_core.study.test_study import changed, inhabit
@@ -91,13 +91,9 @@ def test_a_full_disk_a_folder_for_reading_and_a_run_beside_change_no_table(place
     first, second = begin(whole), begin(whole)
     assert end_of(first) == end_of(second) == ENDED
 
-    def full(size: int) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # a full disk, to this process
-
     sizes = sorted(path.stat().st_size for path in (whole / "parts").iterdir() if path.is_file())
     for size in (sizes[0] - 1, sizes[len(sizes) // 2], sizes[-1] - 1):
-        assert end_of(begin(disturbed, lambda size=size: full(size))) == OF_THE_SYSTEM
+        assert end_of(begin(disturbed, lambda size=size: fill(size))) == OF_THE_SYSTEM
         assert not list(disturbed.rglob("*.part"))
     folders = [path for path in (disturbed, *disturbed.rglob("*")) if path.is_dir()]
     for path in folders:
