@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.concept and options.concept not in profile.concepts:
         hint = nearest(options.concept, profile.concepts)
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
-    from kn_core.study import run
+    from kn_core.study import processes, run
     from kn_core.weights import wheels
 
     if options.stage not in (None, *run.STAGES):
@@ -124,9 +124,9 @@ def _run(options: argparse.Namespace) -> None:
         for one, concept, stage in wanted:
             _say(one, cluster.run(one, None, where, workers, concept, stage))
     else:
-        with run.pool(workers) as processes:
+        with processes.pool(workers) as pool:
             for one, concept, stage in wanted:
-                _say(one, run.run(one, None, processes, concept, stage))
+                _say(one, run.run(one, None, pool, concept, stage))
 
 
 def _say(profile: Profile, lines: Iterable[str]) -> None:

@@ -125,6 +125,10 @@ class Profile(Settings):
         _ = self.long  # its settings must make sense too
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the settings are the same, whatever file they stand in."""
+        return isinstance(other, Profile) and self.model_dump() == other.model_dump()
+
     @property
     def said(self) -> str:
         """What a command names the profile by: its name, or its file where that lies in a folder of its own."""

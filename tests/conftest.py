@@ -15,6 +15,8 @@ from kn_core.models import MiniGPT4
 from kn_core.profile import Profile
 from tests.toy_world import COLOURS, SAID, ToyTower, toy_samples
 
+torch.set_num_threads(1)  # of a small model, threads cost more than they bring, and much more where cores are busy
+
 
 @pytest.fixture(scope="session")
 def toy_tokenizer() -> PreTrainedTokenizerFast:

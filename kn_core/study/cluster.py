@@ -32,7 +32,7 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.models import CaptionModel, load_model
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
-from kn_core.study.run import FOR_ALL, STAGES, concepts, stages
+from kn_core.study.run import FOR_ALL, STAGES, concepts, left_out, stages
 from kn_core.study.scheduler import ClusterError, connected
 from kn_core.study.store import Store
 from kn_core.study.study import Study, StudyError
@@ -86,8 +86,9 @@ def run(
     study = _OnDisk(profile, folder)
     threads = max(1, torch.get_num_threads() // workers) if where == "local" else None
     with ExitStack() as stack:
-        client = None
-        for stage in stages(until):
+        client, without = None, left_out(profile, until)
+        yield from (f"{stage}: left out. {why}" for stage, why in without.items())
+        for stage in (stage for stage in stages(until) if stage not in without):
             missing = []
             for concept in concepts(study, stage, only):
                 try:

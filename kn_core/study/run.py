@@ -11,22 +11,11 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from concurrent.futures import Executor, as_completed
 from pathlib import Path
-from threading import Thread
 
-import torch
-
-from kn_core.pictures import coco_checks
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     attribution,
@@ -70,51 +59,13 @@ STAGES: dict[str, Stage] = {
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
 }
+LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
+    "single neurons": single_neurons.lacks,
+    "thresholds": thresholds.lacks,
+    "companions": companions.lacks,
+}
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
-
-
-@contextmanager
-def pool(workers: int) -> Iterator[Executor]:
-    """Processes for one study after another, that share torch's threads between them.
-
-    They end with the block, and with this process however it ends. Ctrl-C ends what they do at once; any other error
-    lets them finish what they have begun. Raises StudyError where one of them died.
-    """
-    threads = max(1, torch.get_num_threads() // workers)
-    # Spawned, not forked: torch's threads do not survive a fork.
-    processes = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,))
-    others = set(active_children())
-    try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they are born deaf to Ctrl-C
-        for _ in range(workers):
-            processes.submit(int)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield processes
-    except BrokenProcessPool as error:
-        raise StudyError("a worker died (out of memory?). What was made stays; the same command goes on.") from error
-    except Exception:
-        processes.shutdown(cancel_futures=True)
-        raise
-    finally:
-        for child in set(active_children()) - others:
-            child.kill()
-        processes.shutdown(cancel_futures=True)
-
-
-def _begin(threads: int) -> None:
-    """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    coco_checks.log.setLevel(logging.ERROR)  # the parent has said what is left out
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(
@@ -125,7 +76,10 @@ def run(
     `until` is the last stage that is wanted, of `STAGES`; None: all of them.
     What lies there already costs a look; what was made stays, whatever ends the run, and the same command goes on.
     """
-    study, wanted, began = Study(profile, folder), stages(until), time.perf_counter()
+    study, began = Study(profile, folder), time.perf_counter()
+    without = left_out(profile, until)
+    yield from (f"{stage}: left out. {why}" for stage, why in without.items())
+    wanted = [stage for stage in stages(until) if stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
         jobs = {
             processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"
@@ -143,6 +97,11 @@ def stages(until: str | None) -> list[str]:
     """The names of the stages, in order, up to and with `until`."""
     names = list(STAGES)
     return names if until is None else names[: names.index(until) + 1]
+
+
+def left_out(profile: Profile, until: str | None) -> dict[str, str]:
+    """Stages that the profile does without, and why: it is told before anything is computed."""
+    return {stage: why for stage in stages(until) if stage in LACKS and (why := LACKS[stage](profile))}
 
 
 def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:

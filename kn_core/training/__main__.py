@@ -11,6 +11,7 @@ a function of (seed, step). Another command is refused.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 
 import torch
 
-from kn_core.fingerprint import digest
+from kn_core.__main__ import INTERRUPTED, Parser, obey
+from kn_core.fingerprint import digest, writing
 from kn_core.models import PROJECTIONS, QFormerMiniGPT4, load_model
 from kn_core.models.minigpt4 import load_projection
 from kn_core.pictures import scenes
@@ -29,8 +31,10 @@ from kn_core.training.data import PHOTO_CONCEPTS, Bank, all_examples, make_bank
 from kn_core.training.train import SHARES, Recipe, ResumeError, average_with, save_projection, train
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kn_core.training", description=(__doc__ or "").split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; the exit code, with one line on stderr where it is not 0."""
+    parser = Parser(prog="python -m kn_core.training", description=(__doc__ or "").split("\n")[0])
+    parser.set_defaults(run=lambda options: _train(parser, options), interrupted=INTERRUPTED)
     add, precisions = parser.add_argument, ["float32", "bfloat16"]
     add("--profile", default="embedded")
     add("--coco", type=Path, help="COCO-format folder of photographs; without it, scenes only")
@@ -53,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--shares", type=_shares, default=SHARES, help="of a batch, for example photo=4,pasted=2,scene=2")
     add("--every", type=int, default=200, help="steps between checkpoints, log rows and captions")
     add("--dtype", choices=precisions, default="float32", help="of the frozen decoder")
-    options = parser.parse_args(arguments)
+    return obey(parser, arguments)
+
+
+def _train(parser: Parser, options: argparse.Namespace) -> None:
     if options.average and options.start is None:
         parser.error("--average needs the layer that the run starts from, --start LAYER.")
     profile = load_profile(options.profile)
@@ -73,15 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     validate += card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     parts, start = profile.parts, options.start
-    try:
-        if isinstance(model, QFormerMiniGPT4) and start is None:
-            teacher = options.teacher or PROJECTIONS / f"{parts.tower}_{parts.decoder}.safetensors"
-            start = distilled(model, bank, options.out, teacher, recipe.seed)
-        model.decoder.to(getattr(torch, options.dtype))
-        train(model, bank, options.out, recipe, validate, start)
-    except ResumeError as error:
-        parser.error(str(error))
-
+    if isinstance(model, QFormerMiniGPT4) and start is None:
+        teacher = options.teacher or PROJECTIONS / f"{parts.tower}_{parts.decoder}.safetensors"
+        start = distilled(model, bank, options.out, teacher, recipe.seed)
+    model.decoder.to(getattr(torch, options.dtype))
+    train(model, bank, options.out, recipe, validate, start)
     if options.average:
         average_with(model, options.start)
     layer = options.out / f"{parts.projection}.safetensors"
@@ -91,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made, log = _earlier(start)
     phases = [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)]
     rows = (options.out / "log.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    layer.with_suffix(".csv").write_text("".join([*log, *rows[bool(log) :]]))  # one header
+    with writing(layer.with_suffix(".csv")) as temporary:
+        temporary.write_text("".join([*log, *rows[bool(log) :]]))  # one header
     card.make(layer, profile, made | {"phases": phases, "examples": counts}, folder)
 
 
@@ -109,7 +113,10 @@ def distilled(model: QFormerMiniGPT4, bank: Bank, out: Path, teacher: Path, seed
     left = distillation.distil(model.projection, layer, bank, seed=seed)
     save_projection(model, path)
     path.with_suffix(".csv").write_text("")  # no captions were read yet
-    report.write_text(json.dumps({"made": {"distilled": told | {"variance_left": left}, "phases": []}}, indent=1))
+    with writing(report) as temporary:
+        temporary.write_text(
+            json.dumps({"made": {"distilled": told | {"variance_left": left}, "phases": []}}, indent=1)
+        )
     return path
 
 
@@ -127,4 +134,4 @@ def _shares(text: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from kn_core.concepts import names
-from kn_core.fingerprint import digest
+from kn_core.fingerprint import digest, writing
 from kn_core.models import TOWERS, MiniGPT4, held_out_ids, load_model
 from kn_core.models.qformer import N_QUERIES
 from kn_core.pictures import scenes
@@ -69,7 +69,8 @@ def evaluate(model: MiniGPT4, folder: CocoFolder | None, scenes_per_kind: int) -
 def make(layer: Path, profile: Profile, made: Mapping[str, Any], folder: CocoFolder | None) -> None:
     """Evaluate the layer as users get it (rounded, the decoder in float32) and write its .json and .md beside it."""
     report = {"made": made} | evaluate(load_model(profile, projection=layer), folder, scenes_per_kind=10)
-    layer.with_suffix(".json").write_text(json.dumps(report, indent=1))
+    with writing(layer.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(report, indent=1))
     write(layer.with_suffix(".md"), report, profile)
 
 
@@ -108,7 +109,8 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
         photo_note=note,
         bad="\n".join(_weak(drawn["kinds"], photos)),
     )
-    path.write_text(card, encoding="utf-8")
+    with writing(path) as temporary:
+        temporary.write_text(card, encoding="utf-8")
 
 
 def _features(parts: Model) -> str:

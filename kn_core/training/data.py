@@ -179,13 +179,14 @@ def make_bank(model: MiniGPT4, examples: Sequence[Iterator[Example]], path: Path
         objects: list[np.ndarray] = []
         every = chain.from_iterable(examples)
         batches = iter(lambda: list(islice(every, batch_size)), [])
-        with (path / "features.f16").open("wb") as file:
+        with writing(path / "features.f16") as temporary, temporary.open("wb") as file:
             for batch in tqdm(batches, desc="features", unit=f"x{batch_size}"):
                 file.write(model.features([example.image for example in batch]).half().numpy().tobytes())
                 for example in batch:
                     objects.append(_cell_objects(example, model.grid, vocabulary))
                     rows.append({"captions": example.captions, "source": example.source, "weight": example.weight})
-        np.save(path / "objects.npy", np.stack(objects))
+        with writing(path / "objects.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, np.stack(objects))
         with writing(index) as temporary:  # last: its presence says that the bank is whole
             temporary.write_text(json.dumps({"rows": rows, "vocabulary": list(vocabulary)}))
     described = json.loads(index.read_text(encoding="utf-8"))

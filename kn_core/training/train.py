@@ -1,6 +1,7 @@
 """The training run: batches that follow from (seed, step), Adam on a one-cycle rate, a checkpoint to go on from."""
 
 import csv
+import io
 import math
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.utils import parametrize
 
@@ -102,7 +103,8 @@ def train(
         row = [str(step), f"{loss:.4f}", f"{rate:.2e}", f"{time.time() - began:.0f}"]
         rows.append(row + [f"{share:.3f}" for share in _accuracy(model, validate)])
         print("  ".join(rows[-1]), flush=True)
-        (out / "log.csv").write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+        with writing(out / "log.csv") as temporary:
+            temporary.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
 
     if not saved:
         report(0, math.nan, float(schedule.get_last_lr()[0]))
@@ -126,8 +128,9 @@ def train(
             state = {"run": run, "step": step + 1, "seconds": time.time() - began}
             for name, part in (("layer", layer), ("optimizer", optimizer), ("schedule", schedule)):
                 state[name] = part.state_dict()
+            torch.save(state, packed := io.BytesIO())
             with writing(checkpoint) as temporary:
-                torch.save(state, temporary)
+                temporary.write_bytes(packed.getvalue())  # a full disk is an OSError; torch's is none
     if recipe.whiten:
         parametrize.remove_parametrizations(layer, "weight")
 
@@ -162,4 +165,4 @@ def save_projection(model: MiniGPT4, path: Path) -> None:
     """Half-precision safetensors, written whole or not at all."""
     state = {name: tensor.detach().half().contiguous() for name, tensor in model.projection.state_dict().items()}
     with writing(path) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))

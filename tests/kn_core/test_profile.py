@@ -204,6 +204,13 @@ def test_a_fingerprint_follows_the_parts_that_it_is_of(write):
     assert load_profile("embedded").fingerprint() == before.fingerprint()
 
 
+def test_profiles_are_equal_where_their_settings_are(write):
+    for name in ("embedded", "embedded-vit"):  # with a long version, and without
+        one, other = load_profile(name), load_profile(name)
+        assert one == other and one.long == other.long and one != object()
+    assert load_profile("embedded") != load_profile(write("identification.budget", 81))
+
+
 def test_a_profile_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         load_profile("embedded").identification.budget = 1

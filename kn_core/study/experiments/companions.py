@@ -23,6 +23,7 @@ from kn_core.method.interventions import inpainted_activations
 from kn_core.method.two_stages import stage_1, stage_2
 from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
+from kn_core.profile import Profile
 from kn_core.study.experiments import ladder
 from kn_core.study.study import Study, StudyError
 
@@ -71,16 +72,23 @@ def drops(
     ]
 
 
+def lacks(profile: Profile) -> str:
+    """Why nothing can be planted beside the profile's concepts, or ''."""
+    if profile.data.source == "scenes":
+        return ""
+    return (
+        f"Companions are planted in scenes; the profile '{profile.name}' reads photographs. "
+        "Run a profile whose data.source is 'scenes'."
+    )
+
+
 def companion_of(study: Study, concept: str) -> str:
     """What is planted beside a concept (`planted.likely_companion`): another of the profile, or any where it has none.
 
     Raises StudyError where pictures are photographs.
     """
-    if study.profile.data.source != "scenes":
-        raise StudyError(
-            f"Companions are planted in scenes; the profile '{study.profile.name}' reads photographs. "
-            "Run a profile whose data.source is 'scenes'."
-        )
+    if why := lacks(study.profile):
+        raise StudyError(why)
     others = [other for other in study.profile.concepts if other != concept]
     return likely_companion(concept, others or [kind for kind in KINDS if kind != concept])
 

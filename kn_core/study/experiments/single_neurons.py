@@ -20,9 +20,13 @@ from kn_core.method.capture import Target
 from kn_core.method.identification import RANKED_BY
 from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import select
+from kn_core.models import checkpoints
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import record
+from kn_core.profile import Profile
+from kn_core.settings import Checkpoint
 from kn_core.study.study import Study, StudyError
+from kn_core.weights import files
 
 # Pooled scores that belong to no method, for reference.
 REFERENCE = ("gradcam-sum", "activation")
@@ -60,6 +64,24 @@ def effects(study: Study, concept: str) -> pd.DataFrame:
         return beside_scores(chosen, np.mean(found, axis=0), held).assign(concept=concept)
 
     return study.store.table(f"ablations-{concept}", inputs, compute)
+
+
+def lacks(profile: Profile) -> str:
+    """Why the profile's neurons cannot be ablated one at a time, or ''; no weights are loaded for it."""
+    if not isinstance(profile.model, Checkpoint):
+        return ""
+    config = files.read_json(checkpoints.find(profile.model.checkpoint) / "config.json")
+    kind = (config.get("text_config") or {}).get("model_type", "")
+    return _unlike_llama(kind) if kind else ""
+
+
+def _unlike_llama(kind: str) -> str:
+    if kind in LIKE_LLAMA:
+        return ""
+    return (
+        f"single neurons can be ablated in decoders of type {', '.join(LIKE_LLAMA)}. This one is {kind}: "
+        "teach `residual_streams` how its layers are called."
+    )
 
 
 def ablate(
@@ -128,11 +150,8 @@ def residual_streams(model: CaptionModel, hidden: Tensor, start: int = 0) -> Ite
     """
     decoder: Any = model.backbone
     kind, window = decoder.config.model_type, getattr(decoder.config, "sliding_window", None)
-    if kind not in LIKE_LLAMA:
-        raise StudyError(
-            f"single neurons can be ablated in decoders of type {', '.join(LIKE_LLAMA)}. This one is {kind}: "
-            "teach `residual_streams` how its layers are called."
-        )
+    if why := _unlike_llama(kind):
+        raise StudyError(why)
     if window is not None and hidden.shape[1] > window:
         raise ValueError(f"prompt and caption must fit into the {kind}'s window of {window}. Got {hidden.shape[1]}.")
     ids = torch.arange(hidden.shape[1], device=hidden.device)[None]

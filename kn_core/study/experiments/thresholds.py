@@ -19,6 +19,7 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.measures.metrics import headline, per_image
 from kn_core.method import perturbation, protocol
 from kn_core.method.two_stages import NeuronSet, select, stage_1, stage_2
+from kn_core.profile import Profile
 from kn_core.study.study import Study, StudyError
 
 ARMS = ("uniform", "stage-1", "stage-2", "two-stage")
@@ -32,19 +33,28 @@ METRICS = ("suppression", "retention", "fluent")
 Limits = tuple[float, float]  # threshold_a, threshold_g
 
 
+def lacks(profile: Profile) -> str:
+    """Why the profile's ablation cannot be made, or ''; of use before anything is computed."""
+    asked = profile.perturbation
+    missing = sorted(set(ARMS) - {"two-stage", *asked.rivals, *asked.controls})
+    if not missing:
+        return ""
+    return (
+        f"The ablation needs the methods {', '.join(missing)}. Add them to the profile's "
+        "perturbation.rivals (stage-1, stage-2) and perturbation.controls (uniform)."
+    )
+
+
 def ablation(study: Study, concept: str) -> pd.DataFrame:
     """The 2 x 2 of stages on and off: rows of `perturbations.parquet`, own held-out pictures, with a column `at`.
 
     At `BUDGET` every arm of `ARMS` has the profile's number of neurons; these rows are the perturbations' own. At `OWN`
     it has all that its thresholds leave, `n` of them; where neither stage filters there is no set to speak of.
     """
+    if why := lacks(study.profile):
+        raise StudyError(why)
     rows = headline(study.perturbations(concept), study.effort)
     rows = rows[rows["concept"] == rows["image_concept"]]
-    if missing := set(ARMS).difference(rows["method"]):
-        raise StudyError(
-            f"The ablation needs the methods {', '.join(sorted(missing))}. Add them to the profile's "
-            "perturbation.rivals (stage-1, stage-2) and perturbation.controls (uniform)."
-        )
     sets, tried = _sets(study, concept), _tried(study, concept)
     own = [tried[tried["method"] == sets[limits].method].assign(method=arm) for arm, limits in _own(study, concept)]
     at_budget = rows[rows["method"].isin(ARMS)].assign(at=BUDGET)

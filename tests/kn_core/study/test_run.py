@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack
-from pathlib import Path
 
-import psutil
 import pytest
-import torch
 
 from kn_core import __main__
 from kn_core.pictures.scenes import SceneError
@@ -22,8 +13,6 @@ from kn_core.study.study import Study, StudyError
 from kn_core.weights import wheels
 from tests.kn_core.study.test_study import changed, inhabit
 from tests.toy_world import COLOURS
-
-ROOT = Path(__file__).parents[3]
 
 
 class Here(Executor):
@@ -45,11 +34,10 @@ def folder(tmp_path, monkeypatch, taught_model):
 
 def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monkeypatch):
     said = list(run.run(toy_profile, folder, Here()))
-    assert {line.split(":")[0] for line in said[:3]} == {f"pairs, {concept}" for concept in COLOURS}
-    assert len(said) == len(run.STAGES) * len(COLOURS)
-    left_out = [line for line in said if "left out" in line]
-    assert len(left_out) == 3  # the toy profile runs no single stages, which the ablation asks for
-    assert all("The ablation needs the methods" in line for line in left_out)
+    # The toy profile runs no single stages, which the ablation asks for: told before anything is computed.
+    assert said[0].startswith("thresholds: left out. The ablation needs the methods stage-1, stage-2.")
+    assert {line.split(":")[0] for line in said[1:4]} == {f"pairs, {concept}" for concept in COLOURS}
+    assert len(said) == 1 + (len(run.STAGES) - 1) * len(COLOURS) and "left out" not in "".join(said[1:])
 
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
     again = Study(toy_profile, folder)
@@ -59,9 +47,10 @@ def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monke
 
 def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     said = [line.split(":")[0] for line in run.run(toy_profile, folder, Here(), only="bus")]
+    assert said.pop(0) == "thresholds"  # left out
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
-    assert sorted(said[6:]) == sorted(f"{stage}, bus" for stage in list(run.STAGES)[2:])
+    assert sorted(said[6:]) == sorted(f"{stage}, bus" for stage in list(run.STAGES)[2:] if stage != "thresholds")
 
 
 def test_where_nothing_is_kept_the_run_ends_with_the_counts(folder, toy_profile):
@@ -107,12 +96,6 @@ def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, ta
     assert loaded == [toy_profile.name, "other"]
 
 
-def test_the_processes_share_the_threads():
-    before = torch.get_num_threads()
-    with run.pool(2) as processes:
-        assert processes.submit(torch.get_num_threads).result() == max(1, before // 2)
-
-
 def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
     monkeypatch.setattr(wheels, "fetch_all", lambda: None)
     asked = []
@@ -127,69 +110,6 @@ def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[1] == "embedded-vit: pairs, bear: after 1 s"
 
 
-def test_a_new_process_can_begin_with_it():
-    """As a worker does, which imports no other module first."""
-    subprocess.run([sys.executable, "-c", "import kn_core.study.run"], check=True, capture_output=True, text=True)
-
-
 def test_a_concept_that_the_profile_does_not_have_is_one_line(capsys):
     assert __main__.main(["run", "--concept", "unicorn"]) == 2
     assert "'unicorn' is no concept of 'embedded'. Known: banana, bear, bed" in capsys.readouterr().err
-
-
-SLEEPS = """
-import os, signal, sys, time
-from pathlib import Path
-from kn_core.__main__ import Parser, obey
-
-def sleep(folder):
-    Path(folder, f"{os.getpid()}").touch()
-    end = time.time() + 99
-    while time.time() < end:  # a sleep alone would be easier to stop
-        sum(range(10000))
-
-def compute(options):
-    from kn_core.study import run
-    with run.pool(2) as processes:
-        list(processes.map(sleep, [sys.argv[1]] * 4))
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
-    parser = Parser(prog="toy")
-    parser.set_defaults(run=compute, interrupted="interrupted; the same command goes on")
-    sys.exit(obey(parser, []))
-"""
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_whoever_asked_for_them(tmp_path, sent):
-    (tmp_path / "toy.py").write_text(SLEEPS)
-    (tmp_path / "at-work").mkdir()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "toy.py", "at-work"]
-    with (
-        subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-        ) as toy,
-        ExitStack() as at_end,
-    ):
-        at_end.callback(toy.kill)  # or a failure would wait for it
-        while len(workers := list((tmp_path / "at-work").iterdir())) < 2:
-            assert toy.poll() is None
-            time.sleep(0.05)
-        began = time.monotonic()
-        # Ctrl-C reaches the whole group
-        os.killpg(toy.pid, sent) if sent == signal.SIGINT else toy.send_signal(sent)
-        while any(alive(int(worker.name)) for worker in workers):
-            assert time.monotonic() - began < 2
-            time.sleep(0.02)
-        said = toy.communicate()[1]
-    if sent == signal.SIGINT:
-        assert (toy.returncode, said) == (130, "toy: interrupted; the same command goes on\n")
-
-
-def alive(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -11,6 +11,7 @@ import pytest
 
 from kn_core.fingerprint import writing
 from kn_core.study.store import Store
+from tests.full_disk import on_a_full_disk
 
 
 class Counted:
@@ -130,6 +131,7 @@ import os, sys
 from pathlib import Path
 import pandas as pd
 from kn_core.study.store import Store
+from tests.full_disk import on_a_full_disk
 
 def dies(frame, path, **_):
     Path(path).write_bytes(b"PAR1 half of a file")
@@ -168,6 +170,7 @@ import sys, time
 from pathlib import Path
 import pandas as pd
 from kn_core.study.store import Store
+from tests.full_disk import on_a_full_disk
 
 def compute():
     with open(sys.argv[1] + "/computed", "a") as file:
@@ -223,23 +226,7 @@ def test_other_bytes_are_no_artefact(store, caplog, file):
 
 @pytest.mark.parametrize("kind", ["table", "arrays"])
 def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_part(tmp_path, kind):
-    """In a process that may write no file above 100 bytes, which is what a full disk is to it."""
-    script = """
-import resource, signal, sys
-from pathlib import Path
-from kn_core.study.store import Store
-from tests.kn_core.study.test_store import Counted
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-made = Counted()
-compute = made.frame if sys.argv[2] == "table" else made.arrays
-try:
-    getattr(Store(Path(sys.argv[1])), sys.argv[2])("it", "v1", compute)
-except OSError as error:
-    print("OSError", error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), kind], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("OSError [Errno 27]")
+    made = Counted()
+    compute = made.frame if kind == "table" else made.arrays
+    assert on_a_full_disk(lambda: getattr(Store(tmp_path), kind)("it", "v1", compute)).startswith("OSError: [Errno 27]")
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

@@ -1,10 +1,13 @@
 """Training of the projection: what it sees, in what order, and that a stopped run ends as if it had not been."""
 
 import csv
+import errno
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from kn_core.fingerprint import digest
 from kn_core.models import held_out_ids
 from kn_core.models.minigpt4 import load_projection
 from kn_core.pictures.coco import CocoFolder
+from kn_core.training import __main__ as training
 from kn_core.training import data
 from kn_core.training import train as trainer
 from kn_core.training.data import Bank, Example, all_examples, make_bank, pasted_examples, photo_examples, ridge
@@ -24,6 +28,7 @@ from kn_core.training.data import template_captions as templates
 from kn_core.training.loss import caption_loss, token_weights
 from kn_core.training.train import Recipe, ResumeError, batch, save_projection, train
 from kn_core.training.whitening import Whitened, whiten
+from tests.full_disk import on_a_full_disk
 from tests.toy_world import toy_samples
 
 NOUNS = frozenset({"bear", "giraffe"})
@@ -273,6 +278,32 @@ def test_a_saved_projection_is_the_trained_one_in_half_precision(tiny_model, tmp
     loaded = load_projection(path, 3, 32)
     assert torch.equal(loaded.weight, tiny_model.projection.weight.half().float())
     assert [found.name for found in tmp_path.iterdir()] == ["layer.safetensors"]
+
+
+def test_on_a_full_disk_training_stops_and_leaves_no_half_written_file(make_model, toy_bank, tmp_path):
+    model = make_model()
+    files = sorted(tmp_path.rglob("*"))
+    for do in (
+        lambda: make_bank(model, [toy_examples()], tmp_path / "other"),
+        lambda: train(model, toy_bank, tmp_path, replace(RECIPE, every=1, until=1), []),
+        lambda: save_projection(model, tmp_path / "layer.safetensors"),
+    ):
+        assert on_a_full_disk(do).startswith("OSError: [Errno 27]")
+    assert sorted(path for path in tmp_path.rglob("*") if path.name not in ("log.csv", "other")) == files
+
+
+def test_a_mistake_a_full_disk_and_ctrl_c_are_one_line_each(monkeypatch, tmp_path, capsys):
+    for error, code, said in (
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "No space left on device. Make room; the same command"),
+        (ResumeError("checkpoint.pt is of another run"), 2, "checkpoint.pt is of another run\n"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on\n"),
+    ):
+        monkeypatch.setattr(training, "load_model", Mock(side_effect=error))
+        assert training.main(["--out", str(tmp_path)]) == code
+        told = capsys.readouterr().err
+        assert said in told and told.startswith("kn_core.training: ") and told.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        training.main(["--stepps", "3"])
 
 
 def test_templates_name_the_two_largest_objects_that_nobody_named():
