@@ -51,6 +51,7 @@ def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     whose = rows["method"].where(rows["method"] == CONTROL, "chosen")
     keys = ["step", "intervention", "whose"]
     images = per_image(rows.assign(whose=whose), keys, perplexity_limit=limit)
+    images = images[images["metric"].isin(METRICS)]
     keys += ["image_concept", "image_id"]
     wide = images.pivot_table(index=keys, columns="metric", values="value")
     both = (wide["suppression"] + wide["retention_probability"]).dropna()
@@ -58,8 +59,10 @@ def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
-    """Each step: columns step, intervention, whose, metric, value, low, high, n_images, n_concepts."""
-    return with_intervals(_images(rows, limit), ["step", "intervention", "whose"])
+    """Each step: columns step, intervention (in the order of `rows`), whose, metric, value, low, high, n_images, ..."""
+    found = with_intervals(_images(rows, limit), ["step", "intervention", "whose"])
+    tried = list(rows["intervention"].unique())
+    return found.sort_values("intervention", key=lambda each: each.map(tried.index), kind="stable", ignore_index=True)
 
 
 def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
@@ -121,7 +124,8 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
             row[READINGS[metric].label] = interval(*cells.loc[key]) if key in cells.index else "–"
         key = (step, how, CONTROL, "suppression")
         row["Sₛₑ, random"] = f"{cells.loc[key, 'value']:.2f}" if key in cells.index else "–"
-        change = worth.loc[(step, how)] if (step, how) in worth.index else None
+        keys = ((step, how), *((other, by) for other, by in worth.index if by == how and other.startswith(DONE[how])))
+        change = next((worth.loc[key] for key in keys if key in worth.index), None)
         row["Sₛₑ + Sᵣₑ"] = "–" if change is None else interval(*change[["value", "low", "high"]], "{:+.2f}")
         row["p (Holm)"] = math.nan if change is None else float(change["p_holm"])
         rows.append(row)
