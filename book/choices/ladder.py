@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from book.claims.rules import Measurement
 from book.style import READINGS
 from book.words import NotRun, interval, listed, told
-from kn_core.measures.metrics import per_image, with_intervals
+from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import holm, paired_permutation
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
@@ -29,6 +30,7 @@ STEPS = {  # how the book names each step of `recipes.LADDER`
 BEFORE = dict(zip(list(STEPS)[1:], STEPS, strict=False)) | {"between": "within, half"}  # what a step is one choice from
 METRICS = ("suppression", "retention", "retention_probability", "fluent")
 DONE = {"noise": "noise", "zero": "zeroed", "mean": "at the mean", "patch": "patched"}
+WHOLE = "all choices together"
 BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth at once
 
 
@@ -69,14 +71,15 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
     """What a step changes, picture by picture: columns step, intervention, metric, value, low, high, p, p_holm, ...
 
     Against the step that it is one choice away from under the same intervention, at the last step also against the
-    intervention before. p flips pictures' signs (`stats.paired_permutation`), Holm's correction is over steps and
-    interventions within a metric.
+    intervention before; `WHOLE` is the last step against the paper's recipe. p flips pictures' signs
+    (`stats.paired_permutation`); Holm's correction is over all of these within a metric.
     """
     images = _images(rows, limit).query("whose == 'chosen'")
     tried = list(dict.fromkeys(rows["intervention"]))
     pairs = [((step, how), (before, how)) for step, before in BEFORE.items() for how in tried]
     last = list(STEPS)[-1]
     pairs += [((last, how), (last, earlier)) for earlier, how in pairwise(tried)]
+    pairs += [((last, tried[1]), (PAPER, tried[0]))] if len(tried) > 1 else []
     found = []
     for (step, how), (before, earlier) in pairs:
         one, other = (
@@ -93,7 +96,8 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
             for metric, group in both.groupby("metric")
         }
         change["p"] = [paired_permutation(clusters[metric]) for metric in change["metric"]]
-        name = step if how == earlier else f"{DONE[how]}, not {DONE[earlier]}"
+        changed = WHOLE if step != before != BEFORE.get(step) else f"{DONE[how]}, not {DONE[earlier]}"
+        name = step if how == earlier else changed
         found.append(change.assign(step=name, intervention=how))
     table = pd.concat(found, ignore_index=True)
     table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
@@ -139,7 +143,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     words = {"pictures": f"{effects['n_images'].max():.0f}", "paper-done": DONE[tried[0]], "third-done": DONE[tried[1]]}
     for key, step, how in (("paper", PAPER, tried[0]), ("last", last, tried[1]), ("same", last, tried[0])):
         words |= {f"{key}-{metric}": f"{cells[step, how, metric]:.2f}" for metric in METRICS}
-    both = gains[gains["metric"] == BOTH]
+    whole, both = (gains[(gains["metric"] == BOTH) & ((gains["step"] == WHOLE) == all_)] for all_ in (True, False))
+    words["whole"] = interval(*whole[["value", "low", "high"]].iloc[0], "{:+.2f}") if len(whole) else "–"
     sure = both[both["p_holm"] < 0.05].sort_values("value", ascending=False)
     said = [
         f"{STEPS.get(row['step'], row['step'])} ({row['value']:+.2f}, {DONE[row['intervention']]})"
@@ -152,3 +157,12 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     words["largest-sure"] = told(*largest[["low", "high"]], "clear of zero", "below zero", "not clear of zero")
     random = effects[(effects["whose"] == CONTROL) & (effects["metric"] == "suppression")]["value"]
     return words | {"random-most": f"{np.nanmax(random):.2f}" if len(random) else "–"}
+
+
+def measured(study: Study) -> list[Measurement]:
+    """What all choices together change of S_se plus S_re by probability, from the paper's recipe to the last step."""
+    found = gains(of_all(study, study.studied()), perplexity_limit(study.perturbations()))
+    rows = found[(found["step"] == WHOLE) & (found["metric"] == BOTH)].to_dict("records")
+    return [
+        Measurement("ladder_gain", row["value"], row["low"], row["high"], int(row["n_images"]), 0.0) for row in rows
+    ]

@@ -51,6 +51,7 @@ def test_a_step_is_held_against_the_one_that_it_is_one_choice_away_from(climbed)
     assert (found.xs("noise", level="intervention") == 0).all()
     assert found["zeroed, not noise", "zero"] == pytest.approx(0.75)
     assert found["patched, not zeroed", "patch"] == pytest.approx(-0.5)
+    assert found[ladder.WHOLE, "zero"] == pytest.approx(0.75)
 
 
 def test_steps_are_in_order_and_have_their_controls(climbed):
