@@ -49,7 +49,7 @@ def test_a_step_is_held_against_the_one_that_it_is_one_choice_away_from(climbed)
     assert found["between", "zero"] == pytest.approx(0.0)  # both took all four
     assert found["within, whole", "zero"] == pytest.approx(0.0)
     assert (found.xs("noise", level="intervention") == 0).all()
-    assert found["zeroed, not noise", "zero"] == pytest.approx(0.75)
+    assert found["zeroed, not under noise", "zero"] == pytest.approx(0.75)
     assert found["patched, not zeroed", "patch"] == pytest.approx(-0.5)
     assert found[ladder.WHOLE, "zero"] == pytest.approx(0.75)
 
@@ -62,7 +62,7 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     assert cells["between", "zero", CONTROL, "suppression"] == 0
     shown = ladder.for_readers(effects, ladder.gains(climbed))
     assert len(shown) == 2 * len(STEPS) + 2
-    last = shown[(shown["choice"] == ladder.STEPS["between"]) & (shown["neurons are"] == "zeroed")]
+    last = shown[(shown["choice"] == ladder.STEPS["between"]) & (shown["neurons"] == "zeroed")]
     assert last["Sₛₑ, random"].item() == "0.00"
 
 
