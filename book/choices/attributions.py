@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from book.choices.ladder import cells
 from book.words import NotRun, interval, told
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments import attribution
@@ -46,7 +47,7 @@ def agreement(patches: pd.DataFrame) -> pd.DataFrame:
 
 def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
     """A row a score: how it agrees over all neurons, and how it ranks those that it puts first."""
-    cells = agreement.set_index(["method", "over", "reading"])[["value", "low", "high"]]
+    found = cells(agreement, "method", "over", "reading")
     rows = []
     for score in (score for score in SCORES if score in set(agreement["method"])):
         row = {"score": SCORES[score]}
@@ -54,8 +55,8 @@ def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
             *(("all", reading, heading) for reading, heading in READ.items()),
             ("own", "spearman", "ρ in its own best"),
         ):
-            key = (score, over, reading)
-            row[heading] = interval(*cells.loc[key]) if key in cells.index else "–"
+            ends = found.get((score, over, reading))
+            row[heading] = interval(*ends) if ends else "–"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -63,24 +64,18 @@ def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
 def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
     """Both for sentences."""
     one = patches.drop_duplicates(["concept", "layer", "unit"])
-    of_all = agreement[agreement["over"] == "all"].set_index(["reading", "method"])
-    best = {reading: of_all.loc[reading]["value"].idxmax() for reading in ("spearman", "sign")}
-    words = {"patched": f"{one.groupby('concept').size().median():.0f}"}
-    for key, reading, method in (
-        ("best", "spearman", best["spearman"]),
-        ("sign", "sign", best["sign"]),
-        ("paper", "spearman", "gradcam"),
-        ("paper-sign", "sign", "gradcam"),
-        ("summed", "spearman", "gradcam-sum"),
-        ("atp", "spearman", "atp"),
-        ("atp-sign", "sign", "atp"),
-    ):
-        words[key] = interval(*of_all.loc[(reading, method), ["value", "low", "high"]])
-    words |= {"best-name": SCORES[best["spearman"]], "sign-name": SCORES[best["sign"]]}
-    found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
-    gap = estimate(found["gradcam-sum"] - found["gradcam"]) if {"gradcam", "gradcam-sum"} <= set(found) else None
-    words["sum-or-max"] = (
-        "" if gap is None else told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
+    means = cells(agreement[agreement["over"] == "all"], "reading", "method")
+    best, sign = (
+        max((ends[0], name) for (of, name), ends in means.items() if of == reading)[1]
+        for reading in ("spearman", "sign")
     )
+    words = {"patched": f"{one.groupby('concept').size().median():.0f}"}
+    words |= {"best-name": SCORES[best], "sign-name": SCORES[sign]}
+    shown = {"best": ("spearman", best), "sign": ("sign", sign), "paper": ("spearman", "gradcam")}
+    shown |= {"paper-sign": ("sign", "gradcam"), "summed": ("spearman", "gradcam-sum"), "atp": ("spearman", "atp")}
+    words |= {key: interval(*means[place]) for key, place in shown.items()}
+    found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
+    gap = estimate(found["gradcam-sum"] - found["gradcam"])
+    words["sum-or-max"] = told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
     largest = one.loc[np.abs(one["effect"]).idxmax()]
     return words | {"largest": f"{largest['effect']:.2f}"}

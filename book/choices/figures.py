@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from book.choices.attributions import READ, SCORES
-from book.choices.ladder import DONE, METRICS, PAPER, STEPS, name, order
+from book.choices.ladder import DONE, METRICS, STEPS, name, order
 from book.intervals import dots, rows_of_shares
 from book.style import READINGS
 from kn_core.drawing import FAINT, INK, WIDTH, title
-from kn_core.study.experiments.ladder import CONTROL
+from kn_core.study.experiments.ladder import CONTROL, PAPER
 
 LOOKS = {"noise": ("s", "#d55e00"), "mean": ("s", "#d55e00"), "zero": ("o", "#0072b2"), "patch": ("D", "#009e73")}
 HEADS = {"suppression": "$S_{se}$", "retention": "$S_{re}$, words", "retention_probability": "$S_{re}$, prob."}

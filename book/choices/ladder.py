@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from book.claims.rules import Measurement
 from book.style import READINGS
-from book.words import NotRun, interval, listed, told
-from kn_core.measures.metrics import per_image, with_intervals
+from book.tables import P_HOLM
+from book.words import NotRun, compared_with_zero, interval, listed
+from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import holm, paired_permutation
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
@@ -28,7 +30,8 @@ STEPS = {  # how the book names each step of `recipes.LADDER`
 }
 BEFORE = dict(zip(list(STEPS)[1:], STEPS, strict=False)) | {"between": "within, half"}  # what a step is one choice from
 METRICS = ("suppression", "retention", "retention_probability", "fluent")
-DONE = {"noise": "noise", "zero": "zeroed", "mean": "at the mean", "patch": "patched"}
+DONE = {"noise": "under noise", "zero": "zeroed", "mean": "at the mean", "patch": "patched"}
+WHOLE = "all choices together"
 BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth at once
 
 
@@ -51,6 +54,7 @@ def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     whose = rows["method"].where(rows["method"] == CONTROL, "chosen")
     keys = ["step", "intervention", "whose"]
     images = per_image(rows.assign(whose=whose), keys, perplexity_limit=limit)
+    images = images[images["metric"].isin(METRICS)]
     keys += ["image_concept", "image_id"]
     wide = images.pivot_table(index=keys, columns="metric", values="value")
     both = (wide["suppression"] + wide["retention_probability"]).dropna()
@@ -58,22 +62,25 @@ def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
-    """Each step: columns step, intervention, whose, metric, value, low, high, n_images, n_concepts."""
-    return with_intervals(_images(rows, limit), ["step", "intervention", "whose"])
+    """Each step: columns step, intervention (in the order of `rows`), whose, metric, value, low, high, n_images, ..."""
+    found = with_intervals(_images(rows, limit), ["step", "intervention", "whose"])
+    tried = list(rows["intervention"].unique())
+    return found.sort_values("intervention", key=lambda each: each.map(tried.index), kind="stable", ignore_index=True)
 
 
 def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
     """What a step changes, picture by picture: columns step, intervention, metric, value, low, high, p, p_holm, ...
 
     Against the step that it is one choice away from under the same intervention, at the last step also against the
-    intervention before. p flips pictures' signs (`stats.paired_permutation`), Holm's correction is over steps and
-    interventions within a metric.
+    intervention before; `WHOLE` is the last step against the paper's recipe. p flips pictures' signs
+    (`stats.paired_permutation`); Holm's correction is over all of these within a metric.
     """
     images = _images(rows, limit).query("whose == 'chosen'")
     tried = list(dict.fromkeys(rows["intervention"]))
     pairs = [((step, how), (before, how)) for step, before in BEFORE.items() for how in tried]
     last = list(STEPS)[-1]
     pairs += [((last, how), (last, earlier)) for earlier, how in pairwise(tried)]
+    pairs += [((last, tried[1]), (PAPER, tried[0]))] if len(tried) > 1 else []
     found = []
     for (step, how), (before, earlier) in pairs:
         one, other = (
@@ -90,10 +97,11 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
             for metric, group in both.groupby("metric")
         }
         change["p"] = [paired_permutation(clusters[metric]) for metric in change["metric"]]
-        name = step if how == earlier else f"{DONE[how]}, not {DONE[earlier]}"
+        changed = WHOLE if step != before != BEFORE.get(step) else f"{DONE[how]}, not {DONE[earlier]}"
+        name = step if how == earlier else changed
         found.append(change.assign(step=name, intervention=how))
     table = pd.concat(found, ignore_index=True)
-    table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
+    table["p_holm"] = table.groupby("metric")["p"].transform(holm)
     return table
 
 
@@ -104,47 +112,72 @@ def order(effects: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(there, key=lambda one: steps.index(one[0]) if one[0] in STEPS else len(steps) + int(one[0]))
 
 
-def name(step: str) -> str:
+def name(step: object) -> str:
     """A step for a reader; a budget is a step too."""
-    return STEPS.get(step) or f"the same, {step} neurons"
+    return STEPS.get(str(step)) or f"the same, {step} neurons"
+
+
+Ends = tuple[float, float, float]
+
+
+def cells(frame: pd.DataFrame, *keys: str) -> dict[tuple[str, ...], Ends]:
+    """value, low and high of each row, by what is in some columns."""
+    rows = frame.to_dict("records")
+    return {tuple(str(row[key]) for key in keys): (row["value"], row["low"], row["high"]) for row in rows}
 
 
 def for_readers(effects: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     """A row a step and intervention: readings with intervals, what random neurons do, and what the choice is worth."""
-    cells = effects.set_index(["step", "intervention", "whose", "metric"])[["value", "low", "high"]]
-    worth = gains[gains["metric"] == BOTH].set_index(["step", "intervention"])
+    found = cells(effects, "step", "intervention", "whose", "metric")
+    worth = {(row["step"], row["intervention"]): row for row in gains[gains["metric"] == BOTH].to_dict("records")}
     rows = []
     for step, how in order(effects):
-        row = {"choice": name(step), "neurons are": DONE[how]}
-        for metric in METRICS:
-            key = (step, how, "chosen", metric)
-            row[READINGS[metric].label] = interval(*cells.loc[key]) if key in cells.index else "–"
-        key = (step, how, CONTROL, "suppression")
-        row["Sₛₑ, random"] = f"{cells.loc[key, 'value']:.2f}" if key in cells.index else "–"
-        change = worth.loc[(step, how)] if (step, how) in worth.index else None
-        row["Sₛₑ + Sᵣₑ"] = "–" if change is None else interval(*change[["value", "low", "high"]], "{:+.2f}")
-        row["p (Holm)"] = math.nan if change is None else float(change["p_holm"])
-        rows.append(row)
+        read = [found.get((step, how, "chosen", metric)) for metric in METRICS]
+        random = found.get((step, how, CONTROL, "suppression"))
+        keys = ((step, how), *((other, by) for other, by in worth if by == how and other.startswith(DONE[how])))
+        change = next((worth[key] for key in keys if key in worth), None)
+        rows.append(
+            {"choice": name(step), "neurons": DONE[how]}
+            | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(METRICS, read, strict=True)}
+            | {"Sₛₑ, random": f"{random[0]:.2f}" if random else "–"}
+            | {"Sₛₑ + Sᵣₑ": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
+        )
     return pd.DataFrame(rows)
 
 
 def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     """The first and the last step, and the choices that matter, for sentences."""
-    cells = effects[effects["whose"] == "chosen"].set_index(["step", "intervention", "metric"])["value"]
-    last, tried = list(STEPS)[-1], list(dict.fromkeys(effects["intervention"]))
-    words = {"pictures": f"{effects['n_images'].max():.0f}", "paper-done": DONE[tried[0]], "third-done": DONE[tried[1]]}
-    for key, step, how in (("paper", PAPER, tried[0]), ("last", last, tried[1]), ("same", last, tried[0])):
-        words |= {f"{key}-{metric}": f"{cells[step, how, metric]:.2f}" for metric in METRICS}
-    both = gains[gains["metric"] == BOTH]
-    sure = both[both["p_holm"] < 0.05].sort_values("value", ascending=False)
-    said = [
-        f"{STEPS.get(row['step'], row['step'])} ({row['value']:+.2f}, {DONE[row['intervention']]})"
-        for row in sure.to_dict("records")
-    ]
-    words["sure"] = listed(said) if said else "none of them"
-    largest = both.loc[both["value"].idxmax()]
-    words["largest"] = f"{STEPS.get(largest['step'], largest['step'])}, under neurons {DONE[largest['intervention']]}"
-    words["largest-value"] = interval(*largest[["value", "low", "high"]], "{:+.2f}")
-    words["largest-sure"] = told(*largest[["low", "high"]], "clear of zero", "below zero", "not clear of zero")
+    found = cells(effects[effects["whose"] == "chosen"], "step", "intervention", "metric")
+    last, tried = list(STEPS)[-1], [str(how) for how in effects["intervention"].unique()]
+    paper, third = tried[0], tried[min(1, len(tried) - 1)]
+    words = {"pictures": f"{effects['n_images'].max():.0f}", "paper-done": DONE[paper], "third-done": DONE[third]}
+    for key, step, how in (("paper", PAPER, paper), ("last", last, third), ("same", last, paper)):
+        words |= {f"{key}-{metric}": f"{found[step, how, metric][0]:.2f}" for metric in METRICS}
+    both = gains[gains["metric"] == BOTH].sort_values("value", ascending=False, kind="stable")
+    rows = both[both["step"] != WHOLE].to_dict("records")
+    sure = [f"{_choice(row)} ({row['value']:+.2f})" for row in rows if row["p_holm"] < 0.05]
+    words["whole"] = next((_change(row) for row in both[both["step"] == WHOLE].to_dict("records")), "–")
+    words |= {"sure": listed(sure) if sure else "none of them", "largest": _choice(rows[0])}
+    ends = rows[0]["low"], rows[0]["high"]
+    words |= {"largest-value": _change(rows[0]), "largest-sure": compared_with_zero(*ends)}
     random = effects[(effects["whose"] == CONTROL) & (effects["metric"] == "suppression")]["value"]
-    return words | {"random-most": f"{np.nanmax(random):.2f}" if len(random) else "–"}
+    return words | {"random-most": f"{random.max():.2f}" if len(random) else "–"}
+
+
+def _change(row: Mapping[Hashable, Any]) -> str:
+    return interval(row["value"], row["low"], row["high"], "{:+.2f}")
+
+
+def _choice(row: Mapping[Hashable, Any]) -> str:
+    """'sums over tokens, not maxima (zeroed)', or an intervention that is another one."""
+    step, done = str(row["step"]), DONE[row["intervention"]]
+    return f"{STEPS[step]} ({done})" if step in STEPS else step
+
+
+def measured(study: Study) -> list[Measurement]:
+    """What all choices together change of S_se plus S_re by probability, from the paper's recipe to the last step."""
+    found = gains(of_all(study, study.studied()), perplexity_limit(study.perturbations()))
+    rows = found[(found["step"] == WHOLE) & (found["metric"] == BOTH)].to_dict("records")
+    return [
+        Measurement("ladder_gain", row["value"], row["low"], row["high"], int(row["n_images"]), 0.0) for row in rows
+    ]

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 
 from book.choices import ladder as steps
-from book.choices.ladder import DONE
+from book.choices.ladder import DONE, cells
 from book.claims.rules import Measurement
 from book.perturbation.readings import printed
 from book.words import NotRun, interval, spread, told
 from kn_core.measures.metrics import headline, perplexity_limit, probability_suppression, summarise
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import Estimate, estimate
+from kn_core.method.recipes import Recipe
 from kn_core.study.experiments import companions, ladder
 from kn_core.study.experiments.ladder import THIRD
 from kn_core.study.study import Study, StudyError
 
 BETWEEN = {"none": "no contrast", "mean": "minus their mean", "largest": "minus the largest"}
+REACHED = ("suppression", "retention", "retention_probability", "fluent")  # what the third stage is to reach
 SETS = {"two-stage": "two stages, the paper’s recipe", "no contrasts": "no contrasts", THIRD: "third stage"}
 
 
@@ -38,7 +40,7 @@ def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
         {
             "λ within the caption": compared["within"].map("{:g}".format),
             "between concepts": compared["between"].map(BETWEEN),
-            "neurons are": compared["intervention"].map(DONE),
+            "neurons": compared["intervention"].map(DONE),
             "lost": compared["suppression_probability"],
             "kept": compared["retention_probability"],
             "harmonic mean": compared["harmonic"],
@@ -58,13 +60,12 @@ def smallest(budgets: pd.DataFrame) -> int | None:
     """The fewest neurons that reach the paper's S_se and S_re, by caption; None where no number tried does."""
     wide, paper = budgets.pivot_table(index="n", columns="metric", values="value"), printed()
     reach = (wide["suppression"] >= paper["suppression"]) & (wide["retention"] >= paper["retention"])
-    return int(reach.idxmax()) if reach.any() else None
+    return min((int(n) for n in wide.index[reach].tolist()), default=None)
 
 
 def main(rows: pd.DataFrame, budget: int, limit: float = math.inf) -> pd.DataFrame:
-    """The chosen setting at the profile's budget: `summarise` of it, indexed by metric."""
-    chosen = rows[(rows["method"] == THIRD) & (rows["n"] == budget)]
-    return summarise(chosen, [], perplexity_limit=limit).set_index("metric")
+    """The chosen setting at the profile's budget: `summarise` of it, a row a metric."""
+    return summarise(rows[(rows["method"] == THIRD) & (rows["n"] == budget)], [], perplexity_limit=limit)
 
 
 def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
@@ -96,11 +97,12 @@ def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concept
 
 def selectivity_for_readers(found: pd.DataFrame) -> pd.DataFrame:
     """`selectivity`, a row a set."""
-    cells = found.set_index(["method", "whose"])[["value", "low", "high"]]
+    ends = cells(found, "method", "whose")
     names = {"own": "its own word loses", "other": "other words lose", "own - other": "selectivity"}
     rows = [
-        {"neurons": SETS[method]} | {names[whose]: interval(*cells.loc[(method, whose)]) for whose in names}
-        for method in dict.fromkeys(found["method"])
+        {"neurons": SETS[method]} | {names[whose]: interval(*ends[method, whose]) for whose in names}
+        for method in SETS
+        if (method, "own") in ends
     ]
     return pd.DataFrame(rows)
 
@@ -116,7 +118,7 @@ def common(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
             found = (
                 study.neuron_set(concept)
                 if method == "two-stage"
-                else ladder.neurons(study, concept, recipe if method == THIRD else ladder.Recipe(), how)
+                else ladder.neurons(study, concept, recipe if method == THIRD else Recipe(), how)
             ).top(budget)
             sets[concept] = set(zip(found.layers.tolist(), found.units.tolist(), strict=True))
         pairs = overlap(sets, width)
@@ -169,19 +171,17 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     (recipe, how), budget = ladder.choice(study), study.profile.identification.budget
     chosen, budgets = main(rows, budget, limit), by_budget(rows, limit)
     words = {"lambda": f"{recipe.within:g}", "between": BETWEEN[recipe.between], "done": DONE[how], "n": f"{budget}"}
-    words |= {
-        metric: spread(*chosen.loc[metric, ["value", "low", "high"]])
-        for metric in ("suppression", "retention", "retention_probability", "suppression_probability", "fluent")
-    }
-    words["pictures"] = f"{chosen.loc['suppression', 'n_images']}"
+    found_here = cells(chosen, "metric")
+    words |= {metric: spread(*found_here[metric,]) for metric in REACHED}
+    words["pictures"] = f"{chosen['n_images'].max()}"
     least, tried = smallest(budgets), sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
     words["smallest"] = "none of the numbers tried" if least is None else f"{least} neurons"
-    cells = found.set_index(["method", "whose"])[["value", "low", "high"]]
+    ends = cells(found, "method", "whose")
     for key, method in (("before", "two-stage"), ("plain", "no contrasts"), ("after", THIRD)):
         for whose in ("own", "other", "own - other"):
             name = whose.replace(" - ", "-")
-            words[f"{key}-{name}"] = interval(*cells.loc[(method, whose)]) if (method, whose) in cells.index else "–"
+            words[f"{key}-{name}"] = interval(*ends[method, whose]) if (method, whose) in ends else "–"
     return words
 
 
@@ -199,10 +199,10 @@ def measured(study: Study) -> list[Measurement]:
     limit = perplexity_limit(study.perturbations())
     rows = of_all(study, concepts)
     chosen, climbed = main(rows, budget, limit), steps.of_all(study, concepts)
-    found = []
-    for metric in ("suppression", "retention", "retention_probability", "fluent"):
-        value, low, high, n = chosen.loc[metric, ["value", "low", "high", "n_images"]]
-        found.append(Measurement(f"third_{metric}", float(value), float(low), float(high), int(n)))
+    found = [
+        Measurement(f"third_{row['metric']}", row["value"], row["low"], row["high"], int(row["n_images"]))
+        for row in chosen[chosen["metric"].isin(REACHED)].to_dict("records")
+    ]
     own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
     ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
     found += [Measurement("third_selectivity", *row) for row in ends]

@@ -83,11 +83,9 @@ def chosen_by(
     """
     if recipe.score in STAGES:
         delta, gradcam = (own[name] for name in STAGES[recipe.score])
-        limits = (
-            float(np.quantile(score, rule.quantile))
-            for score, rule in ((delta, settings.threshold_a), (gradcam, settings.threshold_g))
-        )
-        return identify(concept, delta, gradcam, *limits, settings.rank_by)
+        threshold_a = float(np.quantile(delta, settings.threshold_a.quantile))
+        threshold_g = float(np.quantile(gradcam, settings.threshold_g.quantile))
+        return identify(concept, delta, gradcam, threshold_a, threshold_g, settings.rank_by)
     if recipe.score == "maxima":
         raise ValueError("the paper's own neurons are those of the study: `Study.neuron_set`.")
     score = specific(recipe, own, others, worth(intervention))

@@ -1,0 +1,130 @@
+"""The ladder, the third stage and attributions for readers, from rows whose means can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from book.choices import attributions, figures, ladder, third_stage
+from kn_core.drawing import theme
+from kn_core.study.experiments.ladder import CONTROL, THIRD
+from tests.perturbed import row
+
+
+@pytest.fixture(autouse=True)
+def look():
+    with theme():
+        yield
+
+
+PICTURES = ("bear-1", "bear-2", "bus-1", "bus-2")
+STEPS = list(ladder.STEPS)
+
+
+def tried(step: str, how: str, gone: int, **changes) -> list[dict[str, object]]:
+    """The first `gone` of the pictures no longer name their object."""
+    setting = {"intervention": how, "sigma": 5.0 if how == "noise" else math.nan, "step": step, "method": step}
+    return [
+        row(image.split("-")[0], "", image, place < gone) | setting | changes for place, image in enumerate(PICTURES)
+    ]
+
+
+@pytest.fixture
+def climbed() -> pd.DataFrame:
+    """Under noise nothing helps; zeroed, each step takes one picture more; random neurons take none."""
+    rows = [each for step in STEPS for each in tried(step, "noise", 1)]
+    rows += [each for gone, step in enumerate(STEPS) for each in tried(step, "zero", min(gone, 4))]
+    rows += [each for step in STEPS for each in tried(step, "zero", 0, method=CONTROL)]
+    rows += tried(STEPS[-1], "patch", 2) + tried("40", "zero", 3, n=40)
+    return pd.DataFrame(rows)
+
+
+def test_a_step_is_held_against_the_one_that_it_is_one_choice_away_from(climbed):
+    found = ladder.gains(climbed).query("metric == 'suppression'").set_index(["step", "intervention"])["value"]
+    assert found["sums", "zero"] == pytest.approx(0.25)
+    assert found["between", "zero"] == pytest.approx(0.0)  # both took all four
+    assert found["within, whole", "zero"] == pytest.approx(0.0)
+    assert (found.xs("noise", level="intervention") == 0).all()
+    assert found["zeroed, not under noise", "zero"] == pytest.approx(0.75)
+    assert found["patched, not zeroed", "patch"] == pytest.approx(-0.5)
+    assert found[ladder.WHOLE, "zero"] == pytest.approx(0.75)
+
+
+def test_steps_are_in_order_and_have_their_controls(climbed):
+    effects = ladder.effects(climbed)
+    assert [step for step, how in ladder.order(effects) if how == "zero"] == [*STEPS, "40"]
+    cells = effects.set_index(["step", "intervention", "whose", "metric"])["value"]
+    assert cells["between", "zero", "chosen", "suppression"] == 1
+    assert cells["between", "zero", CONTROL, "suppression"] == 0
+    shown = ladder.for_readers(effects, ladder.gains(climbed))
+    assert len(shown) == 2 * len(STEPS) + 2
+    last = shown[(shown["choice"] == ladder.STEPS["between"]) & (shown["neurons"] == "zeroed")]
+    assert last["Sₛₑ, random"].item() == "0.00"
+
+
+def test_the_ladder_in_words_and_drawn(climbed):
+    effects, gains = ladder.effects(climbed), ladder.gains(climbed)
+    words = ladder.in_words(effects, gains)
+    assert (words["paper-suppression"], words["last-suppression"]) == ("0.25", "1.00")
+    assert words["sure"] == "none of them"  # four pictures cannot tell
+    figure = figures.ladder(effects)
+    assert len(figure.axes) == 4
+    assert "suppression goes from 25% to 100%" in figure.get_suptitle().replace("\n", " ")
+    plt.close(figure)
+
+
+def test_the_fewest_neurons_that_reach_the_paper_s_numbers():
+    def at(n: int, suppression: float, retention: float) -> list[dict[str, object]]:
+        values = {"suppression": suppression, "retention": retention, "retention_probability": 0.9, "fluent": 1.0}
+        return [{"n": n, "metric": name, "value": value, "low": 0, "high": 1} for name, value in values.items()]
+
+    budgets = pd.DataFrame([*at(20, 0.5, 0.9), *at(40, 0.8, 0.74), *at(80, 0.9, 0.7)])
+    assert third_stage.smallest(budgets) == 40
+    assert third_stage.smallest(budgets[budgets["n"] != 40]) is None
+    figure = figures.budgets(budgets, {"suppression": 0.77, "retention": 0.73}, 40)
+    assert figure.axes[0].get_title(loc="left").startswith("40 neurons reach")
+    plt.close(figure)
+
+
+def test_the_budgets_are_of_the_pictures_that_saw_them_all():
+    rows = pd.DataFrame([*tried("x", "zero", 4), *tried("x", "zero", 1, n=40)]).assign(method=THIRD)
+    rows = rows[(rows["n"] == 80) | rows["image_id"].isin(["bear-1", "bus-1"])]
+    found = third_stage.by_budget(rows).query("metric == 'suppression'").set_index("n")
+    assert found["n_images"].tolist() == [2, 2]
+    assert found["value"].tolist() == [0.5, 1.0]
+
+
+def test_planted_companions_by_either_stage():
+    found = pd.DataFrame({"kind": ["own", "companion"] * 2, "candidates": 10, "best": [3, 5, 3, 5]})
+    found = found.assign(concept=["bear", "bear", "bus", "bus"], image_id=["a", "a", "b", "b"])
+    found = found.assign(dropped=[4, 5, 4, 3], third_dropped=[2, 9, 3, 10], third_best=[8, 0, 8, 0])
+    assert third_stage.dropped(found, "dropped").value == pytest.approx(0)
+    assert third_stage.dropped(found, "third_dropped").value == pytest.approx(0.7)
+    words = third_stage.planted_in_words(found)
+    assert (words["own-third"], words["companion-third"]) == ("100%", "0%")
+    assert "drops the companion's neurons more often" in words["finding"]
+    assert third_stage.planted_in_words(None).keys() == words.keys()
+
+
+def test_scores_that_agree_better_come_out_ahead():
+    rng = np.random.default_rng(0)
+    frames = []
+    for concept in ("bear", "bus"):
+        effect = rng.normal(size=20)
+        scores = {"gradcam": rng.normal(size=20), "gradcam-sum": effect + rng.normal(size=20), "atp": effect * 2}
+        strata = np.repeat(["top", "random"], 10)
+        places = {"concept": concept, "layer": 0, "unit": range(20), "stratum": strata, "effect": effect}
+        frames += [pd.DataFrame(places | {"method": name, "score": score}) for name, score in scores.items()]
+    patches = pd.concat(frames, ignore_index=True)
+    found = attributions.agreement(patches)
+    words = attributions.in_words(patches, found)
+    assert words["best-name"] == attributions.SCORES["atp"] and words["atp"].startswith("1.00")
+    assert words["sum-or-max"] == "better than"
+    assert attributions.for_readers(found)["score"].tolist() == [
+        attributions.SCORES[name] for name in ("atp", "gradcam-sum", "gradcam")
+    ]
+    plt.close(figures.attributions(found))
