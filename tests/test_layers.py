@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # From the top down: a room imports from rooms below it, and from itself. `kn_core` itself imports when it is asked to.
 LAYERS = (
     *("book.__main__", "book.page", "book.claims_table"),
-    *("book.other_models", "book.appendix", "book.ablation", "book.perturbation", "book.faithfulness", "book.stages"),
+    *("book.other_models", "book.appendix", "book.ablation", "book.thresholds"),
+    *("book.perturbation", "book.faithfulness", "book.stages"),
     *("book.data_filtering", "book.claims"),
     *("book.press", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
     *("kn_core.__main__", "kn_core.locate", "kn_core.study", "kn_core.download", "kn_core.training"),
