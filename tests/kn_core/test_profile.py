@@ -80,7 +80,11 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("sensitivity", {"raw_a": [0.8]}, "raw_a: two steps or more, each above the one before. Got [0.8]"),
         ("sensitivity", {"quantiles_g": [0.9, 0.9]}, "quantiles_g: two steps or more, each above the one before."),
         ("full.sensitivity.pictures", 0, "sensitivity.pictures"),
-        ("full.data", {"pool": 80}, "full: only perturbation, faithfulness and sensitivity have a long version."),
+        (
+            "full.data",
+            {"pool": 80},
+            "full: only perturbation, faithfulness, sensitivity and rules have a long version.",
+        ),
     ],
 )
 def test_an_unknown_key_or_an_impossible_value_is_named(write, key, value, named):
