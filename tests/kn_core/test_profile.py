@@ -83,7 +83,7 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         (
             "full.data",
             {"pool": 80},
-            "full: only perturbation, faithfulness, sensitivity and rules have a long version.",
+            "full: only perturbation, faithfulness, sensitivity and rules have",
         ),
     ],
 )
