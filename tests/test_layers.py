@@ -17,6 +17,7 @@ LAYERS = (
         "book.appendix",
         "book.choices",
         "book.ablation",
+        "book.thresholds",
         "book.perturbation",
         "book.ceiling",
         "book.faithfulness",

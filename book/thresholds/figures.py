@@ -15,8 +15,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from book.claims.evidence import PAPER_A, PAPER_G
 from book.stages.figures import PAPER
 from book.style import by_concept, concept_colours
-from book.thresholds.rules import OWN, RULES
+from book.thresholds.rules import RULES
 from kn_core.drawing import FAINT, INK, WIDTH, title
+from kn_core.study.experiments.null_thresholds import OWN
 
 AXES = {
     "difference": "threshold $\\theta_a$ of the difference",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from book.thresholds.rules import OWN, label
+from book.thresholds.rules import label
 from kn_core.method import planted_truth
+from kn_core.study.experiments.null_thresholds import OWN
 from kn_core.study.study import Study
 
 COLUMNS = ["candidates", "false", "estimated", "found"]
@@ -31,13 +32,13 @@ def for_readers(study: Study, planted: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(planted: pd.DataFrame) -> dict[str, str]:
     """The same for sentences."""
-    by = planted.set_index("rule")
+    false, found, estimated = (planted.set_index("rule")[of] for of in ("false", "found", "estimated"))
     return {
         "neurons": f"{planted_truth.NEURONS:,}",
         "true": f"{planted_truth.TRUE}",
         "pictures": f"{planted_truth.PICTURES}",
-        "decoy": f"{by.loc['decoy', 'false']:.0%}",
-        "decoy-found": f"{by.loc['decoy', 'found']:.0%}",
-        "quantile": f"{by.loc[OWN, 'false']:.0%}",
-        "error": f"{np.ceil(100 * (by['estimated'] - by['false']).abs().max()):.0f}",
+        "decoy": f"{false['decoy']:.0%}",
+        "decoy-found": f"{found['decoy']:.0%}",
+        "quantile": f"{false[OWN]:.0%}",
+        "error": f"{np.ceil(100 * (estimated - false).abs().max()):.0f}",
     }

@@ -20,6 +20,7 @@ from kn_core.study.study import Study, StudyError
 
 AUTOMATIC = "automatic"  # the decoy rule, else sign flips: what `thresholds: auto` takes
 METRICS = ("suppression", "retention", "fluent")
+FEW = 20  # neurons: of fewer no share can be told
 CLEAN = {"suppression": 0.0, "retention": 1.0, "fluent": 1.0}  # what no noise does
 
 
@@ -49,12 +50,8 @@ RULES = {
 
 
 def label(study: Study, rule: str) -> str:
-    settings = study.profile
-    return RULES[rule].label.format(
-        **settings.rules.model_dump(),
-        q=settings.rules.false_share,
-        quantile=settings.identification.threshold_a.quantile,
-    )
+    rules, quantile = study.profile.rules, study.profile.identification.threshold_a.quantile
+    return RULES[rule].label.format(**rules.model_dump(), q=rules.false_share, quantile=quantile)
 
 
 def of_all(study: Study, concepts: Sequence[str], alone: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,15 +59,15 @@ def of_all(study: Study, concepts: Sequence[str], alone: bool = False) -> tuple[
 
     Raises NotRun where no concept has.
     """
-    found, tried, why = [], [], ""
+    found, tried, why = list[pd.DataFrame](), list[pd.DataFrame](), ""
     for concept in concepts:
         try:
             of_rules = null_thresholds.rules(study, concept).set_index("rule")
         except StudyError as error:
             why = str(error)
             continue
-        automatic = of_rules.loc["decoy" if np.isfinite(of_rules.loc["decoy", "threshold"]) else "sign-flips"]
-        found.append(pd.concat([of_rules, automatic.to_frame(AUTOMATIC).T.astype(of_rules.dtypes)]).rename_axis("rule"))
+        chosen = "decoy" if np.isfinite(of_rules["threshold"]["decoy"]) else "sign-flips"
+        found.append(pd.concat([of_rules, of_rules.loc[[chosen]].rename(index={chosen: AUTOMATIC})]))
         tried.append(null_thresholds.trials(study, concept, alone))
     if not found:
         raise NotRun(why.removesuffix("."))
@@ -96,12 +93,14 @@ def images(rules: pd.DataFrame, tried: pd.DataFrame, *, limit: float) -> pd.Data
 
 
 def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.DataFrame:
-    """A row a rule: rule, label, means over concepts (candidates, no_more, false_share, kept, disturbed), concepts (in
-    which it leaves any), then of each metric value, low, high, as '<metric>', ..., and pictures."""
+    """A row a rule: columns rule, label; means over concepts of candidates, no_more, false_share, kept, disturbed.
+
+    Then concepts (of which it leaves any), of each metric '<metric>', '<metric>_low', '<metric>_high', and pictures.
+    """
     rows = []
     for name, of_rule in rules.groupby("rule", sort=False):
         row: dict[str, object] = {"rule": name, "label": label(study, str(name))}
-        row |= of_rule[["candidates", "no_more", "false_share", "kept", "disturbed"]].mean().to_dict()
+        row |= {of: of_rule[of].mean() for of in ("candidates", "no_more", "false_share", "kept", "disturbed")}
         row["concepts"] = int((of_rule["disturbed"] > 0).sum())
         rows.append(row | _effects(of_images, str(name)))
     rows.append({"rule": RANDOM, "label": "random neurons, same layers"} | _effects(of_images, RANDOM))
@@ -144,17 +143,17 @@ def gain(of_images: pd.DataFrame, metric: str = "", rule: str = AUTOMATIC, again
 def curves(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """The estimated share of false ones over every threshold: columns concept, scale, threshold, kept, false_share.
 
-    Scale 'difference' is stage 1's own, 'contrast' is W. As far up as ten neurons pass.
+    Scale 'difference' is stage 1's own, 'contrast' is W. As far up as `FEW` neurons pass.
     """
     frames = []
     for concept in concepts:
         d, e = study.against_decoys(concept)
         pairs = {"difference": (d.mean(axis=0), e.mean(axis=0)), "contrast": (w := contrast(d - e), -w)}
         for scale, (ours, theirs) in pairs.items():
-            at = np.geomspace(0.1, max(0.2, float(ours.max())), 200)
+            at = np.geomspace(0.3, max(0.6, float(ours.max())), 150)
             kept, share = false_shares(ours, theirs, at)
             made = {"concept": concept, "scale": scale, "threshold": at, "kept": kept, "false_share": share}
-            frames.append(pd.DataFrame(made)[kept >= 10])
+            frames.append(pd.DataFrame(made)[kept >= FEW])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -165,8 +164,8 @@ def of_stimulus(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
 
 def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulus: pd.DataFrame) -> dict[str, str]:
     """All of it for sentences."""
-    q, by = study.profile.rules.false_share, rules.set_index(["rule", "concept"])
-    own, decoy, flips = (by.loc[name] for name in (OWN, "decoy", "sign-flips"))
+    q, by = study.profile.rules.false_share, rules.set_index("concept")
+    own, decoy, flips, automatic = (by[by["rule"] == name] for name in (OWN, "decoy", "sign-flips", AUTOMATIC))
     ratio = (stimulus["decoy"] / stimulus["object"]).dropna()
     reached = own.index[np.isfinite(decoy["threshold"])].tolist()
     share = estimate(own["false_share"])
@@ -207,7 +206,7 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
         "gain-retention-spread": spread(*retention.ends, "{:+.2f}"),
-        "auto-disturbed": f"{by.loc[AUTOMATIC, 'disturbed'].mean():.0f}",
+        "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",
     }
 
@@ -228,9 +227,8 @@ def _untried(rules: pd.DataFrame, of_images: pd.DataFrame) -> str:
 
 def _best(study: Study, rules: pd.DataFrame) -> str:
     """The rule with the smallest estimated share among those that leave neurons for every concept."""
-    whole = rules[rules["rule"] != AUTOMATIC].groupby("rule", sort=False)
-    whole = whole.filter(lambda rows: bool((rows["candidates"] > 0).all()))
-    means = whole.groupby("rule", sort=False)["false_share"].mean()
+    least = rules.groupby("rule")["candidates"].transform("min")
+    means = rules[(least > 0) & (rules["rule"] != AUTOMATIC)].groupby("rule", sort=False)["false_share"].mean()
     return f"{label(study, str(means.idxmin()))}, at {means.min():.0%}"
 
 
@@ -249,11 +247,11 @@ def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
         return "How the rules do on concepts of which nothing else in this book is known, the long version tries."
     by, kinds = others.set_index("rule"), study.effort.rules.kinds
     gains = [
-        f"{metric} is {by.loc[AUTOMATIC, metric]:.2f} with automatic thresholds, {by.loc[OWN, metric]:.2f} with the "
-        f"quantile and {by.loc[RANDOM, metric]:.2f} with random neurons"
+        f"{metric} is {by[metric][AUTOMATIC]:.2f} with automatic thresholds, {by[metric][OWN]:.2f} with the "
+        f"quantile and {by[metric][RANDOM]:.2f} with random neurons"
         for metric in METRICS[:2]
     ]
-    false = f"At the quantile {by.loc[OWN, 'false_share']:.0%} are estimated to be false"
+    false = f"At the quantile {by['false_share'][OWN]:.0%} are estimated to be false"
     return f"The rules have not seen {listed(kinds)}. {false}; {', and '.join(gains)}."
 
 

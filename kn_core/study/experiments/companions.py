@@ -120,8 +120,8 @@ def _planted(study: Study, concept: str) -> list[Planted]:
 def _companions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
     model, settings, threshold = study.model, study.profile.identification, study.thresholds(concept)
     if settings.thresholds == "auto":  # is of several pictures, and a scene is one
-        delta = identification.pooled(study.measured(concept), settings)["delta"]
-        threshold["delta"] = identification.threshold(settings.threshold_a, concept, delta)
+        pooled = identification.pooled(study.measured(concept), settings)["delta"]
+        threshold["delta"] = identification.threshold(settings.threshold_a, concept, pooled)
     found = _planted(study, concept)
     captions = model.caption([scene.image for scene in found], study.profile.model.max_new_tokens)
     for scene, caption in zip(found, captions, strict=True):

@@ -59,7 +59,7 @@ def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
     the perturbations have tried already is theirs; `alone`: there are none.
     """
     settings, named = study.effort, rules(study, concept)
-    main = protocol.main_setting(settings.perturbation, settings.identification.budget)
+    main = protocol.main_setting(settings.perturbation, settings.identification)
     ids = study.pairs(concept).query("role == 'held_out'")["image_id"].head(settings.rules.pictures).tolist()
     wanted = {*named[named["rule"].isin([OWN, *settings.rules.tried])]["neurons"], RANDOM} - {""}
     there = _perturbed(study, concept, ids, main.seed) if not alone else pd.DataFrame({"method": []})
@@ -74,8 +74,7 @@ def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
         planned = [perturbation.Trial(each, replace(main, n=len(each)), "own") for each in chosen]
         mean = study.mean_activation(without=concept) if main.intervention == "mean" else None
         pictures = study.pictures(concept, "held_out", len(ids))
-        tokens, site = settings.model.max_new_tokens, settings.identification.site
-        return perturbation.run(study.model, pictures, planned, mean, tokens, site)
+        return perturbation.run(study.model, pictures, planned, mean, settings.model.max_new_tokens)
 
     name = f"null-{concept}" + ("-full" if settings != study.profile else "")
     inputs = fingerprint(_inputs(study, concept), asdict(main), missing, ids)

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from book.thresholds import figures, planted, rules
-from book.thresholds.rules import AUTOMATIC, OWN, RANDOM
+from book.thresholds.rules import AUTOMATIC
 from kn_core.drawing import theme
 from kn_core.profile import load_profile
+from kn_core.study.experiments.null_thresholds import OWN, RANDOM
 
 
 @pytest.fixture
