@@ -19,6 +19,7 @@ from book.style import axes_of, label, method_colour, methods_of
 from kn_core.drawing import FAINT, INK, WIDTH, title
 
 COMPARED = {"two-stage": ("o", 0.13), "random": ("s", -0.13)}  # marker, and how far above the middle of its row
+MARKERS = {"two-stage": "o", "random": "s", "direction": "^"}  # over a dose
 METRICS = axes_of("suppression", "retention", "fluent")
 BOTH = axes_of("suppression", "retention")
 OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
@@ -32,8 +33,10 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, bounds: pd.DataFr
     figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 2.9), sharex=True, sharey=True)
     doses = sorted(curve[over].unique())
     for ax, (metric, heading) in zip(axes, METRICS.items(), strict=True):
-        for method, (marker, _) in COMPARED.items():
+        for method, marker in MARKERS.items():
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
+            if rows.empty:
+                continue
             colour = method_colour(method)
             ax.plot(rows[over], rows["value"], f"{marker}-", markersize=4, color=colour, label=label(method))
             ax.fill_between(rows[over], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)

@@ -34,7 +34,8 @@ CONTROLS = methods_of("control")  # those of single neurons too, which no pertur
 
 def main_rows(study: Study, perturbations: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """The main setting's rows on held-out pictures and `references`, scored as text too; and what is too perplexing."""
-    rows = pd.concat([headline(perturbations, study.profile), references(perturbations)], ignore_index=True)
+    main = headline(perturbations, study.profile).query("method != 'direction'")  # on the pictures of sweeps alone
+    rows = pd.concat([main, references(perturbations)], ignore_index=True)
     return with_text(study, rows), perplexity_limit(perturbations)
 
 
@@ -63,10 +64,15 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
-    """`main_rows`, but of the pictures that saw every noise, and under each method's chosen one of `doses`."""
+    """`main_rows`, but of the pictures that saw every noise, and under each method's chosen one of `doses`.
+
+    A method that none was chosen for keeps the main noise.
+    """
     chosen = doses[doses["chosen"]].set_index("method")["sigma"]
-    rows = sweep(perturbations, study.profile, "sigma", list(chosen.index))
-    return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen)])
+    rows = sweep(perturbations, study.profile, "sigma", [*CHOOSING, "random"])
+    rows = rows[rows["image_id"].isin(rows.loc[rows["method"].isin(chosen.index), "image_id"])]
+    main = study.profile.perturbation.sigma
+    return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen).fillna(main)])
 
 
 def compare(

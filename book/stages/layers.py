@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from book.claims.rules import Measurement
-from book.style import METHODS
+from book.style import METHODS, methods_of
 from book.tables import P_HOLM
 from book.words import interval
 from kn_core.measures.stats import each_alone, estimate, holm, paired_permutation
@@ -58,9 +58,9 @@ def any_layer_same_activation(study: Study, concepts: Sequence[str], draws: int 
 
 
 def of_any_layer(study: Study, concept: str | None) -> pd.DataFrame:
-    """Every method's best neurons, without the controls that keep the layers of the two-stage ones."""
+    """Every method's best neurons that act at image tokens, without controls that keep the two-stage ones' layers."""
     neurons, budget = study.neurons(concept), study.profile.identification.budget
-    bound = neurons["method"].isin(["random", "same-activation", "same-norm"])
+    bound = neurons["method"].isin(["random", "same-activation", "same-norm", *methods_of("at text")])
     return neurons[(neurons["draw"] == 0) & (neurons["rank"] < budget) & ~bound]
 
 
