@@ -6,6 +6,7 @@
 # make lint       style and types
 # make clean      remove what was built (not results/, which took the time)
 #
+# What fails says why on its last line, and ends with exit code 2; `make: *** ... Error 2` behind it is make's own.
 # All but clean create .venv and install into it by themselves, again whenever pyproject.toml changes.
 
 PYTHON  ?= python3.11

@@ -25,7 +25,14 @@ LAYERS = (
     ),
     *("book.data_filtering", "book.claims"),
     *("book.press", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
-    *("kn_core.__main__", "kn_core.locate", "kn_core.study", "kn_core.download", "kn_core.training"),
+    *(
+        "kn_core.training.__main__",
+        "kn_core.__main__",
+        "kn_core.locate",
+        "kn_core.study",
+        "kn_core.download",
+        "kn_core.training",
+    ),
     *("kn_core.method", "kn_core.measures", "kn_core.models", "kn_core.pictures", "kn_core.weights"),
     *("kn_core.drawing", "kn_core.profile", "kn_core.settings", "kn_core.concepts", "kn_core.fingerprint"),
 )

@@ -104,6 +104,7 @@ class CocoFolder:
         Raises CocoError where it is no category.
         """
         if concept not in self._names.values():
+            self.tell()  # it may be among what is left out
             known = sorted(self._names.values())
             near = difflib.get_close_matches(concept.lower(), known) or known
             raise CocoError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near) or 'none'}.")

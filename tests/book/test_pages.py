@@ -18,7 +18,7 @@ import yaml
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes
-from kn_core.profile import Profile, load_profile, profile_names
+from kn_core.profile import PROFILES, Profile, load_profile, profile_names
 from kn_core.study import pairs
 from kn_core.study.experiments.thresholds import ARMS
 from tests.toy_world import toy_samples
@@ -89,6 +89,7 @@ def whole_book(profile: Profile, pages: Sequence[str] = PAGES) -> dict[str, str]
     return {page: why for page, why in ended.items() if why}
 
 
+BESIDE = ("embedded-vit", "embedded-qformer")
 MAIN_SETTING_ALONE = {"rivals": [], "controls": ["random"], "seeds": 2, "draws": 2, "choosing": 0}
 MAIN_SETTING_ALONE |= {f"sweep_{over}": [] for over in ("n", "sigma", "interventions", "positions")}
 SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}
@@ -122,7 +123,24 @@ def test_what_a_profile_does_without_ends_its_page_with_the_reason(book_of, taug
 @pytest.mark.parametrize("name", profile_names())
 def test_a_shipped_profile_asks_for_all_that_its_pages_show_or_for_the_main_setting_alone(name):
     settings = load_profile(name).perturbation
-    if name in ("embedded-vit", "embedded-qformer"):  # what the embedded book compares itself with; its numbers stay
+    if name in BESIDE:  # what the embedded book compares itself with; its numbers stay
         assert settings.model_dump(mode="json", include=set(MAIN_SETTING_ALONE)) == MAIN_SETTING_ALONE
     else:
         assert settings.choosing and {"two-stage", *settings.rivals, *settings.controls} >= set(ARMS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_makes_its_own_whole_book(name, book_of):
+    """Its protocol, grids and prompts, with as many neurons as the toy model has for it."""
+    shipped = load_profile(PROFILES / f"{name}.yaml").model_dump(mode="json")
+    asked = shipped["perturbation"]
+    asked["sweep_n"] = [max(2, min(n // 10, 40)) for n in asked["sweep_n"]]
+    sensitivity, faithfulness = (
+        shipped["sensitivity"],
+        shipped["faithfulness"] | {"per_method": 2, "random": 6, "prompts": []},
+    )
+    book_of(perturbation=asked, sensitivity=sensitivity, faithfulness=faithfulness)
+    ended = whole_book(load_profile("toy"))
+    alone = {"appendix/towers", "beyond-projectors"}  # which compare two profiles
+    assert ended.keys() == alone | ({"ablation"} if name in BESIDE else set())

@@ -46,7 +46,7 @@ def doit(project: Path, *arguments: str, **environment: str) -> subprocess.Compl
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # on a busy machine
         check=False,
     )
 
