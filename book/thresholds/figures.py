@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from book.claims.evidence import PAPER_A, PAPER_G
 from book.stages.figures import PAPER
@@ -41,6 +41,7 @@ def false_shares(curves: pd.DataFrame, rules: pd.DataFrame, q: float, names: Map
             ax.scatter(placed["threshold"], placed["false_share"], 26, placed["concept"].map(colours), **look)
         ax.axhline(q, color=FAINT, linestyle="--", linewidth=1)
         ax.set(xscale="log", xlabel=words, ylim=(0, 1.03))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.yaxis.set_major_formatter(PercentFormatter(1))

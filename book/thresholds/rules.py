@@ -93,14 +93,16 @@ def images(rules: pd.DataFrame, tried: pd.DataFrame, *, limit: float) -> pd.Data
 
 
 def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.DataFrame:
-    """A row a rule: columns rule, label; means over concepts of candidates, no_more, false_share, kept, disturbed.
+    """A row a rule: columns rule, label; means over concepts of candidates, no_more, kept, disturbed.
 
-    Then concepts (of which it leaves any), of each metric '<metric>', '<metric>_low', '<metric>_high', and pictures.
+    Then false_share (mean over those of which it leaves candidates), concepts (of which it leaves neurons to disturb),
+    of each metric '<metric>', '<metric>_low', '<metric>_high', and pictures.
     """
     rows = []
     for name, of_rule in rules.groupby("rule", sort=False):
         row: dict[str, object] = {"rule": name, "label": label(study, str(name))}
-        row |= {of: of_rule[of].mean() for of in ("candidates", "no_more", "false_share", "kept", "disturbed")}
+        row |= {of: of_rule[of].mean() for of in ("candidates", "no_more", "kept", "disturbed")}
+        row["false_share"] = of_rule["false_share"][of_rule["candidates"] > 0].mean()
         row["concepts"] = int((of_rule["disturbed"] > 0).sum())
         rows.append(row | _effects(of_images, str(name)))
     rows.append({"rule": RANDOM, "label": "random neurons, same layers"} | _effects(of_images, RANDOM))
@@ -126,6 +128,7 @@ def for_readers(summary: pd.DataFrame) -> pd.DataFrame:
     shown.insert(2, "estimated false", false)
     share = summary["no_more"] / summary["candidates"]
     shown.insert(3, "answer no more", [f"{value:.0%}" if np.isfinite(value) else "–" for value in share])
+    shown["concepts"] = [f"{count:.0f}" if np.isfinite(count) else "–" for count in summary["concepts"]]
     for metric in METRICS:
         ends = summary[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
         shown[READINGS[metric].label] = [interval(*of_rule) for of_rule in ends]
@@ -179,9 +182,7 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "ratio-low": f"{ratio.quantile(0.05):.2f}",
         "ratio-high": f"{ratio.quantile(0.95):.2f}",
         "q": f"{q:.0%}",
-        "concepts": f"{len(own)}",
         "own": f"{share.value:.0%}",
-        "own-spread": spread(*share.ends),
         "own-low": f"{own['false_share'].min():.0%}",
         "own-high": f"{own['false_share'].max():.0%}",
         "own-no-more": f"{(own['no_more'] / own['candidates']).mean():.0%}",
@@ -197,8 +198,8 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "own-candidates": f"{own['candidates'].mean():,.0f}",
         "own-exchanged": f"{own['exchanged'].mean():,.0f}",
         "reached": _reached(reached, len(own), q),
+        "flips-exchanged": f"{flips['exchanged'].mean():,.0f}",
         "flips": f"{flips['candidates'].mean():,.0f}",
-        "flips-disturbed": f"{flips['disturbed'].mean():.0f}",
         "flips-false": f"{flips['false_share'].mean():.0%}",
         "best": _best(study, rules),
         "tried": f"{of_images['image_id'].nunique()}",
@@ -244,7 +245,8 @@ def of_kinds(study: Study, concept: str | None) -> pd.DataFrame | None:
 def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
     """What the other kinds say, or what would make them say it."""
     if others is None:
-        return "How the rules do on concepts of which nothing else in this book is known, the long version tries."
+        later = "How the rules do on concepts of which nothing else in this book is known, the long version tries."
+        return later if study.profile.long.rules.kinds else ""
     by, kinds = others.set_index("rule"), study.effort.rules.kinds
     gains = [
         f"{metric} is {by[metric][AUTOMATIC]:.2f} with automatic thresholds, {by[metric][OWN]:.2f} with the "
