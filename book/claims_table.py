@@ -8,12 +8,15 @@ from itertools import chain
 
 import pandas as pd
 
+from book.ceiling import ceilings, curves
+from book.choices import ladder, third_stage
 from book.claims import evidence, rules, verdicts
 from book.claims.rules import Measurement
 from book.faithfulness import exact_effects
-from book.perturbation import methods
+from book.perturbation import matched, methods, ownership
 from book.press import commands
 from book.stages import stage_1, stage_2
+from book.thresholds import rules as threshold_rules
 from book.words import interval
 from kn_core.fingerprint import writing
 from kn_core.profile import ProfileError, load_profile, profile_names
@@ -25,10 +28,12 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
     "stage-1": "stage-1",
     "stage-2": "stage-2",
     "layers": "layer-distribution",
+    "ceiling": "ceiling",
     "perturbation": "perturbation",
     "ablation": "ablation",
     "faithfulness": "faithfulness",
     "thresholds": "thresholds",
+    "choices": "each-choice",
 }
 
 
@@ -126,8 +131,8 @@ def _effects(study: Study) -> list[Measurement]:
     return evidence.effects(study.perturbations(), study.profile)
 
 
-def _rivals(study: Study) -> list[Measurement]:
-    return evidence.of_rivals(*methods.main_rows(study, study.perturbations()))
+def _stages(study: Study) -> list[Measurement]:
+    return evidence.of_stages(*methods.main_rows(study, study.perturbations()))
 
 
 def _thresholds(study: Study) -> list[Measurement]:
@@ -139,10 +144,12 @@ SOURCES: dict[str, tuple[Callable[[Study], list[Measurement]], ...]] = {  # what
     "stage-1": (stage_1.measured,),
     "stage-2": (stage_2.measured,),
     "layer-distribution": (_layers,),
-    "perturbation": (_effects, _rivals),
-    "ablation": (_rivals,),
+    "ceiling": (ceilings.measured, curves.measured),
+    "perturbation": (_effects, _stages, ownership.measured, matched.measured),
+    "ablation": (_stages, matched.measured),
     "faithfulness": (exact_effects.measured,),
-    "thresholds": (_thresholds,),
+    "thresholds": (_thresholds, threshold_rules.measured),
+    "each-choice": (ladder.measured, third_stage.measured),
 }
 
 

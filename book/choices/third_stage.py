@@ -206,6 +206,4 @@ def measured(study: Study) -> list[Measurement]:
     own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
     ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
     found += [Measurement("third_selectivity", *row) for row in ends]
-    least = smallest(by_budget(rows, limit))
-    value = math.nan if least is None else float(least)
-    return [*found, Measurement("third_smallest_n", value, value, value, 0)]
+    return found

@@ -11,7 +11,7 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import methods_of
-from kn_core.measures.metrics import TEXT, chance_retention, contrast, headline, perplexity_limit, summarise
+from kn_core.measures.metrics import contrast, headline, perplexity_limit, summarise
 from kn_core.measures.stats import estimate
 from kn_core.profile import Profile
 
@@ -51,27 +51,19 @@ def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
     rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
-    own = rows[rows["concept"] == rows["image_concept"]].drop_duplicates("image_id")
-    chance = chance_retention(own["clean_caption"].tolist(), own["concept"].tolist())
-    control = _measurement("control", both, ("random", "suppression")).value
-    found = [
-        _measurement("suppression", both, ("two-stage", "suppression"), control),
+    control = _measurement("control", both, ("random", "suppression_fluent")).value
+    return [
+        _measurement("suppression_fluent", both, ("two-stage", "suppression_fluent"), control),
         _measurement("suppression_over_control", gap, "suppression"),
-        _measurement("retention", both, ("two-stage", "retention"), chance)
-        if not math.isnan(chance)
-        else Measurement("retention", math.nan, math.nan, math.nan, 0),  # one concept: no chance level to clear
         _measurement("fluent", both, ("two-stage", "fluent")),
+        _concepts_suppressed(rows, limit),
     ]
-    if ("two-stage", "selectivity") in both.index:
-        found.append(_measurement("selectivity", both, ("two-stage", "selectivity")))
-    return [*found, _concepts_suppressed(rows, limit)]
 
 
-def of_rivals(rows: pd.DataFrame, limit: float) -> list[Measurement]:
-    """The main setting against methods of others and against single stages, as far as `rows` hold them.
+def of_stages(rows: pd.DataFrame, limit: float) -> list[Measurement]:
+    """The main setting against single stages, and how the captions of a rival read, as far as `rows` hold them.
 
-    `rows` are `headline` rows, with text scores where they were made. The best rival is the one with the best value on
-    the very pictures that are compared: a choice in the rival's favour.
+    `rows` are `headline` rows.
     """
     there = set(rows["method"])
     found = []
@@ -80,22 +72,12 @@ def of_rivals(rows: pd.DataFrame, limit: float) -> list[Measurement]:
         over = contrast(rows, "stage-1", "random", perplexity_limit=limit).set_index("metric")
         found += [
             _measurement("stage1_suppression_over_control", over, "suppression"),
-            _measurement("stage2_suppression_gain", gain, "suppression"),
             _measurement("stage2_retention_gain", gain, "retention"),
         ]
     if "schwettmann" in there:
         fluent = summarise(rows[rows["method"] == "schwettmann"], ["method"], perplexity_limit=limit)
         share = _measurement("fluent", fluent.set_index("metric"), "fluent")
         found.append(Measurement("degenerate_schwettmann", 1 - share.value, 1 - share.high, 1 - share.low, share.n))
-    rivals = sorted(there.intersection(RIVALS))
-    if not rivals:
-        return found
-    values = summarise(rows[rows["method"].isin(rivals)], ["method"], perplexity_limit=limit)
-    best = values.loc[values.groupby("metric")["value"].idxmax()].set_index("metric")["method"]
-    for metric in ("suppression", "retention", *TEXT):
-        if metric in best.index:
-            gap = contrast(rows, "two-stage", str(best[metric]), perplexity_limit=limit).set_index("metric")
-            found.append(_measurement(f"{metric}_over_rivals", gap, metric))
     return found
 
 

@@ -14,13 +14,15 @@ import pandas as pd
 
 from book.claims.evidence import RIVALS
 from book.claims.rules import Measurement
-from book.perturbation.readings import harmonic_mean, sweep
+from book.perturbation import methods, references
+from book.perturbation.readings import harmonic_mean, printed, sweep
 from book.style import METHODS, methods_of
 from book.words import interval, told
 from kn_core.measures import matched
-from kn_core.measures.metrics import main_retention, per_image
+from kn_core.measures.metrics import main_retention, per_image, perplexity_limit
 from kn_core.measures.stats import Estimate
 from kn_core.profile import Profile
+from kn_core.study.study import Study
 
 TRIED = (*methods_of("ours", "stage", "rival"), "random", "direction")  # at the image tokens
 AT_TEXT = (*methods_of("at text"),)
@@ -134,6 +136,25 @@ def _said(row: Mapping[Hashable, Any]) -> str:
     which = told(*ends, "less than the two-stage neurons", "more than the two-stage neurons", "neither more nor less")
     gap = interval(row["difference"], *ends)
     return f"keep {row['kept']:.2f}, {which} (two-stage neurons less these: {gap})"
+
+
+def measured(study: Study) -> list[Measurement]:
+    """What claims ask of doses: S_re where S_se is the paper's, and where it is another's; balances, each at its own.
+
+    'retention_at_suppression' has what another concept's caption keeps for its control. 'matched_over_random' is S_re
+    under the main noise minus that of random neurons of the same layers under the noise that suppresses as much.
+    """
+    perturbations = study.perturbations()
+    doses, paper = Doses(perturbations, study.effort), printed()
+    bounds = references.bounds(perturbations, perplexity_limit(perturbations)).set_index(["method", "metric"])["value"]
+    ours = doses.told(doses.at("two-stage", paper["suppression"]))
+    at_paper = Measurement("retention_at_suppression", *ours.ends, doses.n, bounds.get(("chance", doses.retention)))
+    suppressed, kept = doses.at_main("two-stage")
+    over_random = _measurement("matched_over_random", doses, kept - doses.at("random", suppressed))
+    own = methods.at_own_dose(study, perturbations, methods.doses(perturbations, study.profile))
+    balance = _balances(own, doses.retention)
+    gain = balance["two-stage"][1] - balance["stage-1"][1] if "stage-1" in balance else None
+    return [at_paper, over_random, _measurement("stage2_balance_gain", doses, gain), *over_rivals(doses, own)[0]]
 
 
 def over_rivals(doses: Doses, own_dose: pd.DataFrame) -> tuple[list[Measurement], dict[str, str]]:

@@ -10,12 +10,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from book.claims.rules import Measurement
 from book.words import compared_with_zero, interval
 from kn_core.drawing import WIDTH, title
 from kn_core.measures.metrics import headline, per_image, probability_suppression, with_intervals
 from kn_core.measures.stats import Estimate, estimate
 from kn_core.profile import Profile
-from kn_core.study.experiments.ownership import PARTS
+from kn_core.study.experiments.ownership import PARTS, cross
+from kn_core.study.study import Study
 
 LABELS = {"all": "shared by all concepts", "some": "shared by some", "own": "the concept's own"}
 
@@ -43,6 +45,13 @@ def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Esti
     own = pd.Series({concept: matrix.loc[concept, concept] for concept in matrix.columns})
     foreign = pd.Series({concept: matrix[concept].drop(concept).mean() for concept in matrix.columns})
     return estimate(own - foreign)
+
+
+def measured(study: Study) -> list[Measurement]:
+    """Selectivity, by probability: `own_minus_foreign` on all held-out pictures."""
+    crossed = pd.concat([cross(study, name) for name in study.studied()], ignore_index=True)
+    found = silenced(study.perturbations(), crossed, study.profile)
+    return [Measurement("selectivity", *own_minus_foreign(found).ends, int(found["n"].sum()))]
 
 
 def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probability") -> Axes:

@@ -258,13 +258,14 @@ def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
 
 
 def measured(study: Study) -> list[Measurement]:
-    """`quantile_false_share`, over concepts; `automatic_gain` and `..._suppression_gain`, `..._retention_gain`."""
+    """`quantile_false_share` over concepts, and `automatic_gain`."""
     rules, tried = of_all(study, study.studied())
     share = estimate(rules[rules["rule"] == OWN]["false_share"])
     of_images = images(rules, tried, limit=np.inf)
-    gains = {f"automatic_{name}gain": gain(of_images, metric) for name, metric in GAINS.items()}
+    gained = gain(of_images)
     return [
-        Measurement(name, *found.ends, found.n) for name, found in ({"quantile_false_share": share} | gains).items()
+        Measurement("quantile_false_share", *share.ends, share.n),
+        Measurement("automatic_gain", *gained.ends, gained.n),
     ]
 
 
