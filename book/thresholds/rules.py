@@ -267,6 +267,3 @@ def measured(study: Study) -> list[Measurement]:
         Measurement("quantile_false_share", *share.ends, share.n),
         Measurement("automatic_gain", *gained.ends, gained.n),
     ]
-
-
-GAINS = {"": "", "suppression_": "suppression", "retention_": "retention"}
