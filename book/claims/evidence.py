@@ -50,11 +50,9 @@ def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:
     """What the main setting does to captions, beside its controls."""
     rows, limit = headline(perturbations, profile), perplexity_limit(perturbations)
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
-    gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     control = _measurement("control", both, ("random", "suppression_fluent")).value
     return [
         _measurement("suppression_fluent", both, ("two-stage", "suppression_fluent"), control),
-        _measurement("suppression_over_control", gap, "suppression"),
         _measurement("fluent", both, ("two-stage", "fluent")),
         _concepts_suppressed(rows, limit),
     ]

@@ -113,7 +113,7 @@ def test_planted_companions_by_either_stage():
 def test_scores_that_agree_better_come_out_ahead():
     rng = np.random.default_rng(0)
     frames = []
-    for concept in ("bear", "bus"):
+    for concept in ("bear", "bus", "cat", "dog", "bed", "pizza"):
         effect = rng.normal(size=20)
         scores = {"gradcam": rng.normal(size=20), "gradcam-sum": effect + rng.normal(size=20), "atp": effect * 2}
         strata = np.repeat(["top", "random"], 10)

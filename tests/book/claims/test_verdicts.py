@@ -85,7 +85,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(verdicts, "VERDICTS", tmp_path / "verdicts.yml")
     path = tmp_path / "embedded" / "claims.csv"
     path.parent.mkdir()
-    ours = Measurement("suppression", 0.81, 0.72, 0.90, n=54, baseline=0.04), Measurement("concepts", 9, 9, 9, n=9)
+    ours = (
+        Measurement("suppression_fluent", 0.81, 0.72, 0.90, n=54, baseline=0.04),
+        Measurement("concepts", 9, 9, 9, n=9),
+    )
     table(load_claims(), ours).assign(effort="short").to_csv(path, index=False)
     return path
 

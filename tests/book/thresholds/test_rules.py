@@ -48,6 +48,7 @@ def caption(concept: str, method: str, number: int, present: bool) -> dict[str, 
     said = f"A {concept if present else 'thing'} in a field."
     setting = {"intervention": "noise", "positions": "image", "n": 5, "sigma": 5.0, "seed": 0}
     chances = {"target_probability": 0.2, "clean_probability": 0.4, "retained": 1.0, "retained_probability": 0.9}
+    chances["retained_truth"] = 1.0
     return {
         **setting,
         **chances,

@@ -379,14 +379,14 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     monkeypatch.setattr(claims_table, "profile_names", lambda: sorted([*profiles, "broken"]))
     monkeypatch.setattr(claims_table, "load_profile", load)
     on_record = {
-        "toy-third": {"causal": verdicts.OnRecord(verdict="reproduced")},
-        "toy, full": {"causal": verdicts.OnRecord(verdict="same direction", ours=0.5, low=0.25, high=0.75, n=9)},
+        "toy-third": {FLUENT: verdicts.OnRecord(verdict="reproduced")},
+        "toy, full": {FLUENT: verdicts.OnRecord(verdict="same direction", ours=0.5, low=0.25, high=0.75, n=9)},
     }
     monkeypatch.setattr(verdicts, "load_verdicts", lambda: on_record)
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("no model is needed"))
     go_on()
     study = Study(toy_profile, (tmp_path / "results").rename(tmp_path / "toy"))
-    claimed = pd.DataFrame({"claim": ["causal", "suppression-beats-rivals"], "verdict": ["not run", "not run"]})
+    claimed = pd.DataFrame({"claim": [FLUENT, "balance-beats-rivals"], "verdict": ["not run", "not run"]})
 
     def shown() -> dict[str, list[str]]:
         return claims_table.by_profile(study, claimed).drop(columns="claim").to_dict("list")
@@ -401,11 +401,14 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     }
     shutil.copytree(tmp_path / "toy", tmp_path / "toy-other")
     assert Study(other, tmp_path / "toy-other").tried
-    (ran,) = evidence_of(Study(other, tmp_path / "toy-other"), "causal")
+    (ran,) = evidence_of(Study(other, tmp_path / "toy-other"), FLUENT)
     assert shown()["toy-other"] == [ran, "not run"]
     assert ran != "not run"
     claimed.assign(verdict="same direction").to_csv(tmp_path / "toy-other" / "claims.csv", index=False)
     assert shown()["toy-other"] == ["same direction", "same direction"]
+
+
+FLUENT = "captions-stay-grammatical"  # what the main setting alone decides
 
 
 def evidence_of(study: Study, claim: str) -> list[str]:
