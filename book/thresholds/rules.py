@@ -114,7 +114,7 @@ def _effects(of_images: pd.DataFrame, rule: str) -> dict[str, object]:
     rows, found = of_images[of_images["rule"] == rule], dict[str, object]()
     for metric in METRICS:
         of_metric = rows[rows["metric"] == metric]
-        ends = estimate(of_metric["value"], of_metric["concept"], sort=True).ends
+        ends = estimate(of_metric["value"], of_metric["concept"]).ends
         found |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends, strict=True))
     return found | {"pictures": rows["image_id"].nunique()}
 
