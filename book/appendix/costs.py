@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core.method import protocol
+from kn_core.method.identification import AT_TEXT
 from kn_core.method.rivals import LAYERS_AT_ONCE
 from kn_core.method.two_stages import NeuronSet
 from kn_core.profile import Profile
@@ -89,14 +90,15 @@ def counts(profile: Profile, pairs: pd.DataFrame, concepts: int, images: int) ->
 
 def answers(profile: Profile, select: int, held_out: int, concepts: int) -> int:
     """Answers that the trials of one concept ask for, and those without an intervention."""
-    settings, none = profile.perturbation, NeuronSet("", "", *[np.empty(0)] * 3)
+    settings, nothing = profile.perturbation, [np.empty(0)] * 3
     swept, choosing = min(held_out, settings.sweep_pictures or held_out), min(select, settings.choosing)
     fresh = held_out + (concepts - 1) * settings.others_per_concept
     shown = {"fresh": fresh, "own": held_out, "swept": swept, "choosing": choosing}  # pictures of a Trial's scope
-    shown |= {"all": fresh + choosing, "dose": swept + choosing}
-    found = dict.fromkeys(("two-stage", *settings.rivals), none)
-    draws: dict[str, list[NeuronSet]] = {kind: [none] * settings.draws for kind in settings.controls}
-    trials = protocol.trials(settings, profile.identification, found, draws)
+    shown |= {"all": fresh + choosing, "tried": held_out + choosing, "dose": swept + choosing}
+    found = {method: NeuronSet("", method, *nothing) for method in ("two-stage", *settings.rivals)}
+    draws = {kind: [NeuronSet("", kind, *nothing) for _ in range(settings.draws)] for kind in settings.controls}
+    in_place = [NeuronSet("", method, *nothing) for method in AT_TEXT if method in found and settings.text_sigma]
+    trials = protocol.trials(settings, profile.identification, found, draws, in_place)
     return shown["all"] + sum(shown[trial.scope] for trial in trials)
 
 

@@ -32,6 +32,7 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, bounds: pd.DataFr
     """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 2.9), sharex=True, sharey=True)
     doses = sorted(curve[over].unique())
+    lines = pd.DataFrame(columns=["method", "metric", "value"]) if bounds is None else bounds
     for ax, (metric, heading) in zip(axes, METRICS.items(), strict=True):
         for method, marker in MARKERS.items():
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
@@ -41,8 +42,9 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, bounds: pd.DataFr
             ax.plot(rows[over], rows["value"], f"{marker}-", markersize=4, color=colour, label=label(method))
             ax.fill_between(rows[over], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
         ax.axvline(main, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
-        for method, style in {"removal": "--", "chance": ":"}.items() if bounds is not None else ():
-            for value in bounds.loc[(bounds["method"] == method) & (bounds["metric"] == metric), "value"]:
+        for method, style in {"removal": "--", "chance": ":"}.items():
+            there = lines[(lines["method"] == method) & (lines["metric"] == metric)]
+            for value in there["value"]:
                 ax.axhline(value, color=INK, linewidth=0.8, linestyle=style, zorder=1, label=label(method))
         ax.set(xscale="log", ylim=(-0.03, 1.03))
         ax.set_xticks(doses, [f"{dose:g}" for dose in doses], fontsize=8)
@@ -154,7 +156,8 @@ def among_controls(draws: pd.DataFrame, ours: pd.DataFrame) -> Figure:
         at = ("data", "axes fraction")
         ax.annotate("two-stage", (value, 1), (3, -9), at, "offset points", fontsize=8, color=method_colour("two-stage"))
     held = draws.merge(ours[["control", "metric", "value"]], on=["control", "metric"], suffixes=("", "_ours"))
-    less = held[held["metric"] == "suppression"].eval("value < value_ours")
+    held = held[held["metric"] == "suppression"]
+    less = held["value"] < held["value_ours"]
     title(figure, f"Two-stage neurons suppress more than {less.sum()} of {len(less)} random draws")
     return figure
 

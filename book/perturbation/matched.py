@@ -25,7 +25,8 @@ from kn_core.profile import Profile
 from kn_core.study.study import Study
 
 TRIED = (*methods_of("ours", "stage", "rival"), "random", "direction")  # at the image tokens
-AT_TEXT = (*methods_of("at text"),)
+AT_TEXT = methods_of("at text")
+PICTURE = ["image_concept", "image_id"]
 
 
 class Doses:
@@ -39,15 +40,15 @@ class Doses:
         self.retention, self.main = main_retention(perturbations), profile.perturbation.sigma
         rows = [sweep(perturbations, profile, "sigma", TRIED), _at_text(perturbations, profile)]
         values = per_image(pd.concat(rows), ["method", "sigma"]).query("metric in ['suppression', @self.retention]")
-        by = ["image_concept", "image_id", "method", "sigma", "metric"]
-        wide = values.set_index(by)["value"].unstack(by[2:])  # noqa: PD010 - a value each, none to aggregate
-        shown = wide.xs("suppression", axis=1, level="metric")
-        wide, curves = wide[shown.notna().all(axis=1)], dict[str, np.ndarray]()
+        named = values[values["metric"] == "suppression"]
+        seen = named.pivot_table("value", PICTURE, ["method", "sigma"]).dropna().index  # every dose of every method
+        wide = values.pivot_table("value", PICTURE, ["method", "sigma", "metric"]).reindex(seen)
         self.sigma: dict[str, list[float]] = {}
-        for method, columns in shown.T.groupby("method", sort=False):
-            doses = sorted(columns.index.get_level_values("sigma"))
-            both = pd.MultiIndex.from_product([doses, ["suppression", self.retention]])
-            curves[str(method)] = wide[method].reindex(columns=both).to_numpy().reshape(len(wide), len(doses), 2)
+        curves: dict[str, np.ndarray] = {}
+        for method, of_method in named.groupby("method", sort=False):
+            doses = sorted(of_method["sigma"].unique())
+            both = pd.MultiIndex.from_product([[method], doses, ["suppression", self.retention]])
+            curves[str(method)] = wide.reindex(columns=both).to_numpy().reshape(len(wide), len(doses), 2)
             self.sigma[str(method)] = [0.0, *doses]
         concepts = wide.index.get_level_values("image_concept").tolist()
         self.n, self.n_concepts = len(concepts), len(set(concepts))
@@ -181,13 +182,15 @@ def over_rivals(doses: Doses, own_dose: pd.DataFrame) -> tuple[list[Measurement]
 def _balances(rows: pd.DataFrame, retention: str) -> dict[str, tuple[float, np.ndarray]]:
     """S_se of each method and its resampled harmonic means with S_re."""
     values = per_image(rows, ["method", "sigma"]).query("metric in ['suppression', @retention]")
-    wide = values.pivot_table(index=["image_concept", "image_id"], columns=["method", "metric"], values="value")
-    wide = wide.dropna(subset=[name for name in wide if name[1] == "suppression"])
-    names = wide.columns.get_level_values("method").unique()
-    curves = {name: wide[name].reindex(columns=["suppression", retention]).to_numpy()[:, None] for name in names}
-    means = matched.resampled(curves, wide.index.get_level_values("image_concept").tolist())
-    ends = {name: pd.DataFrame(curve[:, 1]) for name, curve in means.items()}
-    return {name: (float(both.iloc[0, 0]), harmonic_mean(both[0], both[1]).to_numpy()) for name, both in ends.items()}
+    seen = values[values["metric"] == "suppression"].pivot_table("value", PICTURE, "method").dropna()
+    wide = values.pivot_table("value", PICTURE, ["method", "metric"]).reindex(seen.index)
+    both = {name: pd.MultiIndex.from_product([[name], ["suppression", retention]]) for name in seen.columns}
+    curves = {str(name): wide.reindex(columns=columns).to_numpy()[:, None] for name, columns in both.items()}
+    means = matched.resampled(curves, seen.index.get_level_values("image_concept").tolist())
+    return {
+        name: (float(curve[0, 1, 0]), harmonic_mean(*(pd.Series(curve[:, 1, i]) for i in range(2))).to_numpy())
+        for name, curve in means.items()
+    }
 
 
 def _measurement(name: str, doses: Doses, values: np.ndarray | None) -> Measurement:

@@ -57,11 +57,11 @@ def measured(study: Study) -> list[Measurement]:
 def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probability") -> Axes:
     """`silenced` as a map: a row the concept whose neurons are disturbed, a column the concept that is shown."""
     shown = found.pivot_table(index="concept", columns="image_concept", values=reading).reindex(
-        index=concepts, columns=concepts
+        index=list(concepts), columns=list(concepts)
     )
-    _, ax = plt.subplots(figsize=(WIDTH * 0.75, WIDTH * 0.55))
-    style = {"vmin": 0, "vmax": 1, "cmap": "magma_r", "annot": True, "fmt": ".2f", "annot_kws": {"size": 8}}
-    sns.heatmap(shown.clip(lower=0), ax=ax, cbar=False, square=True, linewidths=0.5, **style)
+    _, ax = plt.subplots(figsize=(WIDTH, 0.6 * WIDTH))
+    style = {"vmin": 0, "vmax": 1, "cmap": "magma_r", "annot": True, "fmt": ".0%", "annot_kws": {"size": 8}}
+    sns.heatmap(shown.clip(lower=0), ax=ax, cbar=False, linewidths=0.5, **style)
     ax.set(xlabel="pictures of", ylabel="noise on the neurons of")
     own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
     said = f"Noise takes {np.nanmean(own):.0%} of its own word's probability, {np.nanmean(foreign):.0%} of others'"
@@ -115,9 +115,11 @@ def generic(pooled: Mapping[str, Mapping[str, np.ndarray]], n: int = 6) -> pd.Da
     """The units that answer most to any object at all, and where they stand in each concept's gradient list.
 
     `pooled[concept]` as of `Study.pooled`. The `n` with the largest mean over concepts of the stage-1 difference, at
-    the largest first: columns layer, unit, difference (that mean), then each concept's rank by the gradient score.
+    the largest first: columns layer, unit, difference (that mean), then each concept's rank by the gradient score. The
+    last layer, which cannot act at the image tokens, is left out.
     """
     mean = np.mean([scores["delta"] for scores in pooled.values()], axis=0)
+    mean[-1] = -np.inf
     flat = np.argsort(-mean, axis=None)[:n]
     layers, units = np.unravel_index(flat, mean.shape)
     found = pd.DataFrame({"layer": layers, "unit": units, "difference": mean[layers, units]})

@@ -48,7 +48,7 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
             {"quantile": 0.9, "by_hand": {"beer": 1e-4}},
             "threshold_g.by_hand: beer must be",
         ),
-        ("perturbation.rival_seeds", 3, "rival_seeds: rivals have as many seeds as there are, 2, or fewer"),
+        ("perturbation.rival_seeds", 3, "rival_seeds: rivals have as many seeds as there are, 1, or fewer"),
         ("identification.budget", 0, "identification.budget: Input should be greater than or equal to 1. Got 0."),
         ("identification.pooling", "median", "identification.pooling: Input should be 'mean', 'max' or 'min'"),
         ("concepts", [], "concepts: Tuple should have at least 1 item"),
@@ -68,7 +68,11 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         ("perturbation.sigma", 0, "perturbation.sigma: Input should be greater than 0"),
         ("perturbation.positions", "text", "positions: mean and patch are defined at positions 'image' only"),
         ("perturbation.intervention", "zero", "sweep_sigma, text_sigma: only the intervention 'noise' has a sigma"),
-        ("perturbation.intervention", "patch", "sweep_positions: 'patch' is defined at positions 'image' only"),
+        (
+            "perturbation",
+            {"intervention": "patch", "sweep_positions": ["all"]},
+            "sweep_positions: 'patch' is defined at positions 'image' only",
+        ),
         ("sensitivity", {"pictures": 0}, "sensitivity.pictures: Input should be greater than or equal to 1. Got 0."),
         (
             "sensitivity",
@@ -108,7 +112,7 @@ def test_one_concept_alone_has_no_mean_of_other_concepts(write):
     settings = yaml.safe_load(write("ours", []).read_text()) | {"concepts": ["bear"], "name": "one"}
     with pytest.raises(ValidationError, match="'mean' is that of other concepts' pictures, and there is only one"):
         Profile.model_validate(settings)
-    settings["perturbation"]["sweep_interventions"] = ["zero", "patch"]
+    settings["full"]["perturbation"]["sweep_interventions"] = ["zero", "patch"]
     assert Profile.model_validate(settings).concepts == ("bear",)
 
 

@@ -35,9 +35,10 @@ def test_forward_passes_as_torch_counts_them():
 def test_a_protocol_by_hand(toy_profile):
     few = {"seeds": 1, "rivals": [], "controls": ["random"], "draws": 1, "sweep_pictures": 2, "choosing": 1}
     few |= {"sweep_n": [], "sweep_sigma": [], "sweep_interventions": ["patch"], "sweep_positions": []}
-    # Four held out, three of other concepts and one that chooses: without an intervention, and of two sets under noise;
-    # of the same two sets under 'patch', the two that sweeps are tried on.
-    assert costs.answers(changed(toy_profile, perturbation=few), select=6, held_out=4, concepts=4) == 8 + 2 * 8 + 2 * 2
+    # Four held out, three of other concepts and one that chooses: without an intervention, and under noise (random sets
+    # not on other concepts' pictures); two sets under 'patch' and directions on two; the removal of four objects.
+    found = costs.answers(changed(toy_profile, perturbation=few), select=6, held_out=4, concepts=4)
+    assert found == 8 + 8 + 5 + 2 * 2 + 2 + 4
 
 
 def test_as_many_units_as_a_study_has(monkeypatch, tmp_path, taught_model, toy_profile):

@@ -117,11 +117,11 @@ def test_whose_noise_silences_whom() -> None:
 
 
 def test_the_units_that_lead_every_list_are_told_with_their_ranks() -> None:
-    delta, score = np.array([[1.0, 5.0], [3.0, 2.0]]), np.array([[4.0, 1.0], [2.0, 3.0]])
+    delta, score = np.array([[1.0, 5.0], [3.0, 2.0], [9.0, 9.0]]), np.array([[4.0, 1.0], [2.0, 3.0], [0.0, 0.0]])
     pooled = {"bear": {"delta": delta, "gradcam": score}, "bus": {"delta": delta + 1, "gradcam": -score}}
     found = ownership.generic(pooled, n=2)
     assert found[["layer", "unit", "difference"]].to_numpy().tolist() == [[0, 1, 5.5], [1, 0, 3.5]]
-    assert found["bear"].tolist() == [4, 3] and found["bus"].tolist() == [1, 2]
+    assert found["bear"].tolist() == [4, 3] and found["bus"].tolist() == [3, 4]  # behind the last layer's two zeros
 
 
 def test_parts_and_other_words_are_told() -> None:
@@ -140,7 +140,7 @@ def test_parts_and_other_words_are_told() -> None:
     other = pd.DataFrame({"concept": "bear", "words": "field", "layer": 0, "unit": [2, 9], "rank": [0, 1]})
     words = ownership.other_word(neurons.assign(method="two-stage"), other, 80)
     assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
-    units = ownership.generic({"bear": {"delta": np.ones((1, 2)), "gradcam": np.ones((1, 2))}}, n=1)
+    units = ownership.generic({"bear": {"delta": np.ones((2, 2)), "gradcam": np.ones((2, 2))}}, n=1)
     said = ownership.in_words(ownership.silenced(perturbations(), crossed(), profile()), split, units, words)
     assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
 

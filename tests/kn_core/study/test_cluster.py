@@ -31,7 +31,7 @@ from tests.toy_world import COLOURS, toy_samples
 WATCHED = {"pairs": (filtering, "make_pairs"), "score": (neurons, "score_pair"), "perturb": (perturbation, "run")}
 ASK_THE_MODEL = (
     *("pairs", "scores", "neurons", "perturbations", "single neurons", "heatmaps"),
-    *("inpainters", "other regions", "companions"),
+    *("inpainters", "other regions", "ownership", "companions"),
 )
 
 
@@ -114,7 +114,7 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(
     assert noted["what"].value_counts().drop("load").to_dict() == {
         "pairs": 3,
         "score": 1 + 3 * 3,
-        "perturb": 3,
+        "perturb": 3 + 3,  # and a set's parts
         "killed": 1,
     }
     assert not noted[noted["what"] == "load"]["process"].duplicated().any()  # the model was loaded once a process

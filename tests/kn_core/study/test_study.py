@@ -131,8 +131,9 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
     )
     headline = perturbations.query("intervention == 'noise' and n == 8 and sigma == 3 and positions == 'image'")
     per_seed = headline.groupby(["seed", "method", "concept"]).size()
+    assert per_seed.loc[0, "two-stage"].tolist() == [1 + 2 + 2] * 3  # with one of each other concept
+    assert per_seed.loc[0, "random"].tolist() == [1 + 2] * 3
     for method in ("two-stage", "random"):
-        assert per_seed.loc[0, method].tolist() == [1 + 2 + 2] * 3  # with one of each other concept
         assert per_seed.loc[1, method].tolist() == [2] * 3  # of its own, those that chose no neurons
     for rival in ("schwettmann", "dai"):
         assert per_seed.loc[0, rival].tolist() == [1 + 2] * 3  # one that chooses a dose
@@ -140,7 +141,7 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
     assert per_seed.loc[:, "uniform"].tolist() == [2] * 9  # three draws
     assert per_seed.loc[2].tolist() == [2] * 6  # the third draws of both controls
     sweeps = 2 * 2 * (2 + 3 + 1) + 4 * 3 * 1  # methods, pictures; with sigma, those that choose a dose too
-    assert len(perturbations) - len(headline) == 3 * sweeps
+    assert len(perturbations) - len(headline) == 3 * (sweeps + 2 + 2)  # directions at another sigma, removal
     assert perturbations.query("image_concept != concept")["heldout"].all()
     for name, frame in (("pairs", pairs), ("neurons", neurons), ("perturbations", perturbations)):
         on_disk = pd.read_parquet(study.folder / f"{name}.parquet")
