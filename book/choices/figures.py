@@ -80,7 +80,7 @@ def attributions(agreement: pd.DataFrame) -> Figure:
     for ax, (reading, heading) in zip(axes, READ.items(), strict=True):
         of = agreement[agreement["reading"] == reading].set_index("method")
         rows_of_shares(ax, [SCORES[score] for score in shown], heading).tick_params(axis="y", labelsize=8)
-        ax.set_xlim(min(-0.04, of["low"].min() - 0.04), 1.04)
+        ax.set_xlim(min(0, of[["value", "low"]].min().min()) - 0.04, 1.04)
         ax.xaxis.set_major_formatter("{x:g}")
         ax.set_title(heading, fontsize=9, fontweight="normal")
         dots(ax, of[of["over"] == "all"], shown, "#0072b2", shift=0.13)

@@ -173,7 +173,7 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     words = {"lambda": f"{recipe.within:g}", "between": BETWEEN[recipe.between], "done": DONE[how], "n": f"{budget}"}
     found_here = cells(chosen, "metric")
     words |= {metric: spread(*found_here[metric,]) for metric in REACHED}
-    words["pictures"] = f"{chosen['n_images'].max()}"
+    words["pictures"] = f"{chosen.loc[chosen['metric'] == 'suppression', 'n_images'].sum()}"
     least, tried = smallest(budgets), sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
     words["smallest"] = "none of the numbers tried" if least is None else f"{least} neurons"
@@ -189,8 +189,10 @@ def common_in_words(shared: pd.DataFrame) -> dict[str, str]:
     """`common` for sentences."""
     of = shared.set_index("method")
     keys = {"before": "two-stage", "plain": "no contrasts", "after": THIRD}
-    words = {f"shared-{key}": f"{of['shared'].get(method, np.nan):.1f}" for key, method in keys.items()}
-    return words | {"shared-chance": f"{of['expected'].mean():.2f}" if len(of) else "–"}
+    numbers = {key: of["shared"].get(method, np.nan) for key, method in keys.items()} | {
+        "chance": of["expected"].mean()
+    }
+    return {f"shared-{key}": "–" if np.isnan(number) else f"{number:.1f}" for key, number in numbers.items()}
 
 
 def measured(study: Study) -> list[Measurement]:
