@@ -29,7 +29,7 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
     ax.set_xticks(middle, layers["window"].str.removeprefix("layers "), rotation=45 if len(layers) > 5 else 0)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()
-    most = layers.loc[layers["value"].idxmax()]
+    (most,) = layers.nlargest(1, "value").to_dict("records")
     title(
         ax, f"The most is lost with {most['window']} patched: {most['value']:.0%} of what the object adds to its word"
     )
@@ -63,9 +63,7 @@ def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2)
     best = points[(points["side"] == REMOVED) & (points["share"] == budget_share)]
-    most = best.loc[best["value"].idxmin()]
-    said = (
-        f"Of equally many neurons, those of {label(str(most['ranking']))} take the most away: {1 - most['value']:.0%}"
-    )
+    (most,) = best.nsmallest(1, "value").to_dict("records")
+    said = f"Of sets of one size, “{label(str(most['ranking']))}” takes the most away: {1 - most['value']:.0%}"
     title(figure, said)
     return figure
