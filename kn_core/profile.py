@@ -74,9 +74,9 @@ class Profile(Settings):
     filtering: Filtering
     identification: Identification
     perturbation: Perturbation = Perturbation()
+    ceiling: Ceiling = Ceiling()
     faithfulness: Faithfulness = Faithfulness()
     sensitivity: Sensitivity = Sensitivity()
-    ceiling: Ceiling = Ceiling()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)

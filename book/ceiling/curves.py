@@ -150,10 +150,14 @@ def table_for_readers(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
         "cpr_log": "CPR, log",
         "cmd_log": "CMD, log",
     }
-    shown = pd.DataFrame({"ranked by": [METHODS[name].label for name in frame["ranking"]]})
+    shown = pd.DataFrame({"ranked by": list(map(_label, frame["ranking"]))})
     for key, heading in headings.items():
         shown[heading] = [interval(*ends) for ends in frame[[key, f"{key}_low", f"{key}_high"]].to_numpy().tolist()]
     return shown
+
+
+def _label(ranking: str) -> str:
+    return METHODS[ranking].label if ranking in METHODS else ranking
 
 
 def tests(study: Study, found: Curves) -> pd.DataFrame:
@@ -201,7 +205,7 @@ def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[s
         "left": "What is left went by attention alone" if passing[0] < 1 else "Nothing is left to attention alone",
         "carry": of(rankings["two-stage"], "lost"),
         "alone": of(rankings["two-stage"], "alone"),
-        "best": METHODS[best].label,
+        "best": _label(best),
         "best-lost": of(rankings[best], "lost"),
         "able": f"{found.able:,}",
         "budget": f"{found.budget}",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from book.style import METHODS, label, method_colour
+from book.style import METHODS, SPARE, label, method_colour
 from kn_core.drawing import INK, WIDTH, title
 from kn_core.study.experiments.curves import KEPT, REMOVED, UNIFORM
 
@@ -39,11 +39,12 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
 def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     """Both sides of every ranking's curve over the share of neurons (`curves.points`); a dotted line at the budget."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharex=True, sharey=True)
-    shown = [name for name in METHODS if name in set(points["ranking"])]
+    known = [name for name in METHODS if name in set(points["ranking"])]
+    spare = dict(zip(sorted(set(points["ranking"]).difference(known)), SPARE, strict=False))
     for ax, (side, said) in zip(axes, SIDES.items(), strict=True):
         of_side = points[points["side"] == side]
-        for name in shown:
-            rows, colour = of_side[of_side["ranking"] == name], method_colour(name)
+        for name in (*known, *spare):
+            rows, colour = of_side[of_side["ranking"] == name], spare.get(name) or method_colour(name)
             by = rows.groupby("share")
             if name == UNIFORM:
                 if len(rows):
