@@ -87,10 +87,10 @@ class Profile(Settings):
     filtering: Filtering
     identification: Identification
     perturbation: Perturbation = Perturbation()
+    ceiling: Ceiling = Ceiling()
     faithfulness: Faithfulness = Faithfulness()
     ownership: Ownership = Ownership()
     sensitivity: Sensitivity = Sensitivity()
-    ceiling: Ceiling = Ceiling()
     rules: Rules = Rules()
     choices: Choices = Choices()
     dask: Dask | None = None

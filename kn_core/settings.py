@@ -204,6 +204,27 @@ class Perturbation(Settings):
         return self
 
 
+class Ceiling(Settings):
+    """How much passes through neurons at all: what is patched, on how many held-out pictures a concept."""
+
+    pictures: Count = 3  # that are captioned with whole layers patched
+    window: Annotated[int, Field(ge=0)] = 0  # layers patched together; 0: a third of them
+    bound_layers: Count = 3  # of the residual stream, among which the bounds without neurons choose
+    curve_pictures: Count = 2
+    shares: tuple[Quantile, ...] = (0.01, 0.1)  # of the neurons that can act: the sizes on a curve
+    rankings: tuple[str, ...] = (
+        "two-stage",
+        "gradcam-sum",
+        "atp",
+        "mask",
+    )  # that have a curve, as far as there are scores; (): all
+    uniform: Count = 2  # random orders of all neurons
+    matched: Count = 7  # random sets of the two-stage neurons' size and layers
+    mask_pictures: Count = 2  # selection pictures that the mask is learnt on
+    mask_steps: Count = 4
+    guarded: Annotated[int, Field(ge=0)] = 5  # of the best neurons, looked at one by one for a collapse of language
+
+
 class Faithfulness(Settings):
     """Which neurons are switched off one at a time, to hold every method's score against the true effect."""
 
@@ -240,27 +261,6 @@ class Sensitivity(Settings):
             if len(steps) < 2 or list(steps) != sorted(set(steps)):
                 raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
         return self
-
-
-class Ceiling(Settings):
-    """How much passes through neurons at all: what is patched, on how many held-out pictures a concept."""
-
-    pictures: Count = 3  # that are captioned with whole layers patched
-    window: Annotated[int, Field(ge=0)] = 0  # layers patched together; 0: a third of them
-    bound_layers: Count = 3  # of the residual stream, among which the bounds without neurons choose
-    curve_pictures: Count = 2
-    shares: tuple[Quantile, ...] = (0.01, 0.1)  # of the neurons that can act: the sizes on a curve
-    rankings: tuple[str, ...] = (
-        "two-stage",
-        "gradcam-sum",
-        "atp",
-        "mask",
-    )  # that have a curve, as far as there are scores; (): all
-    uniform: Count = 2  # random orders of all neurons
-    matched: Count = 7  # random sets of the two-stage neurons' size and layers
-    mask_pictures: Count = 2  # selection pictures that the mask is learnt on
-    mask_steps: Count = 4
-    guarded: Annotated[int, Field(ge=0)] = 5  # of the best neurons, looked at one by one for a collapse of language
 
 
 class Rules(Settings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -42,7 +43,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 def for_readers(means: pd.DataFrame) -> pd.DataFrame:
     """`summary`, a row a thing that was done."""
-    said = means.assign(said=[interval(*ends) for ends in means[["value", "low", "high"]].to_numpy()])
+    said = means.assign(said=[interval(*ends) for ends in means[["value", "low", "high"]].to_numpy().tolist()])
     wide = said.pivot_table(index="method", columns="metric", values="said", aggfunc="first", sort=False)
     table = wide.reindex(columns=list(SHOWN)).rename(columns={name: READINGS[name].label for name in SHOWN})
     table.insert(0, "patched", [LABELS.get(str(name), f"{name} alone") for name in table.index])
@@ -51,13 +52,13 @@ def for_readers(means: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
     """`of_all` and `summary` for sentences."""
-    ends = means.set_index(["method", "metric"])[["value", "low", "high"]]
+    ends = {(row["method"], row["metric"]): _ends(row) for row in means.to_dict("records")}
 
     def share(method: str, metric: str = "suppression") -> str:
-        return interval(*ends.loc[method, metric], "{:.0%}")
+        return interval(*ends[method, metric], "{:z.0%}")
 
-    gap = contrast(found, EVERYTHING, ACTIVATION).set_index("metric").loc["suppression", ["value", "low", "high"]]
-    lost, low, _ = ends.loc[EVERYTHING, "suppression"]
+    (gap,) = contrast(found, EVERYTHING, ACTIVATION).query("metric == 'suppression'").to_dict("records")
+    lost, low, _ = ends[EVERYTHING, "suppression"]
     own = found[found["method"] == EVERYTHING]
     said = {
         "lost": share(EVERYTHING),
@@ -65,14 +66,14 @@ def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
         "lost-activation": share(ACTIVATION),
         "lost-activation-probability": share(ACTIVATION, "suppression_probability"),
         "lost-two-stage": share("two-stage"),
-        "sites": told(*gap[["low", "high"]], "fewer", "more", "not clearly fewer"),
+        "sites": told(gap["low"], gap["high"], "fewer", "more", "not clearly fewer"),
         "kept": share(EVERYTHING, "retention"),
         "kept-without": share(WITHOUT, "retention"),
         "room": _room(lost, low),
         "pictures": f"{len(own)}",
         "concepts": f"{own['concept'].nunique()}",
     }
-    if PROJECT_AWAY in ends.index:
+    if (PROJECT_AWAY, "suppression") in ends:
         chosen = found.dropna(subset=["layer"]).astype({"layer": int}).groupby("method")["layer"].unique()
         said["bounds"] = " and ".join(
             f"{name} {share(name)} of the names, with {share(name, 'retention')} of the other words left and "
@@ -84,25 +85,25 @@ def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
     return said
 
 
+def _ends(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
+    return row["value"], row["low"], row["high"]
+
+
 def _room(lost: float, low: float) -> str:
     """What the ceiling says of any set's chances."""
+    what = "of what this model names an object by passes through neurons at the image tokens"
     if low > 0.5:
-        return (
-            "most of what this model names an object by passes through neurons at the image tokens, and there is room"
-        )
+        return f"Most {what}: neurons that hardly suppress when they are patched were not well chosen"
     if lost > 0.2:
-        return "a part of what this model names an object by passes through neurons at the image tokens, with some room"
-    return (
-        "little of what this model names an object by passes through neurons at the image tokens, with hardly any room"
-    )
+        return f"A part {what}: neurons that hardly suppress when they are patched may not have been well chosen"
+    return f"Little {what}: what noise on a few of them suppresses beyond that is damage, not knowledge"
 
 
 def measured(study: Study) -> list[Measurement]:
     """S_se with all neurons patched at the product, as a claim of ours asks for it; control: at the activation."""
-    ends = summary(of_all(study, study.studied())).set_index(["method", "metric"])
-    row = ends.loc[EVERYTHING, "suppression"]
-    control = float(ends.loc[(ACTIVATION, "suppression"), "value"])
-    return [Measurement("ceiling", row["value"], row["low"], row["high"], int(row["n_images"]), control)]
+    rows = summary(of_all(study, study.studied())).query("metric == 'suppression'").to_dict("records")
+    by = {row["method"]: row for row in rows}
+    return [Measurement("ceiling", *_ends(by[EVERYTHING]), by[EVERYTHING]["n_images"], by[ACTIVATION]["value"])]
 
 
 def of_variants(study: Study) -> pd.DataFrame:
@@ -122,7 +123,7 @@ def variants_in_words(means: pd.DataFrame) -> str:
     if means.empty:
         return "The long version of this book says the same of the siblings of this model (`EFFORT=full`)"
     rows = means[(means["method"] == EVERYTHING) & (means["metric"] == "suppression")]
-    each = [f"with {row.model} {interval(row.value, row.low, row.high, '{:.0%}')}" for row in rows.itertuples()]
+    each = [f"with {row['model']} {interval(*_ends(row), '{:z.0%}')}" for row in rows.to_dict("records")]
     return f"In its siblings, all neurons patched take away from the captions, {' and '.join(each)}"
 
 

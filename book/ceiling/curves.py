@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,8 @@ class Curves:
         if (spared := ("two-stage", 0, budget, SPARED)) in wide:  # of concepts with a flagged neuron alone
             wide[spared] = wide[spared].fillna(wide["two-stage", 0, budget, REMOVED])
         self.y = wide.dropna(axis=1)
-        self.place: dict[Column, int] = {column: i for i, column in enumerate(self.y.columns)}
+        columns: list[Any] = self.y.columns.tolist()
+        self.place: dict[Column, int] = {column: i for i, column in enumerate(columns)}
         self.means = resampled(self.y.to_numpy(), self.y.index.get_level_values("concept").tolist())
         self.budget, self.able = budget, self._anchor("everything")[2]
         names = dict.fromkeys(key[0] for key in self.place if key[3] == REMOVED)
@@ -58,6 +61,10 @@ class Curves:
         """The share of what all neurons carry that a set has (kept) or that is left without it (removed)."""
         return share(*(self.mean(means, each) for each in (column, "everything", "nothing")))
 
+    def lost(self, means: np.ndarray, anchor: str) -> np.ndarray:
+        """The share of what the object adds to y that is gone under an anchor."""
+        return share(*(self.mean(means, each) for each in (anchor, "nothing", "without")))
+
     def along(self, means: np.ndarray, ranking: str, side: str, draw: int = 0) -> np.ndarray:
         """`carried` over `sizes` and all neurons that can act, (..., sizes + 1)."""
         each = [self.carried(means, (ranking, draw, n, side)) for n in self.sizes]
@@ -75,7 +82,7 @@ class Curves:
 
 def ffn_share(found: Curves) -> Ends:
     """How much of the object's share of y is gone when all neurons are patched, with its interval."""
-    return found.estimate(lambda m: share(*(found.mean(m, name) for name in ("everything", "nothing", "without"))))
+    return found.estimate(lambda m: found.lost(m, "everything"))
 
 
 def measured(study: Study) -> list[Measurement]:
@@ -89,10 +96,7 @@ def layer_profile(found: Curves) -> pd.DataFrame:
     rows = []
     for name in dict.fromkeys(key[0] for key in found.place if key[0].startswith("layers ")):
         first, last = map(int, name.removeprefix("layers ").split("–"))
-        ends = found.estimate(
-            lambda m, name=name: share(*(found.mean(m, each) for each in (name, "nothing", "without")))
-        )
-        rows.append((name, first, last, *ends))
+        rows.append((name, first, last, *found.estimate(partial(found.lost, anchor=name))))
     return pd.DataFrame(rows, columns=["window", "first", "last", *ENDS])
 
 
@@ -101,9 +105,11 @@ def points(found: Curves) -> pd.DataFrame:
     rows = []
     keys = {(key[0], key[1], key[3]) for key in found.place if key[3] in (KEPT, REMOVED) and key[0] != MATCHED}
     for ranking, draw, side in sorted(keys):
-        for place, size in enumerate(found.shares):
-            ends = found.estimate(lambda m, at=place, of=(ranking, side, draw): found.along(m, *of)[..., at])
+        for n, size in zip(found.sizes, found.shares, strict=False):
+            ends = found.estimate(partial(found.carried, column=(ranking, draw, n, side)))
             rows.append((ranking, draw, side, size, *ends))
+        end = float(side == KEPT)
+        rows.append((ranking, draw, side, 1.0, end, end, end))
     return pd.DataFrame(rows, columns=["ranking", "draw", "side", "share", *ENDS])
 
 
@@ -112,7 +118,7 @@ def table(found: Curves) -> pd.DataFrame:
 
     Each has its interval in `<column>_low` and `<column>_high`.
     """
-    functions = {
+    functions: dict[str, Callable[[np.ndarray, str], np.ndarray]] = {
         "alone": lambda m, name: found.carried(m, (name, 0, found.budget, KEPT)),
         "lost": lambda m, name: 1 - found.carried(m, (name, 0, found.budget, REMOVED)),
         "cpr": lambda m, name: cpr(found.shares, found.along(m, name, KEPT)),
@@ -124,13 +130,18 @@ def table(found: Curves) -> pd.DataFrame:
     for name in found.rankings:
         row: dict[str, object] = {"ranking": name}
         for key, function in functions.items():
-            ends = found.estimate(lambda m, function=function, name=name: function(m, name))
+            ends = found.estimate(partial(_of, function, name))
             row |= dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _of(function: Callable[[np.ndarray, str], np.ndarray], ranking: str, means: np.ndarray) -> np.ndarray:
+    return function(means, ranking)
+
+
 def table_for_readers(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """`table`, intervals in words."""
     headings = {
         "alone": f"f of the best {budget}",
         "lost": "lost without them",
@@ -139,10 +150,14 @@ def table_for_readers(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
         "cpr_log": "CPR, log",
         "cmd_log": "CMD, log",
     }
-    shown = pd.DataFrame({"ranked by": [METHODS[name].label for name in frame["ranking"]]})
+    shown = pd.DataFrame({"ranked by": list(map(_label, frame["ranking"]))})
     for key, heading in headings.items():
-        shown[heading] = [interval(*ends) for ends in frame[[key, f"{key}_low", f"{key}_high"]].to_numpy()]
+        shown[heading] = [interval(*ends) for ends in frame[[key, f"{key}_low", f"{key}_high"]].to_numpy().tolist()]
     return shown
+
+
+def _label(ranking: str) -> str:
+    return METHODS[ranking].label if ranking in METHODS else ranking
 
 
 def tests(study: Study, found: Curves) -> pd.DataFrame:
@@ -157,7 +172,7 @@ def tests(study: Study, found: Curves) -> pd.DataFrame:
         ours = mean[found.place["two-stage", 0, found.budget, side]]
         rows.append((test, *beats(sign * ours, sign * np.array(drawn)), len(drawn)))
     with suppress(StudyError):  # a decoder whose neurons cannot be taken singly
-        rows.append(("minimality", *_minimality(study, found.y.index.unique("concept"))))
+        rows.append(("minimality", *_minimality(study, found.y.index.unique("concept").tolist())))
     tests = pd.DataFrame(rows, columns=["test", "won", "p", "n"])
     return tests.assign(**{P_HOLM: holm(tests.pop("p"))})
 
@@ -175,29 +190,37 @@ def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, in
 
 def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[str, str]:
     """Curves, `table` and `layer_profile` for sentences."""
-    by = frame.set_index("ranking")
-    ours, most = by.loc["two-stage"], by["lost"].idxmax()
-    first, last = layers.iloc[0], layers.iloc[-1]
+    rankings = {str(row["ranking"]): row for row in frame.to_dict("records")}
+    best = max(rankings, key=lambda name: rankings[name]["lost"])
+    windows = layers.to_dict("records")
+    first, last = windows[0], windows[-1]
+
+    def of(row: Mapping[Hashable, Any], key: str = "") -> str:
+        value, low, high = (row[name] for name in ((key, f"{key}_low", f"{key}_high") if key else ENDS))
+        return interval(value, low, high, "{:z.0%}")
+
+    passing = ffn_share(found)
     return {
-        "ffn-share": interval(*ffn_share(found), "{:.0%}"),
-        "carry": interval(ours["lost"], ours["lost_low"], ours["lost_high"], "{:.0%}"),
-        "alone": interval(ours["alone"], ours["alone_low"], ours["alone_high"], "{:.0%}"),
-        "best": METHODS[most].label,
-        "best-lost": interval(*by.loc[most, ["lost", "lost_low", "lost_high"]], "{:.0%}"),
+        "ffn-share": interval(*passing, "{:z.0%}"),
+        "left": "What is left went by attention alone" if passing[0] < 1 else "Nothing is left to attention alone",
+        "carry": of(rankings["two-stage"], "lost"),
+        "alone": of(rankings["two-stage"], "alone"),
+        "best": _label(best),
+        "best-lost": of(rankings[best], "lost"),
         "able": f"{found.able:,}",
         "budget": f"{found.budget}",
         "curve-pictures": f"{len(found.y)}",
         "first-layers": first["window"],
-        "first-share": interval(*first[ENDS], "{:.0%}"),
+        "first-share": of(first),
         "last-layers": last["window"],
-        "last-share": interval(*last[ENDS], "{:.0%}"),
+        "last-share": of(last),
         "order": _order(first, last),
         "uniform": f"{1 + max((key[1] for key in found.place if key[0] == UNIFORM), default=-1)}",
         "matched": f"{1 + max((key[1] for key in found.place if key[0] == MATCHED), default=-1)}",
     }
 
 
-def _order(first: pd.Series, last: pd.Series) -> str:
+def _order(first: Mapping[Hashable, Any], last: Mapping[Hashable, Any]) -> str:
     if last["high"] < first["low"]:
         return "What the first layers write about the object matters most, the last hardly act on it any more"
     if first["high"] < last["low"]:
@@ -219,8 +242,8 @@ def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     each = pd.concat([collapse(study, concept) for concept in concepts], ignore_index=True)
     single = each.drop_duplicates(["layer", "unit"])
     flagged = each[each["ratio"] >= COLLAPSE].drop_duplicates(["layer", "unit"])
-    largest = each.loc[each["ratio"].idxmax()]
-    where = f"layer {largest['layer']:.0f}, unit {largest['unit']:.0f}"
+    (largest,) = each.nlargest(1, "ratio").to_dict("records")
+    where = f"layer {largest['layer']}, unit {largest['unit']}"
     told_of = f"Of {len(single)} neurons that are among a concept’s first, "
     if flagged.empty:
         return told_of + (
@@ -231,5 +254,5 @@ def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))
     return told_of + (
         f"{len(flagged)} make another concept’s caption {COLLAPSE:g} times as surprising or more ({names}): "
-        f"without these the set carries {interval(*left, '{:.0%}')}"
+        f"without these the set carries {interval(*left, '{:z.0%}')}"
     )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from book.style import METHODS, label, method_colour
+from book.style import METHODS, SPARE, label, method_colour
 from kn_core.drawing import INK, WIDTH, title
 from kn_core.study.experiments.curves import KEPT, REMOVED, UNIFORM
 
@@ -29,7 +29,7 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
     ax.set_xticks(middle, layers["window"].str.removeprefix("layers "), rotation=45 if len(layers) > 5 else 0)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()
-    most = layers.loc[layers["value"].idxmax()]
+    (most,) = layers.nlargest(1, "value").to_dict("records")
     title(
         ax, f"The most is lost with {most['window']} patched: {most['value']:.0%} of what the object adds to its word"
     )
@@ -39,11 +39,12 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
 def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     """Both sides of every ranking's curve over the share of neurons (`curves.points`); a dotted line at the budget."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharex=True, sharey=True)
-    shown = [name for name in METHODS if name in set(points["ranking"])]
+    known = [name for name in METHODS if name in set(points["ranking"])]
+    spare = dict(zip(sorted(set(points["ranking"]).difference(known)), SPARE, strict=False))
     for ax, (side, said) in zip(axes, SIDES.items(), strict=True):
         of_side = points[points["side"] == side]
-        for name in shown:
-            rows, colour = of_side[of_side["ranking"] == name], method_colour(name)
+        for name in (*known, *spare):
+            rows, colour = of_side[of_side["ranking"] == name], spare.get(name) or method_colour(name)
             by = rows.groupby("share")
             if name == UNIFORM:
                 if len(rows):
@@ -63,9 +64,7 @@ def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2)
     best = points[(points["side"] == REMOVED) & (points["share"] == budget_share)]
-    most = best.loc[best["value"].idxmin()]
-    said = (
-        f"Of equally many neurons, those of {label(str(most['ranking']))} take the most away: {1 - most['value']:.0%}"
-    )
+    (most,) = best.nsmallest(1, "value").to_dict("records")
+    said = f"Of sets of one size, “{label(str(most['ranking']))}” takes the most away: {1 - most['value']:.0%}"
     title(figure, said)
     return figure

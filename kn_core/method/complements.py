@@ -132,4 +132,5 @@ def perplexities(model: CaptionModel, picture: Picture, layers: np.ndarray, unit
 def _last_logits(model: CaptionModel, embeds: Tensor) -> Tensor:
     """Logits at the last position, (B, V)."""
     hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1]
-    return model.head(hidden).float()
+    logits: Tensor = model.head(hidden).float()
+    return logits

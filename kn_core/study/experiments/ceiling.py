@@ -6,6 +6,8 @@ model knows the object by; where they take it away, there is room for a set to b
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -67,10 +69,14 @@ def _ceiling(study: Study, concept: str) -> pd.DataFrame:
         shown = torch.stack([picture.prompt for picture in pictures])
         for name, (layer, edit) in _bounds(study, concept).items():
             layers[name] = layer
-            said += perturbation.answers(model, shown, captions, tokens, lambda _, e={layer: edit}: e, "residual")
+            said += perturbation.answers(model, shown, captions, tokens, partial(_always, {layer: edit}), "residual")
     planned += [_trial(NeuronSet(concept, name, none, none, np.empty(0)), "product") for name in (WITHOUT, *layers)]
     frame = perturbation.table(model, [(trial, p) for trial in planned for p in pictures], said)
     return frame.assign(layer=frame["method"].map(layers).astype(float))
+
+
+def _always(edits: dict[int, Edit], _: slice) -> dict[int, Edit]:
+    return edits
 
 
 def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:

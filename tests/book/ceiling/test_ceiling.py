@@ -44,9 +44,9 @@ def test_ceilings_for_a_reader(study):
 
 
 def test_what_there_is_room_for_follows_the_number():
-    assert ceilings._room(0.9, 0.7).startswith("most")
-    assert ceilings._room(0.5, 0.3).startswith("a part")
-    assert ceilings._room(0.1, 0.0).startswith("little")
+    assert ceilings._room(0.9, 0.7).startswith("Most")
+    assert ceilings._room(0.5, 0.3).startswith("A part")
+    assert ceilings._room(0.1, 0.0).startswith("Little")
 
 
 def frame(rows: dict[tuple[str, int, int, str], float]) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def test_figures_state_what_they_show(by_hand):
         ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
         assert "layers 0–0 patched: 50%" in " ".join(ax.get_title(loc="left").split())
         figure = figures.curves(curves.points(by_hand), 0.08)
-        assert "two-stage neurons take the most away: 25%" in " ".join(figure.get_suptitle().split())
+        assert "“two-stage neurons” takes the most away: 25%" in " ".join(figure.get_suptitle().split())
     plt.close("all")
 
 
