@@ -93,21 +93,30 @@ def images(rules: pd.DataFrame, tried: pd.DataFrame, *, limit: float) -> pd.Data
 
 
 def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.DataFrame:
-    """A row a rule: columns rule, label; means over concepts of candidates, no_more, kept, disturbed.
+    """A row a rule: columns rule, label; means over concepts of candidates, no_more, kept, disturbed, `shared`.
 
     Then false_share (mean over those of which it leaves candidates), concepts (of which it leaves neurons to disturb),
     of each metric '<metric>', '<metric>_low', '<metric>_high', and pictures.
     """
-    rows = []
+    rows, common = [], shared(rules)
     for name, of_rule in rules.groupby("rule", sort=False):
         row: dict[str, object] = {"rule": name, "label": label(study, str(name))}
         row |= {of: of_rule[of].mean() for of in ("candidates", "no_more", "kept", "disturbed")}
         row["false_share"] = of_rule["false_share"][of_rule["candidates"] > 0].mean()
+        row["shared"] = common.get(name, np.nan)
         row["concepts"] = int((of_rule["disturbed"] > 0).sum())
         rows.append(row | _effects(of_images, str(name)))
     rows.append({"rule": RANDOM, "label": "random neurons, same layers"} | _effects(of_images, RANDOM))
     order = [*RULES, RANDOM]
     return pd.DataFrame(rows).sort_values("rule", key=lambda names: names.map(order.index), ignore_index=True)
+
+
+def shared(rules: pd.DataFrame) -> pd.Series:
+    """Share of the disturbed neurons that the rule gives to another concept as well, mean over concepts, by rule."""
+    rows = rules[["rule", "concept", "places"]].explode("places").dropna().reset_index(drop=True)
+    held = rows.groupby(["rule", "places"])["concept"].transform("nunique") > 1
+    by_concept = held.groupby([rows["rule"], rows["concept"]]).mean()
+    return by_concept.groupby("rule").mean()
 
 
 def _effects(of_images: pd.DataFrame, rule: str) -> dict[str, object]:
@@ -128,6 +137,7 @@ def for_readers(summary: pd.DataFrame) -> pd.DataFrame:
     shown.insert(2, "estimated false", false)
     share = summary["no_more"] / summary["candidates"]
     shown.insert(3, "answer no more", [f"{value:.0%}" if np.isfinite(value) else "–" for value in share])
+    shown["shared"] = [f"{share:.0%}" if np.isfinite(share) else "–" for share in summary["shared"]]
     shown["concepts"] = [f"{count:.0f}" if np.isfinite(count) else "–" for count in summary["concepts"]]
     for metric in METRICS:
         ends = summary[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
@@ -207,6 +217,7 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
         "gain-retention-spread": spread(*retention.ends, "{:+.2f}"),
+        "shared": _shared(shared(rules)) if len(own) > 1 else "",
         "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",
     }
@@ -218,6 +229,13 @@ def _reached(concepts: Sequence[str], of: int, q: float) -> str:
     if len(concepts) == of:
         return f"for each of the {of} concepts there is a threshold that promises {q:.0%}"
     return f"for {len(concepts)} of the {of} concepts ({listed(concepts)}) there is a threshold that promises {q:.0%}"
+
+
+def _shared(share: pd.Series) -> str:
+    """Whose else the neurons are, of the quantile and of sign flips, where these leave any."""
+    own, flips = f"{share[OWN]:.0%}", share.get("sign-flips")
+    finding = f"Of the neurons that the quantile leaves to be disturbed {own} are another concept's as well"
+    return f"{finding}." if flips is None else f"{finding}; of those that sign flips leave, {flips:.0%}."
 
 
 def _untried(rules: pd.DataFrame, of_images: pd.DataFrame) -> str:

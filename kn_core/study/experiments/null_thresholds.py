@@ -30,7 +30,7 @@ def rules(study: Study, concept: str) -> pd.DataFrame:
     exchanged, no_more, false_share.
 
     Then kept (of the candidates after stage 2), disturbed (of these) and neurons, the name of that set, '' of none:
-    where it is the same, so are the neurons.
+    where it is the same, so are the neurons; places, layer * D + unit of each.
     """
 
     def compute() -> pd.DataFrame:
@@ -41,7 +41,8 @@ def rules(study: Study, concept: str) -> pd.DataFrame:
             row |= {"candidates": int(found.kept.sum()), "exchanged": found.exchanged, "no_more": found.no_more}
             row |= {"false_share": found.false_share, "kept": len(kept)}
             best = _best(study, concept, found)
-            rows.append(row | {"disturbed": len(best), "neurons": _name(best)})
+            places = (best.layers * study.measured(concept)["delta"].shape[2] + best.units).tolist()
+            rows.append(row | {"disturbed": len(best), "neurons": _name(best), "places": places})
         return pd.DataFrame(rows)
 
     return study.store.table(f"rules-{concept}", _inputs(study, concept), compute)
@@ -89,7 +90,7 @@ def kinds(study: Study) -> Study | None:
         return None
     changes = {"concepts": profile.rules.kinds, "ours": (), "full": {}}
     changes["rules"] = profile.rules.model_dump() | {"kinds": ()}
-    changes["perturbation"] = profile.perturbation.model_dump() | {"sweep_interventions": ()}  # none is made
+    changes["perturbation"] = profile.perturbation.model_dump() | {"rivals": (), "sweep_interventions": ()}
     other = Study(Profile.model_validate(profile.model_dump() | changes), study.folder / "kinds")
     if "model" in study.__dict__:
         other.model = study.model

@@ -29,19 +29,10 @@ def found() -> pd.DataFrame:
         ("bus", OWN, "difference", 1.5, 100, 59, 20, 0.6, 9, 5, "two"),
         ("bus", AUTOMATIC, "contrast", 2.0, 50, 9, 0, 0.2, 3, 3, "three"),
     ]
-    columns = [
-        "concept",
-        "rule",
-        "scale",
-        "threshold",
-        "candidates",
-        "exchanged",
-        "no_more",
-        "false_share",
-        "kept",
-        "disturbed",
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "neurons"])
+    columns = ["concept", "rule", "scale", "threshold", "candidates", "exchanged", "no_more", "false_share"]
+    found = pd.DataFrame(rows, columns=[*columns, "kept", "disturbed", "neurons"])
+    places = {"one": [1, 2, 3, 4, 5], "two": [4, 5, 6, 7, 8], "three": [7, 8, 9], "four": [9, 10, 11, 12, 13], "": []}
+    return found.assign(places=found["neurons"].map(places))
 
 
 def caption(concept: str, method: str, number: int, present: bool) -> dict[str, object]:
@@ -106,6 +97,7 @@ def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of
     assert words["own"] == "70%" and words["own-verdict"].startswith("More than half")
     assert words["reached"] == "for 1 of the 2 concepts (bear) there is a threshold that promises 10%"
     assert words["best"] == "sign flips, 10% false, at 15%"
+    assert words["shared"].endswith("40% are another concept's as well; of those that sign flips leave, 27%.")
     assert words["lacking"] == "1" and words["untried"] == "the short version tries no noise on 1 of the rules"
 
 
