@@ -94,7 +94,7 @@ def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of
     assert table.loc["decoys, 10% false", ["estimated false", "concepts"]].tolist() == ["10%", "1"]  # of the bear's
     stimulus = pd.DataFrame({"object": [10.0, 12.0], "decoy": [11.0, math.nan], "concept": "bear"})
     words = rules.in_words(study, found, of_images, stimulus)
-    assert words["own"] == "70%" and words["own-verdict"].startswith("More than half")
+    assert words["own"] == "70%" and words["own-verdict"].startswith("Whether more than half")  # two concepts
     assert words["reached"] == "for 1 of the 2 concepts (bear) there is a threshold that promises 10%"
     assert words["best"] == "sign flips, 10% false, at 15%"
     assert words["shared"].endswith("40% are another concept's as well; of those that sign flips leave, 27%.")
