@@ -82,7 +82,7 @@ def of_stages(rows: pd.DataFrame, limit: float) -> list[Measurement]:
 def _concepts_suppressed(rows: pd.DataFrame, limit: float) -> Measurement:
     """Share of concepts on which two-stage neurons suppress more than the control; control: with the two exchanged.
 
-    The interval resamples concepts.
+    The interval is over concepts.
     """
     by = summarise(rows, ["method", "concept"], perplexity_limit=limit).query("metric == 'suppression'")
     ours, control = (by[by["method"] == method].set_index("concept") for method in ("two-stage", "random"))
