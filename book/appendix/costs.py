@@ -96,6 +96,7 @@ def answers(profile: Profile, select: int, held_out: int, concepts: int) -> int:
     shown = {"fresh": fresh, "own": held_out, "swept": swept, "choosing": choosing}  # pictures of a Trial's scope
     shown |= {"all": fresh + choosing, "tried": held_out + choosing, "dose": swept + choosing}
     found = {method: NeuronSet("", method, *nothing) for method in ("two-stage", *settings.rivals)}
+    draws: dict[str, list[NeuronSet]]
     draws = {kind: [NeuronSet("", kind, *nothing) for _ in range(settings.draws)] for kind in settings.controls}
     in_place = [NeuronSet("", method, *nothing) for method in AT_TEXT if method in found and settings.text_sigma]
     trials = protocol.trials(settings, profile.identification, found, draws, in_place)

@@ -276,12 +276,12 @@ def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
 
 
 def measured(study: Study) -> list[Measurement]:
-    """`quantile_false_share` over concepts, and `automatic_gain`."""
+    """`quantile_false_share` over concepts, and what automatic thresholds gain in S_se: none, and S_re is whole."""
     rules, tried = of_all(study, study.studied())
     share = estimate(rules[rules["rule"] == OWN]["false_share"])
     of_images = images(rules, tried, limit=np.inf)
-    gained = gain(of_images)
+    gained = gain(of_images, "suppression")
     return [
         Measurement("quantile_false_share", *share.ends, share.n),
-        Measurement("automatic_gain", *gained.ends, gained.n),
+        Measurement("automatic_suppression_gain", *gained.ends, gained.n),
     ]

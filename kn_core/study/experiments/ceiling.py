@@ -17,11 +17,11 @@ from kn_core.method import bounds, perturbation
 from kn_core.method.complements import naming
 from kn_core.method.interventions import Setting
 from kn_core.method.perturbation import Trial
+from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import Site
 from kn_core.models.hooks import Edit
 from kn_core.pictures.token_grid import tokens_inside
-from kn_core.study.experiments.single_neurons import LIKE_LLAMA
 from kn_core.study.study import Study
 
 EVERYTHING, ACTIVATION, WITHOUT = "everything", "everything, activation", "without the object"
