@@ -46,7 +46,7 @@ SECTIONS = (
     "limitations",
     "your-own-model",
 )
-APPENDIX = ("models-and-data", "departures", "towers", "paper-setting")
+APPENDIX = ("models-and-data", "doses", "departures", "towers", "paper-setting")
 
 sys.excepthook = running.interrupted
 VARIABLES = ("profile", "concept", "coco", "effort", "dask")
