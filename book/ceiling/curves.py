@@ -222,7 +222,7 @@ def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[s
 
 def _order(first: Mapping[Hashable, Any], last: Mapping[Hashable, Any]) -> str:
     if last["high"] < first["low"]:
-        return "What the first layers write about the object matters most, the last hardly act on it any more"
+        return "What the first layers write about the object matters more than what the last do"
     if first["high"] < last["low"]:
         return "The last layers matter most"
     return "Between the first and the last layers there is no clear difference"
