@@ -32,7 +32,7 @@ class Method:
 
     label: str  # in tables
     colour: str
-    kind: Literal["ours", "subset", "stage", "rival", "at text", "control", "bound", "reference"]
+    kind: Literal["ours", "subset", "stage", "rival", "at text", "control", "bound", "ranking", "reference"]
     legend: str = ""  # in figures, where it is another one
 
     @property
@@ -66,7 +66,9 @@ METHODS = {
     "chance": Method("another concept's caption", "#8c8c8c", "bound"),
     "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
     "activation": Method("mean activation", "#b0b0b0", "reference"),
-    "mask": Method("learnt mask", "#cc79a7", "bound"),
+    "atp": Method("attribution patching", "#00523c", "ranking"),
+    "gxa": Method("activation × gradient, summed", "#7a8b00", "ranking"),
+    "mask": Method("learnt mask", "#cc79a7", "ranking"),
 }
 
 

@@ -212,12 +212,7 @@ class Ceiling(Settings):
     bound_layers: Count = 3  # of the residual stream, among which the bounds without neurons choose
     curve_pictures: Count = 2
     shares: tuple[Quantile, ...] = (0.01, 0.1)  # of the neurons that can act: the sizes on a curve
-    rankings: tuple[str, ...] = (
-        "two-stage",
-        "gradcam-sum",
-        "atp",
-        "mask",
-    )  # that have a curve, as far as there are scores; (): all
+    rankings: tuple[str, ...] = ("two-stage", "atp", "mask")  # that have a curve, as far as there are scores; (): all
     uniform: Count = 2  # random orders of all neurons
     matched: Count = 7  # random sets of the two-stage neurons' size and layers
     mask_pictures: Count = 2  # selection pictures that the mask is learnt on

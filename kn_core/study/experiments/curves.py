@@ -13,7 +13,7 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.complements import gaps, learned_mask, naming, perplexities
-from kn_core.study.experiments import single_neurons
+from kn_core.study.experiments import attribution, single_neurons
 from kn_core.study.experiments.ceiling import window_name, windows
 from kn_core.study.study import Study
 
@@ -40,11 +40,12 @@ def curves(study: Study, concept: str) -> pd.DataFrame:
 
 
 def rankings(study: Study, concept: str) -> dict[str, np.ndarray]:
-    """Scores (L, D) that have a curve: those of `single_neurons.scores` that the profile asks for.
+    """Scores (L, D) that have a curve: those of `single_neurons.scores` and attributions that the profile asks for.
 
     The two-stage method ranks what passes both thresholds first, and then the rest, by its score all the same.
     """
     held, wanted = single_neurons.scores(study, concept), study.effort.ceiling.rankings
+    held |= {name: attribution.pooled(study, concept)[name] for name in ("atp", "gxa")}
     held["two-stage"] = _filled(held["two-stage"], study.pooled(concept)[study.profile.identification.rank_by])
     return {name: score for name, score in held.items() if name in wanted or not wanted}
 
