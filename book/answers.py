@@ -36,22 +36,18 @@ def _whose(study: Study, perturbations: pd.DataFrame) -> dict[str, str]:
 
 def _what_works(study: Study) -> str:
     """What all neurons could do, and what as many do that three stages choose; or why it was not run."""
+    n, limit = study.profile.identification.budget, perplexity_limit(study.perturbations())
     try:
-        means = ceilings.summary(ceilings.of_all(study, study.studied())).set_index(["method", "metric"])
-        ceiling = means.loc[(ceilings.EVERYTHING, "suppression")]
-        rows, limit = third_stage.of_all(study, study.studied()), perplexity_limit(study.perturbations())
-        chosen = third_stage.main(rows, study.profile.identification.budget, limit).set_index("metric")
+        everything = ceilings.measured(study)[0]
+        rows = third_stage.of_all(study, study.studied())
     except NotRun as error:
         return str(error)
-    reached = {
-        name: spread(*chosen.loc[name, ["value", "low", "high"]].to_numpy(float)) for name in third_stage.REACHED
-    }
-    lost = interval(*ceiling[["value", "low", "high"]].to_numpy(float))
-    done = DONE[ladder.choice(study)[1]]
+    chosen = {row["metric"]: row for row in third_stage.main(rows, n, limit).to_dict("records")}
+    has = {name: spread(*(chosen[name][end] for end in ("value", "low", "high"))) for name in third_stage.REACHED}
+    lost, done = interval(everything.value, everything.low, everything.high), DONE[ladder.choice(study)[1]]
     return (
-        f"With every neuron patched, to what it says without the object, {lost} of the captions lose the name, so the "
-        f"neurons are there. Chosen by their exact part in the word, and by what they do for no other word, "
-        f"{study.profile.identification.budget} of them, {done}, have S_se {reached['suppression']} and S_re "
-        f"{reached['retention']}, or {reached['retention_probability']} by probability; {reached['fluent']} of the captions "
-        "are fluent"
+        f"With every neuron patched to what it says without the object, {lost} of the captions lose the name, so the "
+        f"neurons are there. {n} of them, chosen by their part in the word less what they do for other words, and "
+        f"{done}, have Sₛₑ {has['suppression']} and Sᵣₑ {has['retention']}, by probability "
+        f"{has['retention_probability']}; of the captions {has['fluent']} are fluent"
     )
