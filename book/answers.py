@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from book.ceiling import ceilings
@@ -31,7 +32,10 @@ def _whose(study: Study, perturbations: pd.DataFrame) -> dict[str, str]:
     own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
     means = (found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own))
     which = told(gap.low, gap.high, "They are", "They are not: others' take more", "Not to be told from others'")
-    return {"whose": which, **dict(zip(("own", "foreign"), (f"{mean:.0%}" for mean in means), strict=True))}
+    return {
+        "whose": which,
+        **dict(zip(("own", "foreign"), ("–" if np.isnan(mean) else f"{mean:.0%}" for mean in means), strict=True)),
+    }
 
 
 def _what_works(study: Study) -> str:

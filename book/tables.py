@@ -18,10 +18,15 @@ P_HOLM = "p (Holm)"  # heading of p-values that are corrected for the rows of th
 HERE = "here [95\u00a0%]"  # heading of our value with its interval
 
 
-def chip(verdict: object) -> str:
+# What a verdict is called where nothing was printed that could be reproduced.
+OF_OURS = {"reproduced": "shown", "same direction": "leaning", "not reproduced": "not shown"}
+
+
+def chip(verdict: object, *, ours: bool = False) -> str:
     """A verdict as the book shows it: the words, and the shape that book/_static/kn.css sets before them."""
     words = html.escape(str(verdict))
-    return f'<span class="verdict {words.replace(" ", "-")}">{words}</span>'
+    said = OF_OURS.get(words, words) if ours else words
+    return f'<span class="verdict {words.replace(" ", "-")}">{said}</span>'
 
 
 def mark(verdict: object) -> str:
@@ -53,6 +58,8 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
         shown = shown.format(_p_value, subset=[P_HOLM])
     if "verdict" in frame:
         shown = shown.format(chip, subset=["verdict"])
+    if not len(frame.columns):  # nothing to say: pandas has no style for it
+        return shown
     shown = shown.set_properties(subset=words, **{"text-align": "left"})
     return shown.apply_index(lambda labels: ["text-align: left" if label in words else "" for label in labels], axis=1)
 
@@ -67,7 +74,10 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
     said = "the paper says" if printed else "this book says"
     shown = pd.DataFrame(
         {  # what matters first: on a narrow page the rest is a swipe away
-            "verdict": [f"{chip(row['verdict'])}<small>{html.escape(row['reason'])}</small>" for row in rows],
+            "verdict": [
+                f"{chip(row['verdict'], ours=row['by'] == 'this book')}<small>{html.escape(row['reason'])}</small>"
+                for row in rows
+            ],
             said: [_statement(row, pages or {}) for row in rows],
             "printed": claims["paper"].tolist(),
             HERE: [_ours(row) for row in rows],

@@ -64,8 +64,8 @@ def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probabi
     sns.heatmap(shown.clip(lower=0), ax=ax, cbar=False, linewidths=0.5, **style)
     ax.set(xlabel="pictures of", ylabel="noise on the neurons of")
     own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
-    said = f"Noise takes {np.nanmean(own):.0%} of its own word's probability, {np.nanmean(foreign):.0%} of others'"
-    title(ax, said)
+    beside = f", {np.nanmean(foreign):.0%} of others'" if np.isfinite(foreign).any() else ""
+    title(ax, f"Noise takes {np.nanmean(own):.0%} of its own word's probability{beside}")
     return ax
 
 
@@ -143,7 +143,8 @@ def other_word(neurons: pd.DataFrame, other: pd.DataFrame, budget: int) -> pd.Da
     for concept, rows in other.groupby("concept", sort=False):
         held, ours = set(zip(rows["layer"], rows["unit"], strict=True)), sets[concept]
         others = [len(ours & theirs) for name, theirs in sets.items() if name != concept]
-        records.append((concept, rows["words"].iloc[0], len(ours & held), len(ours), float(np.mean(others))))
+        shared = float(np.mean(others)) if others else np.nan
+        records.append((concept, rows["words"].iloc[0], len(ours & held), len(ours), shared))
     return pd.DataFrame(records, columns=["concept", "words", "shared", "size", "others"])
 
 
@@ -160,5 +161,5 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
         "generic": named,
         "generic-rank": f"{first.median():.0f}",
         "other-word": f"{words['shared'].mean():.0f} of {words['size'].mean():.0f}" if len(words) else "none",
-        "other-concepts": f"{words['others'].mean():.0f}" if len(words) else "none",
+        "other-concepts": f"{words['others'].mean():.0f}" if words["others"].notna().any() else "none",
     }

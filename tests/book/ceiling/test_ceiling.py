@@ -108,7 +108,7 @@ def test_figures_state_what_they_show(by_hand):
 
 def test_a_toy_studys_curves_are_whole(study):
     found = curves.Curves(study, CONCEPTS)
-    assert set(found.rankings) == {"two-stage", "gradcam-sum", "mask"} and len(found.y) == 2
+    assert set(found.rankings) == {"two-stage", "atp", "mask"} and len(found.y) == 2
     ends = np.array([curves.ffn_share(found)])
     assert np.isfinite(ends).all()
     frame = curves.table(found)

@@ -30,8 +30,8 @@ from tests.toy_world import COLOURS, toy_samples
 
 WATCHED = {"pairs": (filtering, "make_pairs"), "score": (neurons, "score_pair"), "perturb": (perturbation, "run")}
 ASK_THE_MODEL = (
-    *("pairs", "scores", "neurons", "perturbations", "single neurons", "heatmaps"),
-    *("inpainters", "other regions", "ownership", "companions"),
+    *("pairs", "scores", "attribution", "contrasts", "neurons", "perturbations", "single neurons", "ceiling", "curves"),
+    *("heatmaps", "rules", "inpainters", "other regions", "ownership", "companions", "patches", "ladder"),
 )
 
 
@@ -113,8 +113,8 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(
     noted = loader.noted()
     assert noted["what"].value_counts().drop("load").to_dict() == {
         "pairs": 3,
-        "score": 1 + 3 * 3,
-        "perturb": 3 + 3,  # and a set's parts
+        "score": 1 + 3 * 7,
+        "perturb": 3 * 8,  # with those of contrasts, steps of the ladder, rules and a set's parts
         "killed": 1,
     }
     assert not noted[noted["what"] == "load"]["process"].duplicated().any()  # the model was loaded once a process

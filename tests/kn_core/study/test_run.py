@@ -50,7 +50,10 @@ def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     assert said.pop(0) == "thresholds"  # left out
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
-    assert sorted(said[6:]) == sorted(f"{stage}, bus" for stage in list(run.STAGES)[2:] if stage != "thresholds")
+    all_need = {f"{stage}, {concept}" for stage in run.FOR_ALL for concept in COLOURS}
+    assert set(said[: len(all_need)]) == all_need
+    rest = set(run.STAGES).difference(run.FOR_ALL, ["thresholds"])
+    assert sorted(said[len(all_need) :]) == sorted(f"{stage}, bus" for stage in rest)
 
 
 def test_where_nothing_is_kept_the_run_ends_with_the_counts(folder, toy_profile):

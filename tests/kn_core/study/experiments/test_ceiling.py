@@ -48,7 +48,7 @@ def test_curves_and_their_anchors(study):
     sets = found[found["side"] != ""].groupby(["ranking", "side"]).size()
     assert curves.sizes(study) == [8, 10, 48]
     assert sets.to_dict() == {
-        **{(name, side): 3 for name in ("gradcam-sum", "mask", "two-stage") for side in ("kept", "removed")},
+        **{(name, side): 3 for name in ("atp", "mask", "two-stage") for side in ("kept", "removed")},
         **{("random", side): 3 for side in ("kept", "removed")},
         ("uniform", "kept"): 6,
     }
