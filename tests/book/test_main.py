@@ -67,7 +67,7 @@ def test_claims_that_another_program_saved_are_one_line(profile, monkeypatch, tm
     assert said.endswith("Make it anew: `make book`.\n") or "`make book" in said
 
 
-@pytest.mark.parametrize("module", ["kn_core", "book"])
+@pytest.mark.parametrize("module", ["kn_core", "kn_core.training", "book"])
 def test_help_and_a_misspelt_option_wait_for_nothing(module):
     script = f"import sys, {module}.__main__ as it\ntry: it.main(['--hlp'])\nexcept SystemExit: pass\n"
     script += "print({'torch', 'pandas', 'transformers', 'matplotlib'} & set(sys.modules))"

@@ -21,9 +21,9 @@ from kn_core.models.rollout import Attentions, record_attention, rollout
 from kn_core.pictures.token_grid import inside, tokens_inside
 from kn_core.profile import load_profile
 from kn_core.settings import Model
-from kn_core.training import __main__ as train_projection
 from kn_core.training import card, distillation
-from kn_core.training.__main__ import Recipe, distilled, save_projection, train
+from kn_core.training import command as train_projection
+from kn_core.training.command import Recipe, distilled, save_projection, train
 from kn_core.training.data import Example, make_bank
 from kn_core.training.distillation import anchor, distil
 from tests.toy_world import ToyTower, toy_samples

@@ -21,7 +21,7 @@ from kn_core.models import held_out_ids
 from kn_core.models.minigpt4 import load_projection
 from kn_core.pictures.coco import CocoFolder
 from kn_core.training import __main__ as training
-from kn_core.training import data
+from kn_core.training import command, data
 from kn_core.training import train as trainer
 from kn_core.training.data import Bank, Example, all_examples, make_bank, pasted_examples, photo_examples, ridge
 from kn_core.training.data import template_captions as templates
@@ -298,7 +298,7 @@ def test_a_mistake_a_full_disk_and_ctrl_c_are_one_line_each(monkeypatch, tmp_pat
         (ResumeError("checkpoint.pt is of another run"), 2, "checkpoint.pt is of another run\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on\n"),
     ):
-        monkeypatch.setattr(training, "load_model", Mock(side_effect=error))
+        monkeypatch.setattr(command, "load_model", Mock(side_effect=error))
         assert training.main(["--out", str(tmp_path)]) == code
         told = capsys.readouterr().err
         assert said in told and told.startswith("kn_core.training: ") and told.count("\n") == 1
