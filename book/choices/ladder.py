@@ -130,12 +130,12 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     """A row a step and intervention: readings with intervals, what random neurons do, and what the choice is worth."""
     found = cells(effects, "step", "intervention", "whose", "metric")
     worth = {(row["step"], row["intervention"]): row for row in gains[gains["metric"] == BOTH].to_dict("records")}
-    rows = []
+    rows, last = [], list(STEPS)[-1]
     for step, how in order(effects):
         read = [found.get((step, how, "chosen", metric)) for metric in METRICS]
         random = found.get((step, how, CONTROL, "suppression"))
-        keys = ((step, how), *((other, by) for other, by in worth if by == how and other.startswith(DONE[how])))
-        change = next((worth[key] for key in keys if key in worth), None)
+        exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
+        change = next((worth[key] for key in [(step, how), *exchanged] if key in worth), None)
         rows.append(
             {"choice": name(step), "neurons": DONE[how]}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(METRICS, read, strict=True)}
