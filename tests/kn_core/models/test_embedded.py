@@ -134,7 +134,7 @@ def test_perturbations_are_measured_on_found_and_random_neurons(study):
     assert {"noise", "zero"} <= set(rows["intervention"])
     assert rows["target_probability"].between(0, 1).all()
     assert rows["clean_probability"].between(0, 1, inclusive="right").all()
-    summary = metrics.summarise(rows, ["method", "intervention", "positions", "n", "sigma"], draws=100)
+    summary = metrics.summarise(rows, ["method", "intervention", "positions", "n", "sigma"])
     by = summary.groupby(["intervention", "metric", "method"])["value"].first()
     for method in ("two-stage", "random"):
         assert 0 <= by["noise", "suppression", method] <= 1
