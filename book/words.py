@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from kn_core.study.study import Study
 
 
 class NotRun(RuntimeError):
@@ -13,6 +18,16 @@ class NotRun(RuntimeError):
 
     def __init__(self, why: str, command: str = "") -> None:
         super().__init__(f"**Not run:** {why}." + (f" Run `{command}`." if command else ""))
+
+
+def of_every(made: Callable[[Study, str], pd.DataFrame], study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """What an experiment made of every concept. Raises NotRun, with its reason, where the study cannot make it."""
+    from kn_core.study.study import StudyError  # imports torch, which who builds the book does not wait for
+
+    try:
+        return pd.concat([made(study, concept) for concept in concepts], ignore_index=True)
+    except StudyError as error:
+        raise NotRun(str(error).removesuffix(".")) from error
 
 
 def listed(names: Sequence[str]) -> str:

@@ -13,21 +13,18 @@ import pandas as pd
 
 from book.perturbation.readings import ENDS
 from book.style import READINGS
-from book.words import NotRun, interval, spread, told
+from book.words import interval, of_every, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
 from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`thresholds.ablation` of every concept. Raises NotRun where the profile does without one of the arms."""
-    try:
-        return pd.concat([thresholds.ablation(study, concept) for concept in concepts], ignore_index=True)
-    except StudyError as error:
-        raise NotRun(str(error).removesuffix(".")) from error
+    return of_every(thresholds.ablation, study, concepts)
 
 
 def effects(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.DataFrame:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from book.choices.ladder import cells
-from book.words import NotRun, interval, told
+from book.words import interval, of_every, told
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments import attribution
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 SCORES = {  # in tables and figures, cheapest last
     "conductance": "conductance",
@@ -29,10 +29,7 @@ READ = {"spearman": "Spearman’s ρ", "pearson": "Pearson’s r", "sign": "righ
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`attribution.patches` of every concept. Raises NotRun for a decoder whose neurons cannot be taken singly."""
-    try:
-        return pd.concat([attribution.patches(study, concept) for concept in concepts], ignore_index=True)
-    except StudyError as error:
-        raise NotRun(str(error).removesuffix(".")) from error
+    return of_every(attribution.patches, study, concepts)
 
 
 def agreement(patches: pd.DataFrame) -> pd.DataFrame:

@@ -12,12 +12,12 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import READINGS
 from book.tables import P_HOLM
-from book.words import NotRun, compared_with_zero, interval, listed
+from book.words import compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import holm, paired_permutation
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 STEPS = {  # how the book names each step of `recipes.LADDER`
     PAPER: "the paper’s recipe",
@@ -40,13 +40,9 @@ def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
 
     Raises NotRun where there are no pictures to try steps on.
     """
-    try:
-        found = [ladder.ladder(study, concept) for concept in concepts]
-        third = pd.concat([ladder.third_stage(study, concept) for concept in concepts])
-    except StudyError as error:
-        raise NotRun(str(error).removesuffix(".")) from error
+    climbed, third = (of_every(made, study, concepts) for made in (ladder.ladder, ladder.third_stage))
     budgets = third[(third["method"] == THIRD) & (third["n"] != study.profile.identification.budget)]
-    return pd.concat([*found, budgets.assign(step=budgets["n"].astype(str))], ignore_index=True)
+    return pd.concat([climbed, budgets.assign(step=budgets["n"].astype(str))], ignore_index=True)
 
 
 def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:

@@ -12,14 +12,14 @@ from book.choices import ladder as steps
 from book.choices.ladder import DONE, cells
 from book.claims.rules import Measurement
 from book.perturbation.readings import printed
-from book.words import NotRun, interval, spread, told
+from book.words import interval, of_every, spread, told
 from kn_core.measures.metrics import headline, perplexity_limit, probability_suppression, summarise
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import Estimate, estimate
 from kn_core.method.recipes import Recipe
 from kn_core.study.experiments import companions, ladder
 from kn_core.study.experiments.ladder import THIRD
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 BETWEEN = {"none": "no contrast", "mean": "minus their mean", "largest": "minus the largest"}
 REACHED = ("suppression", "retention", "retention_probability", "fluent")  # what the third stage is to reach
@@ -28,10 +28,7 @@ SETS = {"two-stage": "two stages, the paper’s recipe", "no contrasts": "no con
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`ladder.third_stage` of every concept. Raises NotRun where there are no pictures."""
-    try:
-        return pd.concat([ladder.third_stage(study, concept) for concept in concepts], ignore_index=True)
-    except StudyError as error:
-        raise NotRun(str(error).removesuffix(".")) from error
+    return of_every(ladder.third_stage, study, concepts)
 
 
 def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:

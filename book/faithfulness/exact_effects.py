@@ -10,18 +10,15 @@ from scipy.stats import spearmanr
 
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
-from book.words import NotRun, interval
+from book.words import NotRun, interval, of_every
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments.single_neurons import effects, rank_correlation
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`single_neurons.effects` of every concept. Raises NotRun for a decoder whose neurons cannot be taken singly."""
-    try:
-        return pd.concat([effects(study, concept) for concept in concepts], ignore_index=True)
-    except StudyError as error:
-        raise NotRun(str(error).removesuffix(".")) from error
+    return of_every(effects, study, concepts)
 
 
 def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
