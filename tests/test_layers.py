@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     *("book.__main__", "book.page", "book.claims_table", "book.answers"),
     *(
+        "book.browser",
         "book.other_models",
         "book.appendix",
         "book.choices",

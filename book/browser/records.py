@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from book.choices import ladder as steps
 from book.perturbation.ownership import LABELS, silenced
 from book.stages.neurons import tokens
 from book.style import METHODS, methods_of
@@ -16,7 +15,7 @@ from kn_core.method import recipes
 from kn_core.method.two_stages import NeuronSet
 from kn_core.study.experiments import attribution, ladder, neuron_maps, ownership, single_neurons
 from kn_core.study.experiments.ceiling import EVERYTHING, ceiling
-from kn_core.study.experiments.ladder import THIRD
+from kn_core.study.experiments.ladder import PAPER, THIRD
 from kn_core.study.experiments.ownership import PARTS
 from kn_core.study.study import Study, StudyError
 
@@ -40,7 +39,7 @@ def said(method: str) -> str:
 
 
 def sets(study: Study) -> dict[str, dict[str, NeuronSet]]:
-    """The best neurons of each concept by every method, as many as the profile's budget; the two that are mapped first."""
+    """The best neurons of each concept by every method, as many as the profile's budget; those that have maps first."""
     found: dict[str, dict[str, NeuronSet]] = {}
     for concept, of_each in neuron_maps.sets(study).items():
         for method, neurons in of_each.items():
@@ -69,12 +68,14 @@ def exact(study: Study, concept: str) -> pd.DataFrame:
     that of its closest rival when the neuron is as without the object, on selection pictures.
     """
     found = pd.DataFrame(columns=["layer", "unit", "removed", "patched"])
-    for name, made in (("removed", single_neurons.effects), ("patched", attribution.patches)):
+    ways = {"removed": (neuron_maps.removed, single_neurons.effects), "patched": (attribution.patches,)}
+    for name, made in ways.items():
         try:
-            once = made(study, concept).drop_duplicates(["layer", "unit"])[["layer", "unit", "effect"]]
+            rows = pd.concat([each(study, concept) for each in made])
         except StudyError:  # a decoder whose neurons cannot be taken one at a time
             continue
-        found = found.drop(columns=name).merge(once.rename(columns={"effect": name}), on=["layer", "unit"], how="outer")
+        once = rows.drop_duplicates(["layer", "unit"])[["layer", "unit", "effect"]].rename(columns={"effect": name})
+        found = found.drop(columns=name).merge(once, on=["layer", "unit"], how="outer")
     return found
 
 
@@ -98,10 +99,13 @@ def captions(study: Study, shown: Pictures) -> pd.DataFrame:
     frames = [study.perturbations()]
     for concept in study.studied():
         climbed = ladder.ladder(study, concept)
-        climbed = climbed[climbed["step"] == steps.PAPER]
-        frames += [climbed.replace({"method": {steps.PAPER: "two-stage"}}), ladder.third_stage(study, concept)]
+        climbed = climbed.loc[climbed["step"] == PAPER].replace({"method": {PAPER: "two-stage"}})
+        frames += [climbed, ladder.third_stage(study, concept)]
         parts, all_of_them = ownership.parts(study, concept), ceiling(study, concept)
-        frames += [parts[parts["method"].isin(PARTS)], all_of_them[all_of_them["method"].isin([EVERYTHING, "two-stage"])]]
+        frames += [
+            parts[parts["method"].isin(PARTS)],
+            all_of_them[all_of_them["method"].isin([EVERYTHING, "two-stage"])],
+        ]
     rows = pd.concat([frame[frame["seed"] == 0] for frame in frames], ignore_index=True)
     wanted = {image_id for ids in shown.values() for image_id in ids}
     rows = rows[rows["image_id"].isin(wanted) & (rows["positions"] == "image") & (rows["method"] != "removal")]

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from book.browser import records
+from book.press.neuron_links import BROWSER
 from book.style import concept_colours
 from kn_core.concepts import slug
 from kn_core.fingerprint import writing
@@ -76,7 +77,9 @@ FIRST = ("two-stage", THIRD)
 
 
 def _by_rank(sets: Iterable[NeuronSet]) -> list[tuple[int, int]]:
-    ranked = [(rank, *at) for of in sets for rank, at in enumerate(zip(of.layers.tolist(), of.units.tolist(), strict=True))]
+    ranked = [
+        (rank, *at) for of in sets for rank, at in enumerate(zip(of.layers.tolist(), of.units.tolist(), strict=True))
+    ]
     return [(layer, unit) for _, layer, unit in sorted(ranked)]
 
 
@@ -85,7 +88,7 @@ def write(study: Study, folder: Path | None = None) -> dict[str, int]:
 
     What lay in `folder` (None: `browser` beside the study's tables) and is no longer made is gone.
     """
-    folder = folder or study.folder / "browser"
+    folder = folder or study.folder / BROWSER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     concepts = study.studied()
@@ -161,9 +164,7 @@ def _world(study: Study, measured: Mapping[str, Mapping[str, np.ndarray]], sets:
         "main": [how, n, rounded(sigma)],
         "grid": list(neuron_maps.maps(study, concepts[0])["delta"].shape[2:]),
         "levels": [LEVELS, LETTERS],
-        "thresholds": {
-            name: [rounded(limits[concept][name]) for concept in concepts] for name in ("delta", "gradcam")
-        },
+        "thresholds": {name: [rounded(limits[concept][name]) for concept in concepts] for name in ("delta", "gradcam")},
         "silencing": {
             method: [[rounded(share) for share in row] for row in matrix.tolist()]
             for method, matrix in records.silencing(study).items()
@@ -173,15 +174,16 @@ def _world(study: Study, measured: Mapping[str, Mapping[str, np.ndarray]], sets:
 
 
 def _density(scores: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Where all neurons lie: layer by score, how many as a digit (the logarithm), of each concept, and of their largest.
+    """Where all neurons lie: layer by score, how many as a digit (the logarithm), of their largest and each concept.
 
     The scale is linear up to `bend`, below which 95 % of all sizes lie, and logarithmic beyond.
     """
     every = np.stack(scores)
     bend = float(np.quantile(np.abs(every), 0.95)) or 1.0
     bent = np.arcsinh(every / bend)
-    low, high = float(bent.min()), float(bent.max()) or 1.0
-    place = np.clip(((bent - low) / max(high - low, 1e-9) * BINS).astype(int), 0, BINS - 1)  # (concepts, L, D)
+    low, high = float(bent.min()), float(bent.max())
+    high += 0.05 * (high - low) or 1.0  # so that the first dot is whole
+    place = np.clip(((bent - low) / (high - low) * BINS).astype(int), 0, BINS - 1)  # (concepts, L, D)
     maps = []
     for bins in (place.max(axis=0), *place):
         counts = np.stack([np.bincount(row, minlength=BINS) for row in bins])  # (L, BINS)

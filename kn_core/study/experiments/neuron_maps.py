@@ -1,7 +1,7 @@
-"""Where single neurons answer: maps of every neuron that is in some concept's set, on a few pictures of each concept.
+"""Single neurons of the sets: where in a picture each answers, what it promotes, what goes without it.
 
-`heatmaps` draws sets and three neurons a concept. Whoever asks whose a neuron is wants its map on other concepts'
-pictures too, so the neurons are here those of all concepts' sets, of the two stages and of the third.
+`heatmaps` draws sets, and `single_neurons` asks how well scores rank. Whoever asks whose a neuron is wants its map on
+other concepts' pictures too, so those mapped are of all concepts' sets, of the two stages and of the third.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.method.two_stages import NeuronSet
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.heatmaps import shown
+from kn_core.study.experiments.single_neurons import ablate
 from kn_core.study.study import Study
 
+REMOVED = 20  # of each set of a concept's, the best, are taken out one at a time; with EFFORT=full all of them
 SCORES = ("delta", "gradcam")  # what is mapped: the difference that the object makes, stage 2's gradient score
 
 
@@ -49,13 +51,37 @@ def promoted(study: Study) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         layers, units = mapped(study).T
         tokens = study.model.top_tokens(layers.tolist(), units.tolist())
-        return pd.DataFrame({"layer": layers, "unit": units, "top_tokens": [" ".join(map(repr, row)) for row in tokens]})
+        return pd.DataFrame(
+            {"layer": layers, "unit": units, "top_tokens": [" ".join(map(repr, row)) for row in tokens]}
+        )
 
     return study.store.table("promoted", fingerprint(ladder.upstream(study), code(__name__)), compute)
 
 
+def removed(study: Study, concept: str) -> pd.DataFrame:
+    """What the word's logit loses without a neuron of the concept's own sets: columns layer, unit, effect.
+
+    Mean of `single_neurons.ablate` over as many held-out pictures as there. Raises StudyError for a decoder that it
+    cannot take.
+    """
+    whole, pictures = study.effort != study.profile, study.effort.faithfulness.pictures
+    most = study.profile.identification.budget if whole else REMOVED
+
+    def compute() -> pd.DataFrame:
+        best = [one.top(most) for one in sets(study)[concept].values()]
+        at = np.unique(np.concatenate([np.stack([one.layers, one.units], axis=1) for one in best]), axis=0)
+        found = [
+            ablate(study.model, one.prompt, one.caption, one.target, *at.T)
+            for one in study.pictures(concept, "held_out", pictures)
+        ]
+        return pd.DataFrame({"layer": at[:, 0], "unit": at[:, 1], "effect": np.mean(found, axis=0)})
+
+    inputs = fingerprint(ladder.upstream(study), most, pictures, code(__name__))
+    return study.store.table(f"removed-{concept}" + ("-full" if whole else ""), inputs, compute)
+
+
 def maps(study: Study, concept: str) -> dict[str, np.ndarray]:
-    """On the concept's pictures of `heatmaps.shown`: `neurons` (n, 2), and by score (pictures, n, rows, columns) float16.
+    """On the concept's pictures of `heatmaps.shown`: `neurons` (n, 2), by score (pictures, n, rows, columns) float16.
 
     A map is the neuron's score at each image token, laid where that token looks; the grid is the model's own.
     """
