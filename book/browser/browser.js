@@ -75,12 +75,13 @@ KN.start = async () => {
     if ($("status").textContent !== words) $("status").textContent = words;
   }
 
-  const COLUMNS = [["neuron", ""], ["sets", "in how many concepts’ sets"], ["rank", "best rank"], ["grad", "gradient score", "gradcam"], ["diff", "difference", "delta"],
-    ["3rd", "third stage’s score", "third"], ["taken out", "what the word’s logit loses without it"]];
+  const COLUMNS = [["neuron", "neuron", "in order of layers"], ["sets", "sets", "in how many concepts’ sets"], ["", "rank", "best rank"], ["gradcam", "grad", "gradient score"],
+    ["delta", "diff", "difference"], ["third", "3rd", "third stage’s score"], ["removed", "taken out", "what the word’s logit loses without it"]];
 
   function drawList() {
     const n = W.concepts.length;
-    fill($("head"), make("tr", {}, COLUMNS.map(([words, title]) => make("th", { scope: "col", title }, words))));
+    fill($("head"), make("tr", {}, COLUMNS.map(([r, words, title]) => make("th", { scope: "col", title, "aria-sort": (state.r || "") === r ? "descending" : null },
+      make("button", { type: "button", onclick: () => go({ r }, true) }, words)))));
     fill($("rows"), rows.map(({ i, rank, own }) => make("tr", { "aria-selected": String(i === chosen()), "data-i": i },
       make("td", {}, make("button", { type: "button", tabindex: i === chosen() ? 0 : -1, onclick: () => go({ n: `${W.layer[i]}.${W.unit[i]}` }) }, KN.name(i)),
         KN.disagrees(i, concept()) ? make("b", { class: "knb-bad", title: "its score and its removal disagree" }, "!") : null),
@@ -139,6 +140,7 @@ KN.start = async () => {
     };
     const draws = () => KNDraw.overlay(values.length ? values : new Array(0), W.grid, measure ? measure[0] : 1, one.outline, read);
     const fade = image(one.file + "-without", ""); fade.className = "knb-fade"; fade.style.opacity = $("fade").value / 100;
+    for (const frame of ["with", "without", "e-picture"]) $(frame).style.aspectRatio = one.shape.join("/");
     fill($("with"), image(one.file, `A picture of ${name}`), fade, draws());
     fill($("without"), image(one.file + "-without", `The same picture without the ${name}`), KNDraw.overlay([], W.grid, 1, one.outline, () => {}));
     fill($("said"), make("b", {}, `with the ${name} `), "“", worded(one.said, one.said, name), "”"); fill($("said-without"), make("b", {}, "taken out "), "“", worded(one.without, one.said, name), "”");
@@ -154,7 +156,7 @@ KN.start = async () => {
     if (!(await KN.need("said"))) return;
     const one = W.pictures[picture()], [of, method, intervention, n, sigma] = (state.E || "").split(",");
     const whose = Math.max(0, W.concepts.indexOf(of || W.concepts[one.concept])), name = W.concepts[one.concept], tried = KN.tried(whose, picture());
-    const now = KN.nearest(tried, { method: method || "two-stage", intervention: intervention || W.main[0], n: +(n || W.main[1]), sigma: sigma ? +sigma : W.main[2] });
+    const now = KN.nearest(tried, { method: method || state.m, intervention: intervention || W.main[0], n: +(n || W.main[1]), sigma: sigma ? +sigma : W.main[2] });
     const put = (change, keep) => { const wish = { of: W.concepts[whose], method: now && now.method, intervention: now && now.intervention, n: now && now.n, sigma: now && now.sigma, ...change };
       go({ E: [wish.of, wish.method, wish.intervention, wish.n, wish.sigma ?? ""].join(",") }, keep); };
     fill($("e-c"), W.concepts.map((each) => option(each, each, W.concepts[whose])));
@@ -189,7 +191,7 @@ KN.start = async () => {
     fill($("matrix"), KNDraw.matrix(names, shared ? `How many of the ${k} best the sets share` : "Disturbing a row’s set takes so much of a column’s word (share of its probability)",
       (row, column) => { const share = shared ? both(row, column).length / k : silent[row][column]; return { share, said: shared ? String(both(row, column).length) : percent(share).replace(" %", "") }; },
       [a, d], (row, column) => go({ c: names[row], d: names[column] })));
-    const column = (head, set) => make("div", {}, make("h4", {}, `${head} (${set.length})`), make("p", {}, set.slice(0, 60).map((i) => [make("button", { type: "button", onclick: () => go({ n: `${W.layer[i]}.${W.unit[i]}` }) }, KN.name(i)), " "]), set.length > 60 ? "…" : ""));
+    const column = (head, set) => make("div", {}, make("h3", {}, `${head} (${set.length})`), make("p", {}, set.slice(0, 60).map((i) => [make("button", { type: "button", onclick: () => go({ n: `${W.layer[i]}.${W.unit[i]}` }) }, KN.name(i)), " "]), set.length > 60 ? "…" : ""));
     fill($("venn"), a === d ? column(`the set of ${names[a]}`, sets[a]) : [column(`only ${names[a]}`, sets[a].filter((i) => !sets[d].includes(i))), column("both", both(a, d)), column(`only ${names[d]}`, sets[d].filter((i) => !sets[a].includes(i)))]);
   }
 
@@ -219,12 +221,13 @@ KN.start = async () => {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "radio") return;
     const step = { j: 1, k: -1 }[event.key];
+    if (step || event.key === "/") event.stopImmediatePropagation(); // the book's own keys
     if (step && rows.length) {
       const at = rows.findIndex(({ i }) => i === chosen()), next = rows[Math.min(rows.length - 1, Math.max(0, at + step))].i;
       go({ n: `${W.layer[next]}.${W.unit[next]}` }, true).then(() => { const row = $("rows").querySelector("[aria-selected=true]"); if (row) row.scrollIntoView({ block: "nearest" }); });
     } else if (event.key === "/") { event.preventDefault(); $("q").focus(); }
     else if (/^\d$/.test(event.key) && +event.key <= W.concepts.length) go({ c: event.key === "0" ? "" : W.concepts[event.key - 1] });
-  });
+  }, true);
   window.addEventListener("popstate", read);
   let width = 0;
   new ResizeObserver(() => { if (Math.abs($("atlas").clientWidth - width) > 40) { width = $("atlas").clientWidth; drawAtlas(); } }).observe($("atlas"));

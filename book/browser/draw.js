@@ -111,7 +111,7 @@ const KNDraw = (() => {
       }
     });
     picture.append(make(":line", { class: "knb-zero", x1: zero, x2: zero, y1: 0, y2: tall * names.length }));
-    return make("div", { class: "knb-bars" }, make("h4", {}, heading), picture);
+    return make("div", { class: "knb-bars" }, make("h3", {}, heading), picture);
   }
 
   /* A cell a picture and a row a concept: how much each picture that chose the neurons moved this one. */
@@ -124,7 +124,7 @@ const KNDraw = (() => {
         class: value < 0 ? "knb-minus" : "knb-plus", "fill-opacity": (0.06 + 0.94 * Math.abs(value) / (most || 1)).toFixed(2) },
       make(":title", {}, `${names[i]}, picture ${j + 1}: ${digits(value)}`))));
     });
-    return make("div", { class: "knb-bars" }, make("h4", {}, "difference, picture by picture"), picture);
+    return make("div", { class: "knb-bars" }, make("h3", {}, "difference, picture by picture"), picture);
   }
 
   /* A map of rows x columns over a picture, with the object's outline; `point(cell or null)`. */
@@ -148,8 +148,8 @@ const KNDraw = (() => {
     for (let row = 0; row < n; row++) {
       body.append(make("tr", {}, make("th", { scope: "row" }, names[row]), names.map((name, column) => {
         const { share, said } = cell(row, column), is = row === chosen[0] && column === chosen[1];
-        return make("td", {}, make("button", { type: "button", "aria-pressed": String(is), class: share > 0.5 ? "knb-deep" : "",
-          style: share === null ? "" : `background:${shade(Math.max(0, share))}`, title: `${names[row]}, ${name}: ${said}`,
+        return make("td", {}, make("button", { type: "button", "aria-pressed": String(is), class: share > 0.64 ? "knb-deep" : "",
+          style: `--share:${Math.max(0, share || 0).toFixed(3)}`, title: `${names[row]}, ${name}: ${said}`,
           "aria-label": `${names[row]}, ${name}: ${said}`, onclick: () => pick(row, column) }, said));
       })));
     }

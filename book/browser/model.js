@@ -56,7 +56,7 @@ const KN = (() => {
     });
   }
 
-  const KEYS = ["n", "c", "m", "k", "v", "o", "s", "p", "w", "d", "x", "q", "E"];
+  const KEYS = ["n", "c", "m", "k", "v", "o", "r", "s", "p", "w", "d", "x", "q", "E"];
 
   /* The state that an address says: '#n=9.200&c=bear&m=two-stage&k=80&p=...&E=two-stage,noise,80,5'. */
   function parse(hash) {
@@ -117,7 +117,7 @@ const KN = (() => {
       (concept < 0 || +of === concept) && one.removed && Math.sign(one.removed) !== Math.sign(world.values.gradcam[of][i]));
   }
 
-  /* The list: neurons of the method's sets that the filters let through, the best rank first. */
+  /* The list: neurons of the method's sets that the filters let through, the best rank first, or sorted by a column. */
   function list(state, brush) {
     const concept = world.concepts.indexOf(state.c), k = +state.k, all = world.concepts.length;
     const sets = world.sets[state.m] || [], chosen = concept < 0 ? sets : [sets[concept] || []];
@@ -137,7 +137,9 @@ const KN = (() => {
       if (brush && (world.layer[i] < brush[0] || world.layer[i] > brush[1] || score < brush[2] || score > brush[3])) continue;
       rows.push({ i, rank, own, score });
     }
-    return rows.sort((a, b) => a.rank - b.rank || b.score - a.score);
+    const by = { sets: (row) => row.own, neuron: (row) => -world.layer[row.i] * world.width - world.unit[row.i],
+      removed: (row) => removed(row.i, concept) ?? -Infinity }[state.r] || (world.values[state.r] ? (row) => value(row.i, state.r, concept) : () => 0);
+    return rows.sort((a, b) => by(b) - by(a) || a.rank - b.rank || b.score - a.score);
   }
 
   /* Comma-separated values, text in quotes where it must be. */

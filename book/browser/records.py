@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,22 +16,91 @@ from kn_core.method import recipes
 from kn_core.method.two_stages import NeuronSet
 from kn_core.study.experiments import attribution, ladder, neuron_maps, ownership, single_neurons
 from kn_core.study.experiments.ceiling import EVERYTHING, ceiling
+from kn_core.study.experiments.heatmaps import shown
 from kn_core.study.experiments.ladder import PAPER, THIRD
 from kn_core.study.experiments.ownership import PARTS
 from kn_core.study.study import Study, StudyError
 
 Sets = Mapping[str, Mapping[str, NeuronSet]]  # method -> concept -> its best neurons
-Pictures = Mapping[str, Sequence[str]]  # concept -> ids
 
 MEASURES = {
-    "gradcam": "gradient score (stage 2, largest over tokens)",
+    "gradcam": "gradient score (stage 2)",
     "delta": "difference the object makes (stage 1)",
-    "gradcam-sum": "gradient score, summed over tokens",
-    "third": "third stage: worth to this word, less to others",
+    "gradcam-sum": "gradient score, summed",
+    "third": "third stage’s score",
 }
 # What captions were written under, beside the methods of `METHODS`.
 OTHERS = {THIRD: "third stage", "no contrasts": "worth to the word, no contrasts", EVERYTHING: "all neurons"}
 OTHERS |= {part: f"two-stage neurons {said}" for part, said in LABELS.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture with and without its object, and what the model says of both."""
+
+    image_id: str
+    concept: str
+    image: np.ndarray  # (h, w, 3) uint8
+    without: np.ndarray  # the same
+    mask: np.ndarray  # (h, w) bool
+    said: str
+    said_without: str
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """All that the browser shows, of every concept; n neurons have maps, on each of the `shown` pictures."""
+
+    profile: str
+    budget: int
+    main: tuple[str, int, float]  # the main setting: what is done, to how many neurons, sigma
+    concepts: list[str]
+    shown: list[Shown]
+    sets: Sets
+    measured: Mapping[str, Mapping[str, np.ndarray]]  # concept -> measure -> (L, D)
+    limits: Mapping[str, Mapping[str, float]]  # concept -> stage's score -> threshold
+    exact: Mapping[str, pd.DataFrame]  # concept -> `exact`
+    promoted: Mapping[tuple[int, int], list[str]]
+    captions: pd.DataFrame
+    silencing: Mapping[str, np.ndarray]
+    mapped: np.ndarray  # (n, 2) layer and unit
+    maps: Mapping[str, np.ndarray]  # score -> (pictures, n, rows, columns)
+    chosen_on: list[np.ndarray]  # stage 1's difference of each concept's selection pictures, (N, n)
+
+
+def read(study: Study) -> Records:
+    """Read it all; what is not on disk yet is computed."""
+    concepts = study.studied()
+    pictures = [picture for concept in concepts for picture in _shown(study, concept)]
+    third = pd.concat([ladder.third_stage(study, concept) for concept in concepts], ignore_index=True)
+    maps = [neuron_maps.maps(study, concept) for concept in concepts]
+    mapped = maps[0]["neurons"]
+    return Records(
+        study.profile.name,
+        study.profile.identification.budget,
+        _main(study),
+        concepts,
+        pictures,
+        sets(study),
+        {concept: measures(study, concept) for concept in concepts},
+        {concept: study.thresholds(concept) for concept in concepts},
+        {concept: exact(study, concept) for concept in concepts},
+        promoted(study),
+        captions(study, [picture.image_id for picture in pictures], third),
+        silencing(study, third),
+        mapped,
+        {name: np.concatenate([one[name] for one in maps]) for name in neuron_maps.SCORES},
+        [study.measured(concept)["delta"][:, mapped[:, 0], mapped[:, 1]] for concept in concepts],
+    )
+
+
+def _shown(study: Study, concept: str) -> list[Shown]:
+    pairs, found = study.pairs(concept).set_index("image_id"), []
+    for image_id in shown(study, concept):
+        sample, row = study.sample(concept, image_id), pairs.loc[image_id]
+        said = str(row["caption"]), str(row["caption_inpainted"])
+        found.append(Shown(image_id, concept, sample.image, study.inpainted(sample), sample.mask, *said))
+    return found
 
 
 def said(method: str) -> str:
@@ -76,7 +146,7 @@ def exact(study: Study, concept: str) -> pd.DataFrame:
             continue
         once = rows.drop_duplicates(["layer", "unit"])[["layer", "unit", "effect"]].rename(columns={"effect": name})
         found = found.drop(columns=name).merge(once, on=["layer", "unit"], how="outer")
-    return found
+    return found[["layer", "unit", "removed", "patched"]]
 
 
 def promoted(study: Study) -> dict[tuple[int, int], list[str]]:
@@ -90,31 +160,27 @@ def promoted(study: Study) -> dict[tuple[int, int], list[str]]:
 COLUMNS = ["concept", "image_id", "method", "intervention", "n", "sigma", "caption", "before", "after", "kept"]
 
 
-def captions(study: Study, shown: Pictures) -> pd.DataFrame:
-    """What was said of the shown pictures under all that was done to a concept's neurons, the first draw of each.
+def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.DataFrame:
+    """What was said of the pictures under all that was done to a concept's neurons, the first draw of each.
 
     Columns concept (whose neurons), image_id, method, intervention, n, sigma (NaN where it has none), caption, before
     and after (the probability of the picture's own word), kept (share of what else is true that is still said).
     """
-    frames = [study.perturbations()]
+    frames = [study.perturbations(), third]
     for concept in study.studied():
         climbed = ladder.ladder(study, concept)
         climbed = climbed.loc[climbed["step"] == PAPER].replace({"method": {PAPER: "two-stage"}})
-        frames += [climbed, ladder.third_stage(study, concept)]
-        parts, all_of_them = ownership.parts(study, concept), ceiling(study, concept)
-        frames += [
-            parts[parts["method"].isin(PARTS)],
-            all_of_them[all_of_them["method"].isin([EVERYTHING, "two-stage"])],
-        ]
+        parts, whole = ownership.parts(study, concept), ceiling(study, concept)
+        whole = whole[whole["method"].isin([EVERYTHING, "two-stage"])]
+        frames += [climbed, parts[parts["method"].isin(PARTS)], whole]
     rows = pd.concat([frame[frame["seed"] == 0] for frame in frames], ignore_index=True)
-    wanted = {image_id for ids in shown.values() for image_id in ids}
-    rows = rows[rows["image_id"].isin(wanted) & (rows["positions"] == "image") & (rows["method"] != "removal")]
+    rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image") & (rows["method"] != "removal")]
     rows = rows.rename(columns={"clean_probability": "before", "target_probability": "after", "retained_truth": "kept"})
     done = ["concept", "image_id", "method", "intervention", "n", "sigma"]
     return rows.drop_duplicates(done)[COLUMNS].reset_index(drop=True)
 
 
-def silencing(study: Study) -> dict[str, np.ndarray]:
+def silencing(study: Study, third: pd.DataFrame) -> dict[str, np.ndarray]:
     """Whose set takes whose word: share of its probability lost, (concepts, concepts), a row whose neurons, by method.
 
     NaN where it was not tried. Under the two-stage method's main setting and the third stage's own.
@@ -122,7 +188,6 @@ def silencing(study: Study) -> dict[str, np.ndarray]:
     concepts = study.studied()
     crossed = pd.concat([ownership.cross(study, name) for name in concepts], ignore_index=True)
     main = silenced(study.perturbations(), crossed, study.profile)
-    third = pd.concat([ladder.third_stage(study, name) for name in concepts], ignore_index=True)
     third = third[(third["method"] == THIRD) & (third["n"] == study.profile.identification.budget)]
     lost = probability_suppression(third["clean_probability"], third["target_probability"])
     of_third = third.assign(probability=lost).groupby(["concept", "image_concept"])["probability"].mean().reset_index()
@@ -134,8 +199,7 @@ def silencing(study: Study) -> dict[str, np.ndarray]:
     }
 
 
-def main_setting(study: Study) -> tuple[str, int, float]:
-    """What is done in the profile's main setting: intervention, number of neurons, sigma (NaN where it has none)."""
+def _main(study: Study) -> tuple[str, int, float]:
     rows = headline(study.perturbations(), study.effort)
     first = rows[rows["method"] == "two-stage"].iloc[0]
     return str(first["intervention"]), int(first["n"]), float(first["sigma"])

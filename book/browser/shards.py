@@ -19,15 +19,11 @@ import numpy as np
 from PIL import Image
 
 from book.browser import records
-from book.press.neuron_links import BROWSER
+from book.browser.records import Records, Sets
 from book.style import concept_colours
-from kn_core.concepts import slug
 from kn_core.fingerprint import writing
 from kn_core.method.two_stages import NeuronSet
-from kn_core.study.experiments import neuron_maps
-from kn_core.study.experiments.heatmaps import shown
 from kn_core.study.experiments.ladder import THIRD
-from kn_core.study.study import Study
 
 LEVELS = 15
 LETTERS = "ONMLKJIHGFEDCBA.abcdefghijklmno"  # -LEVELS to LEVELS
@@ -59,7 +55,7 @@ class Group:
     methods: tuple[str, ...]
 
 
-def groups(sets: records.Sets) -> list[Group]:
+def groups(sets: Sets) -> list[Group]:
     """The neurons of the two stages, those that only the third has, those that only other methods have."""
     numbered: dict[tuple[int, int], int] = {}
     found = []
@@ -83,28 +79,22 @@ def _by_rank(sets: Iterable[NeuronSet]) -> list[tuple[int, int]]:
     return [(layer, unit) for _, layer, unit in sorted(ranked)]
 
 
-def write(study: Study, folder: Path | None = None) -> dict[str, int]:
-    """Write every shard and picture of the study's browser; the size of each file in bytes, by name.
+def write(found: Records, folder: Path) -> dict[str, int]:
+    """Write every shard and picture of the browser; the size of each file in bytes, by name.
 
-    What lay in `folder` (None: `browser` beside the study's tables) and is no longer made is gone.
+    What lay in `folder` and is no longer made is gone.
     """
-    folder = folder or study.folder / BROWSER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    concepts = study.studied()
-    pictures = {concept: shown(study, concept) for concept in concepts}
-    sets = records.sets(study)
-    of = groups(sets)
-    measured = {concept: records.measures(study, concept) for concept in concepts}
+    of = groups(found.sets)
     number = {tuple(neuron): group.start + i for group in of for i, neuron in enumerate(group.at.tolist())}
-    promoted, exact = records.promoted(study), {concept: records.exact(study, concept) for concept in concepts}
     for group in of:
-        data = _neurons(group, measured, promoted, exact) | {"sets": _numbers(sets, group.methods, concepts, number)}
+        data = _neurons(group, found) | {"sets": _numbers(found, group.methods, number)}
         if group.name == "core":
-            data |= _world(study, measured, sets) | {"pictures": _pictures(study, pictures, folder)}
+            data |= _world(found) | {"pictures": [_picture(found, i, folder) for i in range(len(found.shown))]}
         _shard(folder, group.name, data)
-    _shard(folder, "said", _captions(study, pictures))
-    for layer, data in _maps(study, of, sets, pictures).items():
+    _shard(folder, "said", _captions(found))
+    for layer, data in _maps(found, number).items():
         _shard(folder, f"layer-{layer}", data)
     return {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
 
@@ -115,59 +105,60 @@ def _shard(folder: Path, name: str, data: Mapping[str, Any]) -> None:
         temporary.write_text(f'KN.add("{name}",{text});\n', encoding="utf-8")
 
 
-def _neurons(group: Group, measured: Mapping[str, Any], promoted: Mapping[Any, Any], exact: Mapping[str, Any]) -> Any:
+def _neurons(group: Group, found: Records) -> dict[str, Any]:
     layers, units = group.at.T
     here = {tuple(neuron): i for i, neuron in enumerate(group.at.tolist())}
     effects = [
-        (place, here[row.layer, row.unit], rounded(row.removed), rounded(row.patched))
-        for place, rows in enumerate(exact.values())
-        for row in rows.itertuples()
-        if (row.layer, row.unit) in here
+        (place, here[int(layer), int(unit)], rounded(removed), rounded(patched))
+        for place, rows in enumerate(found.exact.values())
+        for layer, unit, removed, patched in rows.to_numpy(float)
+        if (int(layer), int(unit)) in here
     ]
     return {
         "start": group.start,
         "layer": layers.tolist(),
         "unit": units.tolist(),
-        "tokens": [promoted.get(neuron, [])[:TOKENS] for neuron in here],
+        "tokens": [found.promoted.get(neuron, [])[:TOKENS] for neuron in here],
         "values": {
-            name: [list(map(rounded, scores[name][layers, units].tolist())) for scores in measured.values()]
+            name: [list(map(rounded, scores[name][layers, units].tolist())) for scores in found.measured.values()]
             for name in records.MEASURES
         },
         "exact": effects,
     }
 
 
-def _numbers(sets: records.Sets, methods: Sequence[str], concepts: Sequence[str], number: Mapping[Any, int]) -> Any:
+def _numbers(found: Records, methods: Sequence[str], number: Mapping[Any, int]) -> dict[str, Any]:
     """Each method's neurons of each concept, by number, the best first."""
     empty = NeuronSet("", "", np.empty(0, int), np.empty(0, int), np.empty(0))
-    by_method = {method: [sets[method].get(concept, empty) for concept in concepts] for method in methods}
+    by_method = {method: [found.sets[method].get(concept, empty) for concept in found.concepts] for method in methods}
     return {
         method: [[number[at] for at in zip(one.layers.tolist(), one.units.tolist(), strict=True)] for one in of]
         for method, of in by_method.items()
     }
 
 
-def _world(study: Study, measured: Mapping[str, Mapping[str, np.ndarray]], sets: records.Sets) -> dict[str, Any]:
+def _world(found: Records) -> dict[str, Any]:
     """What the page is about: concepts, methods, the model's size, whom sets silence, where all neurons lie."""
-    concepts, (how, n, sigma) = study.studied(), records.main_setting(study)
+    concepts, measured, (how, n, sigma) = found.concepts, found.measured, found.main
     n_layers, width = next(iter(measured.values()))["delta"].shape
-    limits = {concept: study.thresholds(concept) for concept in concepts}
     return {
-        "profile": study.profile.name,
+        "profile": found.profile,
         "concepts": concepts,
         "colours": list(concept_colours(concepts).values()),
         "layers": n_layers,
         "width": width,
-        "budget": study.profile.identification.budget,
-        "methods": {method: records.said(method) for method in sets},
+        "budget": found.budget,
+        "methods": {method: records.said(method) for method in found.sets},
         "measures": records.MEASURES,
         "main": [how, n, rounded(sigma)],
-        "grid": list(neuron_maps.maps(study, concepts[0])["delta"].shape[2:]),
+        "grid": list(found.maps["delta"].shape[2:]),
         "levels": [LEVELS, LETTERS],
-        "thresholds": {name: [rounded(limits[concept][name]) for concept in concepts] for name in ("delta", "gradcam")},
+        "thresholds": {
+            name: [rounded(found.limits[concept][name]) for concept in concepts] for name in ("delta", "gradcam")
+        },
         "silencing": {
             method: [[rounded(share) for share in row] for row in matrix.tolist()]
-            for method, matrix in records.silencing(study).items()
+            for method, matrix in found.silencing.items()
         },
         "density": {name: _density([scores[name] for scores in measured.values()]) for name in records.MEASURES},
     }
@@ -191,22 +182,17 @@ def _density(scores: Sequence[np.ndarray]) -> dict[str, Any]:
     return {"bend": rounded(bend), "low": low, "high": high, "bins": BINS, "maps": maps}
 
 
-def _pictures(study: Study, pictures: records.Pictures, folder: Path) -> list[dict[str, Any]]:
-    """Write every picture with and without its object; what is said of each, and the object's outline."""
-    made = []
-    for concept, ids in pictures.items():
-        pairs = study.pairs(concept).set_index("image_id")
-        for image_id in ids:
-            sample, file = study.sample(concept, image_id), f"picture-{slug(image_id)}"
-            for name, image in ((file, sample.image), (f"{file}-without", study.inpainted(sample))):
-                small = Image.fromarray(image)
-                small.thumbnail((SIDE, SIDE))
-                with writing(folder / f"{name}.webp") as temporary:
-                    small.save(temporary, "WEBP", quality=70, method=6)
-            caption, without = pairs.loc[image_id, ["caption", "caption_inpainted"]]
-            known = {"id": image_id, "concept": list(pictures).index(concept), "file": file}
-            made.append(known | {"said": caption, "without": without, "outline": _outline(sample.mask)})
-    return made
+def _picture(found: Records, number: int, folder: Path) -> dict[str, Any]:
+    """Write a picture with and without its object; what is said of it, its shape, and the object's outline."""
+    one, file = found.shown[number], f"picture-{number}"
+    for name, image in ((file, one.image), (f"{file}-without", one.without)):
+        small = Image.fromarray(image)
+        small.thumbnail((SIDE, SIDE))
+        with writing(folder / f"{name}.webp") as temporary:
+            small.save(temporary, "WEBP", quality=70, method=6)
+    known = {"id": one.image_id, "concept": found.concepts.index(one.concept), "file": file}
+    known["shape"] = [one.image.shape[1], one.image.shape[0]]
+    return known | {"said": one.said, "without": one.said_without, "outline": _outline(one.mask)}
 
 
 def _outline(mask: np.ndarray) -> str:
@@ -220,12 +206,12 @@ def _outline(mask: np.ndarray) -> str:
     return path
 
 
-def _captions(study: Study, pictures: records.Pictures) -> dict[str, Any]:
+def _captions(found: Records) -> dict[str, Any]:
     """`records.captions`, a list a column; methods, interventions and captions by number."""
-    rows = records.captions(study, pictures)
-    place = {image_id: i for i, image_id in enumerate(each for ids in pictures.values() for each in ids)}
+    rows = found.captions
+    place = {one.image_id: i for i, one in enumerate(found.shown)}
     known: dict[str, list[str]] = {}
-    data: dict[str, Any] = {"concept": rows["concept"].map(study.studied().index).tolist()}
+    data: dict[str, Any] = {"concept": rows["concept"].map(found.concepts.index).tolist()}
     data["picture"] = rows["image_id"].map(place).tolist()
     for column in ("method", "intervention", "caption"):
         known[column] = list(dict.fromkeys(rows[column]))
@@ -240,36 +226,33 @@ def _captions(study: Study, pictures: records.Pictures) -> dict[str, Any]:
     }
 
 
-def _maps(study: Study, of: Sequence[Group], sets: records.Sets, pictures: records.Pictures) -> dict[int, Any]:
+def _maps(found: Records, number: Mapping[Any, int]) -> dict[int, Any]:
     """By layer: the maps of its neurons, and stage 1's difference on the pictures that chose them.
 
     A neuron has maps on all pictures of the concepts in whose sets it is, and on the first of every other concept; they
     share one scale, so that a faint map is faint. Where that makes too many cells, the neurons that stand highest in
     some list have maps, and the others none.
     """
-    found = [neuron_maps.maps(study, concept) for concept in pictures]
-    row = {tuple(neuron): i for i, neuron in enumerate(found[0]["neurons"].tolist())}
-    strips = [study.measured(concept)["delta"] for concept in pictures]
-    stacked = {name: np.concatenate([one[name] for one in found]) for name in neuron_maps.SCORES}  # (pictures, n, r, c)
-    concept_of = [concept for concept, ids in pictures.items() for _ in ids]
-    grid, left = stacked["delta"].shape[2:], MOST_CELLS
+    of = [one.concept for one in found.shown]
+    left, cells = MOST_CELLS, int(np.prod(found.maps["delta"].shape[2:])) * len(found.maps)
     by_layer: dict[int, Any] = {}
-    for number, at in ((group.start + i, tuple(at)) for group in of[:2] for i, at in enumerate(group.at.tolist())):
-        layer, unit = at
-        owners = {name for method in FIRST for name, neurons in sets[method].items() if _holds(neurons, layer, unit)}
-        on = [i for i, name in enumerate(concept_of) if name in owners or concept_of.index(name) == i]
-        left -= len(on) * len(stacked) * int(np.prod(grid))
+    for i in sorted(range(len(found.mapped)), key=lambda i: number[tuple(found.mapped[i].tolist())]):
+        layer, unit = found.mapped[i].tolist()
+        owners = {
+            name for method in FIRST for name, neurons in found.sets[method].items() if _holds(neurons, layer, unit)
+        }
+        on = [place for place, name in enumerate(of) if name in owners or of.index(name) == place]
+        left -= len(on) * cells
         if left < 0:
             break
         entry: dict[str, Any] = {"on": on}
-        for name, maps in stacked.items():
-            of_one = maps[on, row[at]].astype(float)
+        for name, maps in found.maps.items():
+            of_one = maps[on, i].astype(float)
             most = float(np.abs(of_one).max())
             entry[name] = [rounded(most), letters(of_one, most)]
-        strip = [one[:, layer, unit] for one in strips]
-        most = float(max(np.abs(one).max() for one in strip))
-        entry["strip"] = [rounded(most), *(letters(one, most) for one in strip)]
-        by_layer.setdefault(layer, {"neurons": {}})["neurons"][number] = entry
+        most = float(max(np.abs(values[:, i]).max() for values in found.chosen_on))
+        entry["strip"] = [rounded(most), *(letters(values[:, i], most) for values in found.chosen_on)]
+        by_layer.setdefault(layer, {"neurons": {}})["neurons"][number[layer, unit]] = entry
     return by_layer
 
 

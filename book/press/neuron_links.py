@@ -9,11 +9,11 @@ BROWSER = "browser"  # the folder beside the page, in `results/<profile>` too
 CODE = ("model.js", "draw.js", "browser.js", "browser.css")
 PAGE = "neurons.html"
 CELL = re.compile(r"<td\b[^>]*>.*?</td>|<span class=\"pasted-text\">.*?</span>", flags=re.DOTALL)
-NEURON = re.compile(r"\bL(\d+)/(\d+)\b(?![^<]*</a>)")
+NEURON = re.compile(r"\b(?:L(\d+)/(\d+)|layer (\d+), unit (\d+))\b(?![^<]*</a>)")
 
 
 def link(site: Path) -> None:
-    """Make links of the neurons in tables and in numbers that the run wrote, on every page but the browser's own."""
+    """Make links of the neurons in tables and in words that the run wrote, on every page but the browser's own."""
     if not (site / PAGE).exists():
         return
     for page in site.rglob("*.html"):
@@ -21,6 +21,11 @@ def link(site: Path) -> None:
         if page == site / PAGE or not NEURON.search(text):
             continue
         up = "../" * (len(page.relative_to(site).parts) - 1)
-        linked = CELL.sub(lambda cell: NEURON.sub(rf'<a href="{up}{PAGE}#n=\1.\2">L\1/\2</a>', cell[0]), text)  # noqa: B023
+        linked = CELL.sub(lambda cell, up=up: NEURON.sub(lambda found: _linked(found, up), cell[0]), text)  # type: ignore[misc]
         if linked != text:
             page.write_text(linked, encoding="utf-8")
+
+
+def _linked(found: re.Match[str], up: str) -> str:
+    layer, unit = (first or second for first, second in zip(found.groups()[:2], found.groups()[2:], strict=True))
+    return f'<a href="{up}{PAGE}#n={layer}.{unit}">{found[0]}</a>'
