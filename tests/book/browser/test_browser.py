@@ -229,8 +229,11 @@ def test_without_scripts_there_are_tables(chromium, site):
     assert "L1/5" in page.inner_text("details:first-of-type")
 
 
-DARK = """body { background: #121212; color: #eee } :root { --pst-color-background: #121212; --pst-color-text-base: #eee;
---pst-color-text-muted: #9ca4af; --pst-color-surface: #222832; --pst-color-border: #48566b }"""  # as the book's theme
+DARK = """
+body { background: #121212; color: #eee }
+:root { --pst-color-background: #121212; --pst-color-text-base: #eee; --pst-color-text-muted: #9ca4af;
+        --pst-color-surface: #222832; --pst-color-border: #48566b }
+"""  # as the book's theme
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
