@@ -210,6 +210,7 @@ KN.start = async () => {
   $("q").addEventListener("input", () => { const at = KN.find($("q").value); go(at === undefined ? { q: $("q").value } : { q: $("q").value, n: `${W.layer[at]}.${W.unit[at]}` }, true); });
   root.querySelectorAll("form").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
   $("fade").addEventListener("input", () => { const fade = root.querySelector(".knb-fade"); if (fade) fade.style.opacity = $("fade").value / 100; });
+  root.querySelectorAll("[data-to]").forEach((button) => button.addEventListener("click", () => $(button.dataset.to).scrollIntoView({ block: "start" })));
   $("link").addEventListener("click", () => copied($("link"), location.href));
   $("csv").addEventListener("click", () => copied($("csv"), KN.table(rows, state)));
   $("svg").addEventListener("click", () => {
@@ -235,7 +236,7 @@ KN.start = async () => {
   document.querySelectorAll("details.knb-plain").forEach((each) => { each.open = false; });
   await read();
   for (const name of ["said", "third", "rest"]) await KN.need(name);
-  drawCard(); // what other methods say of the neuron is known now
+  drawAtlas(); drawCard(); // what other methods say of the neuron, and where a concept's neurons lie, is known now
 };
 
 /* The list as a table of numbers, as 'copy as CSV' gives it. */

@@ -39,7 +39,7 @@ const KNDraw = (() => {
     const column = (W - left - 8) / L, X = (layer, unit) => left + column * (layer + 0.1 + 0.8 * unit / world.width);
     const Y = (value) => top + (1 - y01(value)) * (H - top - bottom);
     const picture = svg(W, H, `${rows.length} neurons by layer and ${world.measures[state.v]}`);
-    const tall = (H - top - bottom) / scale.bins, map = scale.maps[concept + 1], behind = make(":g", { class: "knb-density" });
+    const tall = (H - top - bottom) / scale.bins, map = scale.maps[concept + 1] || scale.maps[0], behind = make(":g", { class: "knb-density" });
     for (let layer = 0; layer < L; layer++) for (let bin = 0; bin < scale.bins; bin++) {
       const count = +map[layer * scale.bins + bin];
       if (count) behind.append(make(":rect", { x: left + column * layer, y: H - bottom - (bin + 1) * tall, width: column - 0.6,
@@ -106,7 +106,7 @@ const KNDraw = (() => {
       else {
         const width = Math.max(1, Math.abs(value) * unit);
         picture.append(make(":rect", { x: value < 0 ? zero - width : zero, y: y + 2, width, height: tall - 5, rx: 1.5, class: value < 0 ? "knb-minus" : "knb-plus" }),
-          text(Math.max(zero, zero + value * unit) + 4, y + 11, digits(value)));
+          text(Math.max(zero, zero + value * unit, limits ? zero + limits[i] * unit : 0) + 4, y + 11, digits(value)));
         if (limits) picture.append(make(":line", { class: "knb-tick", x1: zero + limits[i] * unit, x2: zero + limits[i] * unit, y1: y + 1, y2: y + tall - 2 }));
       }
     });

@@ -28,6 +28,7 @@ const KN = (() => {
         (world.exact[data.start + i] ||= {})[concept] = { removed, patched };
       }
       Object.assign(world.sets, data.sets);
+      for (const [measure, maps] of Object.entries(data.densities || {})) world.density[measure].maps = maps;
     }
     (waiting[name] || []).forEach((done) => done(data));
     delete waiting[name];

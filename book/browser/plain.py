@@ -66,7 +66,7 @@ def _best(found: Records, method: str) -> Iterator[list[object]]:
         for rank, at in enumerate(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True), start=1):
             scores = [_digits(found.measured[concept][name][at]) for name in records.MEASURES]
             exact = [_digits(known.loc[at, name]) if at in known.index else "" for name in ("removed", "patched")]
-            promotes = " ".join(found.promoted.get(at, [])[:3]).replace("\n", "⏎")
+            promotes = " ".join(found.promoted.get(at, [])[:2]).replace("\n", "⏎")
             yield [concept, rank, f"L{at[0]}/{at[1]}", held[at], *scores, *exact, promotes]
 
 
@@ -94,7 +94,7 @@ def _held(sets: Iterable[NeuronSet]) -> dict[tuple[int, int], int]:
 
 
 def _digits(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.3g}"
+    return "" if np.isnan(value) else f"{value:.2g}"
 
 
 def _sigma(sigma: float) -> str:

@@ -29,8 +29,8 @@ LEVELS = 15
 LETTERS = "ONMLKJIHGFEDCBA.abcdefghijklmno"  # -LEVELS to LEVELS
 MOST_CELLS = 4_000_000  # of maps in all: some 1.2 MB compressed
 SIDE = 224  # of a picture, in pixels
-BINS = 40  # of a measure, in the atlas's background
-TOKENS = 6
+BINS = 32  # of a measure, in the atlas's background
+TOKENS = 5
 
 
 def letters(values: np.ndarray, most: float) -> str:
@@ -88,10 +88,14 @@ def write(found: Records, folder: Path) -> dict[str, int]:
     folder.mkdir(parents=True)
     of = groups(found.sets)
     number = {tuple(neuron): group.start + i for group in of for i, neuron in enumerate(group.at.tolist())}
+    density = {name: _density([scores[name] for scores in found.measured.values()]) for name in records.MEASURES}
     for group in of:
         data = _neurons(group, found) | {"sets": _numbers(found, group.methods, number)}
         if group.name == "core":
+            data["density"] = {name: one | {"maps": one["maps"][:1]} for name, one in density.items()}
             data |= _world(found) | {"pictures": [_picture(found, i, folder) for i in range(len(found.shown))]}
+        if group.name == "third":
+            data["densities"] = {name: one["maps"] for name, one in density.items()}
         _shard(folder, group.name, data)
     _shard(folder, "said", _captions(found))
     for layer, data in _maps(found, number).items():
@@ -160,7 +164,6 @@ def _world(found: Records) -> dict[str, Any]:
             method: [[rounded(share) for share in row] for row in matrix.tolist()]
             for method, matrix in found.silencing.items()
         },
-        "density": {name: _density([scores[name] for scores in measured.values()]) for name in records.MEASURES},
     }
 
 

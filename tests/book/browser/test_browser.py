@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from book.press.neuron_links import BROWSER
+from kn_core.profile import results
 from tests.book.browser.conftest import CONCEPTS, value
 
 BUILT = Path(__file__).parents[3] / "_build" / "embedded" / "html" / "neurons.html"
-RESULTS = Path(__file__).parents[3] / "results" / "embedded"
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def test_the_built_page_is_light_and_shows_the_numbers_on_disk(chromium):
     folder = BUILT.parent / BROWSER
     first = [BUILT, *(folder / name for name in ("browser.css", "model.js", "draw.js", "browser.js", "core.js"))]
     assert packed(*first) <= 120_000 and packed(BUILT, *folder.iterdir()) <= 2_000_000
-    best = pd.read_parquet(RESULTS / "neurons.parquet").query("method == 'two-stage' and rank < 80")
+    best = pd.read_parquet(results("embedded") / "neurons.parquet").query("method == 'two-stage' and rank < 80")
     page = chromium.new_page()
     for concept in best["concept"].unique():
         page.goto(f"{BUILT.as_uri()}#c={concept}")
