@@ -11,7 +11,8 @@ const KN = (() => {
   /* What a shard is called with. Neurons are numbered; a group of them fills in its numbers. */
   function add(name, data) {
     shards[name] = data;
-    if (name === "core") Object.assign(world, { ...data, layer: [], unit: [], tokens: [], values: {}, exact: [], sets: {} });
+    if (name === "core") Object.assign(world, { ...data, layer: [], unit: [], tokens: [], values: {}, exact: [],
+      sets: {} });
     if (data.start !== undefined) {
       data.layer.forEach((layer, i) => {
         const number = data.start + i;
@@ -42,7 +43,8 @@ const KN = (() => {
       waiting[name] = [done];
       const script = document.createElement("script");
       script.src = base + name + ".js";
-      script.onerror = () => { shards[name] = null; (waiting[name] || []).forEach((each) => each(null)); delete waiting[name]; };
+      script.onerror = () => { shards[name] = null; (waiting[name] || []).forEach((each) => each(null));
+        delete waiting[name]; };
       document.head.append(script);
       return undefined;
     });
@@ -109,13 +111,16 @@ const KN = (() => {
   function removed(i, concept) {
     const known = Object.entries(world.exact[i] || {}).filter(([, one]) => one.removed !== null);
     if (concept >= 0) { const own = known.find(([of]) => +of === concept); return own ? own[1].removed : null; }
-    return known.reduce((most, [, one]) => (most === null || Math.abs(one.removed) > Math.abs(most) ? one.removed : most), null);
+    return known.reduce((most, [, one]) => (most === null || Math.abs(one.removed) > Math.abs(most) ? one.removed
+      : most), null);
   }
 
-  /* Whether the score says that a neuron helps to say the word, and taking it out says that it hurts, or the reverse. */
+  /* Whether the score says that a neuron helps to say the word, and taking it out says that it hurts,
+    or the reverse. */
   function disagrees(i, concept) {
     return Object.entries(world.exact[i] || {}).some(([of, one]) =>
-      (concept < 0 || +of === concept) && one.removed && Math.sign(one.removed) !== Math.sign(world.values.gradcam[of][i]));
+      (concept < 0 || +of === concept) && one.removed
+        && Math.sign(one.removed) !== Math.sign(world.values.gradcam[of][i]));
   }
 
   /* The list: neurons of the method's sets that the filters let through, the best rank first, or sorted by a column. */
@@ -123,7 +128,8 @@ const KN = (() => {
     const concept = world.concepts.indexOf(state.c), k = +state.k, all = world.concepts.length;
     const sets = world.sets[state.m] || [], chosen = concept < 0 ? sets : [sets[concept] || []];
     const first = new Map();
-    chosen.forEach((set) => set.slice(0, k).forEach((i, place) => first.set(i, Math.min(place + 1, first.get(i) ?? Infinity))));
+    chosen.forEach((set) => set.slice(0, k).forEach((i, place) => first.set(i,
+      Math.min(place + 1, first.get(i) ?? Infinity))));
     const wanted = (state.q || "").trim().toLowerCase(), at = find(wanted);
     const rows = [];
     for (const [i, rank] of first) {
@@ -135,11 +141,13 @@ const KN = (() => {
       if (wanted && i !== at && !name(i).toLowerCase().startsWith(wanted)
         && !world.tokens[i].some((token) => token.trim().toLowerCase() === wanted)) continue;
       const score = value(i, state.v, concept);
-      if (brush && (world.layer[i] < brush[0] || world.layer[i] > brush[1] || score < brush[2] || score > brush[3])) continue;
+      if (brush && (world.layer[i] < brush[0] || world.layer[i] > brush[1] || score < brush[2]
+        || score > brush[3])) continue;
       rows.push({ i, rank, own, score });
     }
     const by = { sets: (row) => row.own, neuron: (row) => -world.layer[row.i] * world.width - world.unit[row.i],
-      removed: (row) => removed(row.i, concept) ?? -Infinity }[state.r] || (world.values[state.r] ? (row) => value(row.i, state.r, concept) : () => 0);
+      removed: (row) => removed(row.i, concept) ?? -Infinity }[state.r]
+        || (world.values[state.r] ? (row) => value(row.i, state.r, concept) : () => 0);
     return rows.sort((a, b) => by(b) - by(a) || a.rank - b.rank || b.score - a.score);
   }
 
@@ -174,7 +182,8 @@ const KN = (() => {
 
   /* A caption in pieces [text, kind]: 'word' the concept's, 'kept' a word of the clean caption, '' another. */
   function pieces(caption, clean, concept) {
-    const known = new Set(clean.toLowerCase().match(/[\p{L}\p{N}]+/gu) || []), small = /^(a|an|the|of|on|in|and|is|with|at|to)$/;
+    const known = new Set(clean.toLowerCase().match(/[\p{L}\p{N}]+/gu) || []),
+      small = /^(a|an|the|of|on|in|and|is|with|at|to)$/;
     const of = concept.toLowerCase().split(" ");
     return (caption.match(/[\p{L}\p{N}]+|[^\p{L}\p{N}]+/gu) || []).map((text) => {
       const word = text.toLowerCase();
@@ -183,6 +192,7 @@ const KN = (() => {
     });
   }
 
-  return { add, need, decode, parse, address, find, name, ranks, owners, value, removed, disagrees, list, csv, tried, nearest,
+  return { add, need, decode, parse, address, find, name, ranks, owners, value, removed, disagrees, list, csv, tried,
+    nearest,
     pieces, world, shards, base };
 })();

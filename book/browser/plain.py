@@ -32,7 +32,7 @@ def made(study: Study, concept: str | None = None) -> tuple[dict[str, str], str]
 def page(found: Records) -> str:
     """The browser as HTML, scripts named but not held; its tables are open until a script closes them."""
     style = f'<link rel="stylesheet" href="{BROWSER}/browser.css">'
-    scripts = "".join(f'<script src="{BROWSER}/{name}"></script>' for name in (*CODE[:3], "core.js"))
+    scripts = "".join(f'<script src="{BROWSER}/{name}"></script>' for name in (*CODE[:-1], "core.js"))
     skeleton = (Path(__file__).parent / "browser.html").read_text(encoding="utf-8")
     return "\n".join([style, skeleton, *tables(found), scripts])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from book.press.neuron_links import BROWSER
+from book.press.neuron_links import BROWSER, CODE
 from kn_core.profile import results
 from tests.book.browser.conftest import CONCEPTS, value
 
@@ -273,7 +273,7 @@ def test_the_built_page_is_light_and_shows_the_numbers_on_disk(chromium):
         return sum(len(gzip.compress(file.read_bytes())) for file in files)
 
     folder = BUILT.parent / BROWSER
-    first = [BUILT, *(folder / name for name in ("browser.css", "model.js", "draw.js", "browser.js", "core.js"))]
+    first = [BUILT, *(folder / name for name in (*CODE, "core.js"))]
     assert packed(*first) <= 120_000 and packed(BUILT, *folder.iterdir()) <= 2_000_000
     best = pd.read_parquet(results("embedded") / "neurons.parquet").query("method == 'two-stage' and rank < 80")
     page = chromium.new_page()
