@@ -5,10 +5,10 @@ KN.start = async () => {
   const root = document.getElementById("kn-browser"), W = KN.world, { make, digits, percent } = KNDraw;
   await KN.need("core");
   if (!W.concepts) return; // the scripts are not beside the page: its tables stand
-  const $ = (id) => document.getElementById("knb-" + id), fill = (node,
-    ...inside) => node.replaceChildren(...inside.flat(Infinity).filter((one) => one || one === 0));
-  const THIRD = Object.keys(W.methods)[1], standard = { m: "two-stage", k: String(W.budget), v: "gradcam", w: "gradcam",
-    x: "shared" };
+  const $ = (id) => document.getElementById("knb-" + id);
+  const fill = (node, ...inside) => node.replaceChildren(...inside.flat(Infinity).filter((one) => one || one === 0));
+  const THIRD = Object.keys(W.methods)[1];
+  const standard = { m: "two-stage", k: String(W.budget), v: "gradcam", w: "gradcam", x: "shared" };
   let state = {}, brush = null, rows = [], hovered = null;
   const concept = () => W.concepts.indexOf(state.c), chosen = () => KN.find(state.n);
   const picture = () => Math.max(0, W.pictures.findIndex((one) => one.id === state.p));
@@ -23,11 +23,12 @@ KN.start = async () => {
     state = { ...state, ...change };
     if (("p" in change || "c" in change) && state.E) state.E = state.E.replace(/^[^,]*/, ""); // the picture's own set
     if ("c" in change || "m" in change) brush = null;
-    if ("c" in change && state.c
-      && W.pictures[picture()].concept !== concept()) state.p = W.pictures[W.pictures.findIndex((one) => one.concept === concept())].id;
+    if ("c" in change && state.c && W.pictures[picture()].concept !== concept()) {
+      state.p = W.pictures.find((one) => one.concept === concept()).id;
+    }
     history[keep ? "replaceState" : "pushState"](null, "", KN.address(state));
     await wanted();
-    draw();
+    await draw();
   }
 
   /* The state that the address says; what it does not say is as it is at first. */
@@ -36,13 +37,11 @@ KN.start = async () => {
     if (!W.methods[state.m]) state.m = standard.m;
     if (!W.measures[state.v]) state.v = standard.v;
     if (state.c && concept() < 0) delete state.c;
-    const own = W.pictures.find((one) => one.id === state.p) || W.pictures.find((one) => concept() < 0
-      || one.concept === concept());
-    state.p = own.id;
+    const known = W.pictures.some((one) => one.id === state.p);
+    if (!known) state.p = W.pictures.find((one) => concept() < 0 || one.concept === concept()).id;
     await wanted();
-    draw();
-    if (KN.parse(location.hash).n
-      && root.querySelector("[aria-selected=true]")) $("card").scrollIntoView({ block: "nearest" });
+    await draw();
+    if (KN.parse(location.hash).n) $("card").scrollIntoView({ block: "nearest" });
   }
 
   const option = (value, words, now) => make("option", { value, selected: value === now }, words);
@@ -59,8 +58,8 @@ KN.start = async () => {
     chips("concepts", [["", "all"], ...W.concepts.map((name) => [name, name])], state.c || "", (c) => go({ c }),
       undefined, ["", ...W.colours]);
     fill($("m"), Object.entries(W.methods).map(([value, words]) => option(value, words, state.m)));
-    fill($("k"), [...new Set([5, 10, 20, 40, W.budget, +state.k].filter((k) => k <= W.budget))].sort((a,
-      b) => a - b).map((k) => option(String(k), k, state.k)));
+    const tops = [...new Set([5, 10, 20, 40, W.budget, +state.k])].filter((k) => k <= W.budget).sort((a, b) => a - b);
+    fill($("k"), tops.map((k) => option(String(k), k, state.k)));
     fill($("v"), Object.entries(W.measures).map(([value, words]) => option(value, words, state.v)));
     const n = W.concepts.length, words = { one: "one concept's own", some: `2 to ${n - 1} concepts`,
       all: `all ${n} concepts` };
@@ -70,26 +69,27 @@ KN.start = async () => {
   }
 
   function drawAtlas() {
-    const own = rows.filter((row) => row.own === 1).length,
-      all = rows.filter((row) => row.own === W.concepts.length).length;
-    fill($("atlas"), KNDraw.atlas(W, rows, state, chosen(), { width: $("atlas").clientWidth,
-      pick: choose,
-      point: (i) => { hovered = i; told(); }, brush: (box) => { brush = box; draw(); } }));
-    const n = W.concepts.length, ramp = [1, Math.ceil(n / 2),
-      n].map((k) => [make("i", { style: `background:${KNDraw.shade(n > 1 ? (k - 1) / (n - 1) : 0)}` }), `${k} `]);
-    fill($("legend"), "A dot is a neuron of a set, in how many concepts’ sets: ", ...ramp,
-      "; its size: the difference that the object makes. Behind: all ",
-      (W.layers * W.width).toLocaleString("en"), " neurons. Drag to choose a part; click a dot. ",
-      brush ? make("button", { type: "button", onclick: () => { brush = null; draw(); } }, "show all again") : "");
-    told(own, all);
+    const point = (i) => { hovered = i; told(); }, framed = (box) => { brush = box; draw(); };
+    const on = { width: $("atlas").clientWidth, pick: choose, point, brush: framed };
+    fill($("atlas"), KNDraw.atlas(W, rows, state, chosen(), on));
+    const n = W.concepts.length, tone = (k) => KNDraw.shade(n > 1 ? (k - 1) / (n - 1) : 0);
+    const ramp = [...new Set([1, Math.ceil(n / 2), n])].map((k) => [make("i", { style: `background:${tone(k)}` }), `${k} `]);
+    fill($("legend"), "A dot is a neuron of a set, in how many concepts’ sets: ", ramp, "; its size: the difference that ",
+      "the object makes. Behind: all ", (W.layers * W.width).toLocaleString("en"), " neurons. Drag to choose a part; ",
+      "click a dot. ", brush ? make("button", { type: "button", onclick: () => framed(null) }, "show all again") : "");
+    told();
   }
 
+  /* The line over the atlas: the neuron that is pointed at, or what the filters leave. */
   function told() {
-    const own = rows.filter((row) => row.own === 1).length,
-      all = rows.filter((row) => row.own === W.concepts.length).length, n = W.concepts.length;
-    const words = hovered !== null
-      ? `${KN.name(hovered)}: in the sets of ${KN.owners(hovered, state.m, +state.k)} of ${n} concepts, ${W.measures[state.v].split(" (")[0]} ${digits(KN.value(hovered, state.v, concept()))}.`
-      : `${rows.length} neurons of ${state.c ? `“${state.c}”` : `${n} concepts`} by ${W.methods[state.m]}: ${own} in one concept’s set alone, ${all} in all ${n}.`;
+    const n = W.concepts.length, many = (k) => rows.filter((row) => row.own === k).length;
+    const whose = state.c ? `“${state.c}”` : `${n} concepts`;
+    let words = `${rows.length} neurons of ${whose} by ${W.methods[state.m]}: ${many(1)} in one concept’s set alone, `
+      + `${many(n)} in all ${n}.`;
+    if (hovered !== null) {
+      const score = `${W.measures[state.v].split(" (")[0]} ${digits(KN.value(hovered, state.v, concept()))}`;
+      words = `${KN.name(hovered)}: in the sets of ${KN.owners(hovered, state.m, +state.k)} of ${n} concepts, ${score}.`;
+    }
     if ($("status").textContent !== words) $("status").textContent = words;
   }
 
@@ -123,94 +123,117 @@ KN.start = async () => {
       fill($("h-card"), state.n ? `Layer ${state.n.replace(".", " · unit ")}` : "No neuron chosen");
       fill($("whose"), state.n ? "It is among no method’s best neurons of this run, so nothing is kept of it."
         : "Choose a dot or a row.");
-      fill($("owners")); fill($("facts")); fill($("charts")); drawPictures(undefined);
-      return;
+      for (const part of ["owners", "facts", "charts"]) fill($(part));
+      return drawPictures(undefined);
     }
-    const bad = names.filter((_, at) => KN.disagrees(i, at));
-    const ranks = KN.ranks(i, state.m, +state.k), own = ranks.filter(Boolean).length,
-      alone = names[ranks.findIndex(Boolean)];
     fill($("h-card"), `Layer ${W.layer[i]} · unit ${W.unit[i]}`);
-    fill($("whose"), own === 0 ? `In no concept’s set by ${W.methods[state.m]}.` : own === 1
-      ? make("span", {}, "Of ", make("strong", {}, alone), " alone: no other concept’s set holds it.")
-      : own === names.length ? make("span", {}, make("strong", {}, "Nobody’s own"),
-        `: the sets of all ${own} concepts hold it.`) : make("span", {}, make("strong", {}, `Shared by ${own}`),
-        ` of ${names.length} concepts.`),
-    bad.length
-      ? make("span", { class: "knb-bad" },
-      ` ! Its score says that it helps to say ${bad.join(", ")}; taking it out says that it hurts, or the reverse.`)
-      : "");
-    fill($("owners"), names.map((name, at) => make("button", { type: "button", class: ranks[at] ? "knb-in" : "",
-      style: `--mine:${W.colours[at]}`, onclick: () => go({ c: name }),
-      "aria-pressed": String(at === concept()) }, name, make("small", {}, ranks[at] ? ` ${ranks[at]}.` : " –"))));
-    const mine = names.map((_, at) => ranks[at] > 0), effect = names.map((_, at) => (W.exact[i] || {})[at]);
-    const charts = [["gradient score, stage 2", "gradcam", W.thresholds.gradcam],
-      ["difference, stage 1", "delta", W.thresholds.delta], ["gradient, summed", "gradcam-sum"],
-      ["third stage", "third"]]
-      .map(([words, measure, limits]) => KNDraw.bars(words, names, W.values[measure].map((column) => column[i]), mine,
-        limits));
-    charts.push(KNDraw.bars("taken out: the logit loses", names, effect.map((one) => (one ? one.removed : null)), mine),
-      KNDraw.bars("as without the object", names, effect.map((one) => (one ? one.patched : null)), mine));
-    const also = Object.keys(W.methods).filter((method) => method !== state.m).map((method) => [method,
-      KN.owners(i, method, W.budget)]).filter(([, many]) => many);
-    fill($("facts"), make("p", {}, "It promotes ", W.tokens[i].length
-      ? W.tokens[i].map((token) => [make("code", {}, token.replace(/ /g, "␣").replace(/\n/g, "⏎")), " "]) : "–", ". ",
-      also.length ? `Also in sets of ${also.map(([method, many]) => `${W.methods[method]} (${many})`).join(", ")}.`
-        : ""));
-    fill($("charts"), charts);
+    const ranks = KN.ranks(i, state.m, +state.k), bad = names.filter((_, at) => KN.disagrees(i, at));
+    const warning = ` ! Its score says that it helps to say ${bad.join(", ")}; taking it out says that it hurts, or the reverse.`;
+    fill($("whose"), whose(ranks), bad.length ? make("span", { class: "knb-bad" }, warning) : "");
+    fill($("owners"), names.map((name, at) => make("button", {
+      type: "button", class: ranks[at] ? "knb-in" : "", style: `--mine:${W.colours[at]}`,
+      "aria-pressed": String(at === concept()), onclick: () => go({ c: name }),
+    }, name, make("small", {}, ranks[at] ? ` ${ranks[at]}.` : " –"))));
+    const others = Object.keys(W.methods).filter((method) => method !== state.m && KN.owners(i, method, W.budget));
+    const also = others.map((method) => `${W.methods[method]} (${KN.owners(i, method, W.budget)})`).join(", ");
+    const visible = (token) => [make("code", {}, token.replace(/ /g, "␣").replace(/\n/g, "⏎")), " "];
+    fill($("facts"), make("p", {}, "It promotes ", W.tokens[i].length ? W.tokens[i].map(visible) : "–", ". ",
+      also ? `Also in sets of ${also}.` : ""));
+    drawBars(i, ranks.map(Boolean));
     const shard = await KN.need("layer-" + W.layer[i]);
-    if (i !== chosen()) return;
+    if (i !== chosen()) return undefined; // another one was chosen meanwhile
     const kept = shard && shard.neurons[i];
-    if (kept) $("charts").append(KNDraw.strip(names, kept.strip.slice(1).map((text) => KN.decode(text, kept.strip[0])),
-      kept.strip[0]));
-    drawPictures(kept);
+    if (kept) {
+      const [most, ...texts] = kept.strip;
+      $("charts").append(KNDraw.strip(names, texts.map((text) => KN.decode(text, most)), most));
+    }
+    return drawPictures(kept);
   }
 
-  const source = (file) => `${KN.base}${file}.webp`;
-  const image = (file, words) => make("img", { src: source(file), alt: words, width: 224, height: 224 });
-  const worded = (caption, clean, name) => KN.pieces(caption, clean,
-    name).map(([text, kind]) => (kind ? make(kind === "word" ? "mark" : "u", {}, text) : text));
+  function whose(ranks) {
+    const own = ranks.filter(Boolean).length, n = W.concepts.length, strong = (words) => make("strong", {}, words);
+    if (own === 0) return [`In no concept’s set by ${W.methods[state.m]}.`];
+    if (own === 1) return ["Of ", strong(W.concepts[ranks.findIndex(Boolean)]), " alone: no other concept’s set holds it."];
+    return own === n ? [strong("Nobody’s own"), `: the sets of all ${n} concepts hold it.`]
+      : [strong(`Shared by ${own}`), ` of ${n} concepts.`];
+  }
+
+  function drawBars(i, mine) {
+    const names = W.concepts, effect = (which) => names.map((_, at) => ((W.exact[i] || {})[at] || {})[which]);
+    const of = (measure) => W.values[measure].map((column) => column[i]);
+    fill($("charts"),
+      KNDraw.bars("gradient score, stage 2", names, of("gradcam"), mine, W.thresholds.gradcam),
+      KNDraw.bars("difference, stage 1", names, of("delta"), mine, W.thresholds.delta),
+      KNDraw.bars("gradient, summed", names, of("gradcam-sum"), mine),
+      KNDraw.bars("third stage", names, of("third"), mine),
+      KNDraw.bars("taken out: the logit loses", names, effect("removed"), mine),
+      KNDraw.bars("as without the object", names, effect("patched"), mine));
+  }
+
+  const image = (file, words) => make("img", { src: `${KN.base}${file}.webp`, alt: words, width: 224, height: 224 });
+  const worded = (caption, clean, name) => KN.pieces(caption, clean, name)
+    .map(([text, kind]) => (kind ? make(kind === "word" ? "mark" : "u", {}, text) : text));
 
   function drawPictures(kept) {
     const at = picture(), one = W.pictures[at], name = W.concepts[one.concept], cells = W.grid[0] * W.grid[1];
-    const measure = state.w === "none" ? null : kept && kept[state.w], place = kept ? kept.on.indexOf(at) : -1;
-    const values = measure && place >= 0 ? KN.decode(measure[1].slice(place * cells, (place + 1) * cells), measure[0])
-      : [];
+    const [most, letters] = (kept && kept[state.w]) || [1, ""], place = kept ? kept.on.indexOf(at) : -1;
+    const values = place < 0 ? [] : KN.decode(letters.slice(place * cells, (place + 1) * cells), most);
+    const largest = values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+    const said = !kept ? "No map is kept of this neuron."
+      : place < 0 ? "No map of it on this picture: a concept that it is not of has one picture with a map."
+        : values.length ? `Largest here: ${digits(largest)}; on all its pictures: ${digits(most)}. Red pushes up, blue down. `
+          + "Point at a cell." : "";
     const read = (cell) => {
-      document.querySelectorAll(".knb-over .knb-here").forEach((each) => each.classList.remove("knb-here"));
-      document.querySelectorAll(`.knb-over [data-cell="${cell}"]`).forEach((each) => each.classList.add("knb-here"));
-      fill($("read"), cell !== null && values.length
-        ? `Row ${Math.floor(cell / W.grid[1]) + 1}, column ${cell % W.grid[1] + 1}: ${digits(values[cell])}`
-        : !kept ? "No map is kept of this neuron." : place < 0
-          ? "No map of it on this picture: a concept that it is not of has one picture with a map." : values.length
-          ? `Largest here: ${digits(values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0))}; on all its pictures: ${digits(measure[0])}. Red pushes up, blue down. Point at a cell.` : "");
+      for (const each of root.querySelectorAll(".knb-over .knb-here")) each.classList.remove("knb-here");
+      if (cell === null) return fill($("read"), said);
+      root.querySelector(`.knb-over [data-cell="${cell}"]`).classList.add("knb-here");
+      const [row, column] = [Math.floor(cell / W.grid[1]) + 1, cell % W.grid[1] + 1];
+      return fill($("read"), `Row ${row}, column ${column}: ${digits(values[cell])}`);
     };
-    const draws = () => KNDraw.overlay(values.length ? values : new Array(0), W.grid, measure ? measure[0] : 1,
-      one.outline, read);
-    const fade = image(one.file + "-without", ""); fade.className = "knb-fade";
+    const fade = image(one.file + "-without", "");
+    fade.className = "knb-fade";
     fade.style.opacity = $("fade").value / 100;
     for (const frame of ["with", "without", "e-picture"]) $(frame).style.aspectRatio = one.shape.join("/");
-    fill($("with"), image(one.file, `A picture of ${name}`), fade, draws());
-    fill($("without"), image(one.file + "-without", `The same picture without the ${name}`),
-      KNDraw.overlay([], W.grid, 1, one.outline, () => {}));
+    const over = (of, point) => KNDraw.overlay(of, W.grid, most, one.outline, point);
+    fill($("with"), image(one.file, `A picture of ${name}`), fade, over(values, read));
+    fill($("without"), image(one.file + "-without", `The same picture without the ${name}`), over([], () => {}));
     fill($("said"), make("b", {}, `with the ${name} `), "“", worded(one.said, one.said, name), "”");
     fill($("said-without"), make("b", {}, "taken out "), "“", worded(one.without, one.said, name), "”");
     read(null);
-    const words = [["gradcam", "gradient score"], ["delta", "difference"], ["none", "none"]];
-    chips("w", words, state.w, (w) => go({ w }, true));
-    fill($("thumbs"), W.pictures.map((each, i) => make("button",
-      { type: "button", "aria-pressed": String(i === at), "aria-label": `${W.concepts[each.concept]}: ${each.said}`,
-      title: each.said,
-      class: kept && !kept.on.includes(i) ? "knb-bare" : "", onclick: () => go({ p: each.id }) },
-        make("img", { src: source(each.file), alt: "", width: 40, height: 40, loading: "lazy" }))));
-    sets.disturb();
+    const maps = [["gradcam", "gradient score"], ["delta", "difference"], ["none", "none"]];
+    chips("w", maps, state.w, (w) => go({ w }, true));
+    fill($("thumbs"), W.pictures.map((each, i) => make("button", {
+      type: "button", class: kept && !kept.on.includes(i) ? "knb-bare" : "", title: each.said,
+      "aria-pressed": String(i === at), "aria-label": `${W.concepts[each.concept]}: ${each.said}`,
+      onclick: () => go({ p: each.id }),
+    }, make("img", { src: `${KN.base}${each.file}.webp`, alt: "", width: 40, height: 40, loading: "lazy" }))));
+    return sets.disturb();
   }
 
   const sets = KN.sets({ $, fill, option, chips, image, worded, go, choose, picture, state: () => state });
 
-  function draw() {
+  /* Who holds the focus keeps it, though what shows it is another element now. */
+  function holder() {
+    const at = document.activeElement, box = at && at.parentElement && at.parentElement.closest("[id^=knb-]");
+    const place = box ? [...box.querySelectorAll("button, input")].indexOf(at) : -1;
+    return () => {
+      if (place < 0 || document.activeElement !== document.body) return;
+      const now = box.querySelectorAll("button, input")[place];
+      if (now) now.focus({ preventScroll: true });
+    };
+  }
+
+  async function draw() {
+    const back = holder();
     rows = KN.list(state, brush);
     if (!state.n && rows.length) state.n = `${W.layer[rows[0].i]}.${W.unit[rows[0].i]}`;
-    drawBar(); drawAtlas(); drawList(); drawCard(); sets.compare();
+    drawBar();
+    drawAtlas();
+    drawList();
+    sets.compare();
+    back();
+    await drawCard();
+    back();
   }
 
   const copied = async (button, words) => {

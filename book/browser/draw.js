@@ -185,12 +185,13 @@ const KNDraw = (() => {
     return table;
   }
 
-  /* The word's probability over the dose: a line a kind of neurons. `lines` are {words, kind, points: [[x label, y]]}. */
+  /* The word's probability over the dose, a line a kind of neurons. `lines` are {words, kind, points: [[place, y]]}. */
   function curve(lines, labels, chosen, before) {
-    const W = 300, H = 190, left = 38, bottom = 38, X = (i) => left + 12 + (W - left - 30) * (labels.length < 2 ? 0.5
-      : i / (labels.length - 1)), Y = (y) => 10 + (1 - y) * (H - 10 - bottom);
-    const picture = svg(W, H,
-      "Probability of the word over the dose: " + lines.map((line) => `${line.words}: ${line.points.map(([i, y]) => `${labels[i]} ${percent(y)}`).join(", ")}`).join("; "));
+    const W = 300, H = 190, left = 38, bottom = 38;
+    const X = (i) => left + 12 + (W - left - 30) * (labels.length < 2 ? 0.5 : i / (labels.length - 1));
+    const Y = (y) => 10 + (1 - y) * (H - 10 - bottom);
+    const told = ({ words, points }) => `${words}: ${points.map(([i, y]) => `${labels[i]} ${percent(y)}`).join(", ")}`;
+    const picture = svg(W, H, `Probability of the word over the dose: ${lines.map(told).join("; ")}`);
     for (const y of [0, 0.5, 1]) picture.append(make(":line",
       { class: "knb-grid", x1: left, x2: W - 6, y1: Y(y), y2: Y(y) }),
       text(left - 5, Y(y) + 4, percent(y), { "text-anchor": "end" }));

@@ -4,7 +4,7 @@
 "use strict";
 
 KN.sets = (page) => {
-  const W = KN.world, { make, digits, percent } = KNDraw, { $, fill, option, chips, image, worded, go } = page;
+  const W = KN.world, { make, percent } = KNDraw, { $, fill, option, chips, image, worded, go } = page;
   const RANDOM = /random|uniform|direction/;
 
   /* The rows of one picture and set, and that which the state wishes for: 'concept,method,intervention,n,sigma', whose
@@ -38,7 +38,8 @@ KN.sets = (page) => {
     const ordered = [...methods].sort((x, y) => place(x) - place(y));
     chips("e-m", ordered.map((each) => [each, labels[methods.indexOf(each)]]), now && now.method,
       (method) => put({ method }), (each) => !tried.some((row) => row.method === each));
-    chips("e-i", interventions.map((each) => [each, each]), now && now.intervention, (intervention) => put({ intervention }),
+    chips("e-i", interventions.map((each) => [each, each]), now && now.intervention,
+      (intervention) => put({ intervention }),
       (each) => !tried.some((row) => now && row.method === now.method && row.intervention === each));
     if (!now) {
       const words = `Nothing was done to the neurons of “${W.concepts[whose]}” on this picture;`;
@@ -89,7 +90,8 @@ KN.sets = (page) => {
     const sets = names.map((_, concept) => ((W.sets[state.m] || [])[concept] || []).slice(0, k));
     const a = Math.max(0, names.indexOf(state.c)), other = Math.min(names.length - 1, a === 0 ? 1 : 0);
     const d = names.includes(state.d) ? names.indexOf(state.d) : other;
-    const both = (x, y) => sets[x].filter((i) => sets[y].includes(i)), alone = (x, y) => sets[x].filter((i) => !sets[y].includes(i));
+    const both = (x, y) => sets[x].filter((i) => sets[y].includes(i));
+    const alone = (x, y) => sets[x].filter((i) => !sets[y].includes(i));
     const mode = state.x === "silent" && silent ? "silent" : "shared";
     for (const [key, at, change] of [["a", a, "c"], ["d", d, "d"]]) {
       fill($(key), names.map((name) => option(name, name, names[at])));
@@ -100,13 +102,16 @@ KN.sets = (page) => {
     const words = mode === "shared" ? `How many of the ${k} best the sets share`
       : "Disturbing a row’s set takes so much of a column’s word (share of its probability, in %)";
     const cell = (row, column) => {
-      if (mode === "silent") return { share: silent[row][column], said: percent(silent[row][column]).replace(" %", "") };
+      const share = silent ? silent[row][column] : null;
+      if (mode === "silent") return { share, said: percent(share).replace(" %", "") };
       const many = both(row, column).length;
       return { share: many / k, said: String(many) };
     };
-    fill($("matrix"), KNDraw.matrix(names, words, cell, [a, d], (row, column) => go({ c: names[row], d: names[column] })));
-    const column = (heading, set) => make("div", {}, make("h3", {}, `${heading} (${digits(set.length)})`),
-      make("p", {}, set.map((i) => [make("button", { type: "button", onclick: () => page.choose(i) }, KN.name(i)), " "])));
+    const pick = (row, column) => go({ c: names[row], d: names[column] });
+    fill($("matrix"), KNDraw.matrix(names, words, cell, [a, d], pick));
+    const link = (i) => [make("button", { type: "button", onclick: () => page.choose(i) }, KN.name(i)), " "];
+    const column = (heading, set) => make("div", {}, make("h3", {}, `${heading} (${set.length})`),
+      make("p", {}, set.map(link)));
     fill($("venn"), a === d ? column(`the set of ${names[a]}`, sets[a])
       : [column(`only ${names[a]}`, alone(a, d)), column("both", both(a, d)), column(`only ${names[d]}`, alone(d, a))]);
   }

@@ -145,6 +145,12 @@ def test_keys_move_through_list_and_concepts(opened):
     page.keyboard.press("2")
     page.wait_for_function("location.hash.includes('c=bus')")
     assert neurons(page) == ["L1/5", "L2/7", "L3/2"]
+    page.focus("#knb-concepts input[value=bus]")
+    page.keyboard.press("ArrowRight")  # the next of the choices, and the focus stays
+    page.wait_for_function("location.hash.includes('c=dog')")
+    page.wait_for_function("document.activeElement.value === 'dog'")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.hash.includes('c=bus')")
     page.keyboard.press("/")
     page.keyboard.type("L3")
     assert page.input_value("#knb-q") == "L3" and neurons(page) == ["L3/2"]
