@@ -61,8 +61,8 @@ KN.start = async () => {
     const tops = [...new Set([5, 10, 20, 40, W.budget, +state.k])].filter((k) => k <= W.budget).sort((a, b) => a - b);
     fill($("k"), tops.map((k) => option(String(k), k, state.k)));
     fill($("v"), Object.entries(W.measures).map(([value, words]) => option(value, words, state.v)));
-    const n = W.concepts.length, words = { one: "one concept's own", some: `2 to ${n - 1} concepts`,
-      all: `all ${n} concepts` };
+    const n = W.concepts.length;
+    const words = { one: "one concept’s own", some: `2 to ${n - 1} concepts`, all: `all ${n} concepts` };
     for (const each of $("o").options) if (words[each.value]) each.textContent = words[each.value];
     $("o").value = state.o || ""; $("s").value = state.s || "";
     if (document.activeElement !== $("q")) $("q").value = state.q || "";
@@ -73,10 +73,11 @@ KN.start = async () => {
     const on = { width: $("atlas").clientWidth, pick: choose, point, brush: framed };
     fill($("atlas"), KNDraw.atlas(W, rows, state, chosen(), on));
     const n = W.concepts.length, tone = (k) => KNDraw.shade(n > 1 ? (k - 1) / (n - 1) : 0);
-    const ramp = [...new Set([1, Math.ceil(n / 2), n])].map((k) => [make("i", { style: `background:${tone(k)}` }), `${k} `]);
-    fill($("legend"), "A dot is a neuron of a set, in how many concepts’ sets: ", ramp, "; its size: the difference that ",
-      "the object makes. Behind: all ", (W.layers * W.width).toLocaleString("en"), " neurons. Drag to choose a part; ",
-      "click a dot. ", brush ? make("button", { type: "button", onclick: () => framed(null) }, "show all again") : "");
+    const steps = [...new Set([1, Math.ceil(n / 2), n])];
+    const ramp = steps.map((k) => [make("i", { style: `background:${tone(k)}` }), `${k} `]);
+    const again = brush && make("button", { type: "button", onclick: () => framed(null) }, "show all again");
+    fill($("legend"), "A dot is a neuron of a set, in how many concepts’ sets: ", ramp, "; its size: the difference ",
+      `the object makes. Behind: all ${(W.layers * W.width).toLocaleString("en")} neurons. Drag to choose. `, again);
     told();
   }
 
@@ -88,7 +89,8 @@ KN.start = async () => {
       + `${many(n)} in all ${n}.`;
     if (hovered !== null) {
       const score = `${W.measures[state.v].split(" (")[0]} ${digits(KN.value(hovered, state.v, concept()))}`;
-      words = `${KN.name(hovered)}: in the sets of ${KN.owners(hovered, state.m, +state.k)} of ${n} concepts, ${score}.`;
+      const own = KN.owners(hovered, state.m, +state.k);
+      words = `${KN.name(hovered)}: in the sets of ${own} of ${n} concepts, ${score}.`;
     }
     if ($("status").textContent !== words) $("status").textContent = words;
   }
@@ -128,7 +130,7 @@ KN.start = async () => {
     }
     fill($("h-card"), `Layer ${W.layer[i]} · unit ${W.unit[i]}`);
     const ranks = KN.ranks(i, state.m, +state.k), bad = names.filter((_, at) => KN.disagrees(i, at));
-    const warning = ` ! Its score says that it helps to say ${bad.join(", ")}; taking it out says that it hurts, or the reverse.`;
+    const warning = ` ! Score and removal disagree on whether it helps to say ${bad.join(", ")}.`;
     fill($("whose"), whose(ranks), bad.length ? make("span", { class: "knb-bad" }, warning) : "");
     fill($("owners"), names.map((name, at) => make("button", {
       type: "button", class: ranks[at] ? "knb-in" : "", style: `--mine:${W.colours[at]}`,
@@ -151,9 +153,10 @@ KN.start = async () => {
   }
 
   function whose(ranks) {
-    const own = ranks.filter(Boolean).length, n = W.concepts.length, strong = (words) => make("strong", {}, words);
+    const own = ranks.filter(Boolean).length, n = W.concepts.length, first = W.concepts[ranks.findIndex(Boolean)];
+    const strong = (words) => make("strong", {}, words);
     if (own === 0) return [`In no concept’s set by ${W.methods[state.m]}.`];
-    if (own === 1) return ["Of ", strong(W.concepts[ranks.findIndex(Boolean)]), " alone: no other concept’s set holds it."];
+    if (own === 1) return ["Of ", strong(first), " alone: no other concept’s set holds it."];
     return own === n ? [strong("Nobody’s own"), `: the sets of all ${n} concepts hold it.`]
       : [strong(`Shared by ${own}`), ` of ${n} concepts.`];
   }
@@ -181,8 +184,8 @@ KN.start = async () => {
     const largest = values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
     const said = !kept ? "No map is kept of this neuron."
       : place < 0 ? "No map of it on this picture: a concept that it is not of has one picture with a map."
-        : values.length ? `Largest here: ${digits(largest)}; on all its pictures: ${digits(most)}. Red pushes up, blue down. `
-          + "Point at a cell." : "";
+        : values.length ? `Largest here: ${digits(largest)}; on all its pictures: ${digits(most)}. `
+          + "Red pushes up, blue down. Point at a cell." : "";
     const read = (cell) => {
       for (const each of root.querySelectorAll(".knb-over .knb-here")) each.classList.remove("knb-here");
       if (cell === null) return fill($("read"), said);
@@ -227,17 +230,13 @@ KN.start = async () => {
     const back = holder();
     rows = KN.list(state, brush);
     if (!state.n && rows.length) state.n = `${W.layer[rows[0].i]}.${W.unit[rows[0].i]}`;
-    drawBar();
-    drawAtlas();
-    drawList();
-    sets.compare();
-    back();
+    for (const part of [drawBar, drawAtlas, drawList, sets.compare, back]) part();
     await drawCard();
     back();
   }
 
   const copied = async (button, words) => {
-    const before = button.dataset.words ||= button.textContent;
+    const before = (button.dataset.words ||= button.textContent);
     try { await navigator.clipboard.writeText(words); button.textContent = "copied";
       } catch { window.prompt("Copy:", words); }
     setTimeout(() => { button.textContent = before; }, 1500);
@@ -251,49 +250,49 @@ KN.start = async () => {
   root.querySelectorAll("[data-to]").forEach((button) => button.addEventListener("click",
     () => $(button.dataset.to).scrollIntoView({ block: "start" })));
   $("link").addEventListener("click", () => copied($("link"), location.href));
-  $("csv").addEventListener("click", () => copied($("csv"), KN.table(rows, state)));
+  $("csv").addEventListener("click", () => copied($("csv"), KN.table(rows, concept())));
   $("svg").addEventListener("click", () => {
     const drawn = $("atlas").querySelector("svg"), copy = drawn.cloneNode(true), from = drawn.querySelectorAll("*");
-    copy.querySelectorAll("*").forEach((node, i) => { const style = getComputedStyle(from[i]);
-      for (const key of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-size",
-      "font-family"]) node.style.setProperty(key, style.getPropertyValue(key)); });
-    const file = make("a", { href: URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)],
-      { type: "image/svg+xml" })), download: `neurons-${state.c || "all"}-${state.m}.svg` });
-    file.click(); URL.revokeObjectURL(file.href);
+    const kept = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-size", "font-family"];
+    copy.querySelectorAll("*").forEach((node, i) => { // no style sheet goes with it
+      const style = getComputedStyle(from[i]);
+      for (const key of kept) node.style.setProperty(key, style.getPropertyValue(key));
+    });
+    const blob = new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
+    const file = { href: URL.createObjectURL(blob), download: `neurons-${state.c || "all"}-${state.m}.svg` };
+    make("a", file).click();
+    setTimeout(() => URL.revokeObjectURL(file.href), 1000);
   });
+  async function step(by) {
+    if (!rows.length) return;
+    const at = rows.findIndex(({ i }) => i === chosen()), next = rows[Math.min(rows.length - 1, Math.max(0, at + by))];
+    await go({ n: `${W.layer[next.i]}.${W.unit[next.i]}` }, true);
+    const row = $("rows").querySelector("[aria-selected=true]");
+    if (row) row.scrollIntoView({ block: "nearest" });
+  }
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)
-      && event.target.type !== "radio") return;
-    const step = { j: 1, k: -1 }[event.key];
-    if (step || event.key === "/") event.stopImmediatePropagation(); // the book's own keys
-    if (step && rows.length) {
-      const at = rows.findIndex(({ i }) => i === chosen()), next = rows[Math.min(rows.length - 1,
-        Math.max(0, at + step))].i;
-      go({ n: `${W.layer[next]}.${W.unit[next]}` },
-        true).then(() => { const row = $("rows").querySelector("[aria-selected=true]");
-        if (row) row.scrollIntoView({ block: "nearest" }); });
-    } else if (event.key === "/") { event.preventDefault(); $("q").focus(); }
-    else if (/^\d$/.test(event.key) && +event.key <= W.concepts.length) go({ c: event.key === "0" ? ""
-      : W.concepts[event.key - 1] });
+    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "radio";
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const by = { j: 1, k: -1 }[event.key], digit = /^\d$/.test(event.key) ? +event.key : NaN;
+    if (by) step(by);
+    else if (event.key === "/") $("q").focus();
+    else if (digit <= W.concepts.length) go({ c: digit ? W.concepts[digit - 1] : "" });
+    else return;
+    event.preventDefault();
+    event.stopImmediatePropagation(); // the book has a '/' of its own
   }, true);
   window.addEventListener("popstate", read);
   let width = 0;
-  new ResizeObserver(() => { if (Math.abs($("atlas").clientWidth - width) > 40) { width = $("atlas").clientWidth;
-    drawAtlas(); } }).observe($("atlas"));
+  new ResizeObserver(() => {
+    if (Math.abs($("atlas").clientWidth - width) <= 40) return;
+    width = $("atlas").clientWidth;
+    drawAtlas();
+  }).observe($("atlas"));
   root.hidden = false;
   document.querySelectorAll("details.knb-plain").forEach((each) => { each.open = false; });
   await read();
   for (const name of ["said", "third", "rest"]) await KN.need(name);
   drawAtlas(); drawCard(); // what other methods say of the neuron, and where a concept's neurons lie, is known now
-};
-
-/* The list as a table of numbers, as 'copy as CSV' gives it. */
-KN.table = (rows, state) => {
-  const concept = KN.world.concepts.indexOf(state.c), measures = Object.keys(KN.world.measures);
-  return KN.csv(["layer", "unit", "sets", "rank", ...measures, "removed", "promotes"],
-    rows.map(({ i, own, rank }) => [KN.world.layer[i], KN.world.unit[i], own, rank,
-    ...measures.map((measure) => KN.value(i, measure, concept)), KN.removed(i, concept),
-      KN.world.tokens[i].join(" ")]));
 };
 
 document.addEventListener("DOMContentLoaded", () => KN.start());

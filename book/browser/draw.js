@@ -83,51 +83,55 @@ const KNDraw = (() => {
     let from = null, box = null;
     const at = (event) => { const r = picture.getBoundingClientRect();
       return [(event.clientX - r.left) * W / r.width, (event.clientY - r.top) * H / r.height]; };
-    picture.addEventListener("pointerdown", (event) => { if (event.pointerType !== "touch") { from = at(event);
-      event.preventDefault(); } });
+    picture.addEventListener("pointerdown", (event) => {
+      if (event.pointerType === "touch") return; // a finger scrolls the page
+      from = at(event);
+      event.preventDefault();
+    });
     picture.addEventListener("pointermove", (event) => {
       const dot = event.target.closest("[data-i]");
       on.point(dot ? +dot.dataset.i : null);
       if (!from) return;
-      const to = at(event);
-      if (!box && Math.hypot(to[0] - from[0], to[1] - from[1]) > 6) picture.append(box = make(":rect",
-        { class: "knb-brush" }));
-      if (box) for (const [key, value] of Object.entries({ x: Math.min(from[0], to[0]), y: Math.min(from[1], to[1]),
-        width: Math.abs(to[0] - from[0]), height: Math.abs(to[1] - from[1]) })) box.setAttribute(key, value);
+      const to = at(event), ends = [0, 1].map((axis) => [from[axis], to[axis]].sort((a, b) => a - b));
+      if (!box && Math.hypot(to[0] - from[0], to[1] - from[1]) > 6) {
+        box = make(":rect", { class: "knb-brush" });
+        picture.append(box);
+      }
+      if (!box) return;
+      const [[x, right], [y, under]] = ends, size = { x, y, width: right - x, height: under - y };
+      for (const [key, value] of Object.entries(size)) box.setAttribute(key, value);
     });
     picture.addEventListener("pointerup", (event) => {
       const to = at(event), dot = event.target.closest("[data-i]"), back = straight(scale);
-      const V = (y) => back(1 - (y - top) / (H - top - bottom)), layer = (x) => (x - left) / column;
-      if (box) on.brush([Math.floor(layer(Math.min(from[0], to[0]))), Math.floor(layer(Math.max(from[0], to[0]))),
-        V(Math.max(from[1], to[1])), V(Math.min(from[1], to[1]))]);
-      else if (dot) on.pick(+dot.dataset.i);
+      const score = (y) => back(1 - (y - top) / (H - top - bottom)), layer = (x) => Math.floor((x - left) / column);
+      if (box) {
+        const [first, last] = [layer(from[0]), layer(to[0])].sort((a, b) => a - b);
+        on.brush([first, last, ...[score(from[1]), score(to[1])].sort((a, b) => a - b)]);
+      } else if (dot) on.pick(+dot.dataset.i);
       from = box = null;
     });
     return picture;
   }
 
-  /* A bar a concept, to either side of zero; what was not measured is a dash. */
+  /* A bar a concept, to either side of zero, a tick where its limit is; of what was not measured it says so. */
   function bars(heading, names, values, marked, limits) {
-    const W = 240, tall = 15, left = 62, most = Math.max(...values.map((v) => Math.abs(v ?? 0)), 1e-12),
-      low = Math.min(0, ...values.map((v) => v ?? 0));
-    const span = most * (low < 0 ? 1 : 1), zero = low < 0 ? left + (W - left - 44) * (-low / (Math.max(0,
-      ...values.map((v) => v ?? 0)) - low || 1)) : left;
-    const unit = (W - left - 44) / ((Math.max(0, ...values.map((v) => v ?? 0)) - low) || span);
-    const picture = svg(W, tall * names.length + 2,
-      `${heading}: ${names.map((name, i) => `${name} ${digits(values[i])}`).join(", ")}`);
+    const W = 240, tall = 15, left = 62, room = W - left - 44, known = values.map((value) => value ?? 0);
+    const low = Math.min(0, ...known), high = Math.max(0, ...known, ...(limits || [])), unit = room / (high - low || 1);
+    const zero = left - low * unit;
+    const words = names.map((name, i) => `${name} ${digits(values[i])}`).join(", ");
+    const picture = svg(W, tall * names.length + 2, `${heading}: ${words}`);
     names.forEach((name, i) => {
-      const y = tall * i, value = values[i];
+      const y = tall * i, value = values[i], tick = limits ? zero + limits[i] * unit : zero;
       picture.append(text(left - 6, y + 11, name, { "text-anchor": "end", class: marked[i] ? "knb-own" : "" }));
-      if (value === null || value === undefined) picture.append(text(zero + 3, y + 11, "not measured",
-        { class: "knb-faint" }));
-      else {
-        const width = Math.max(1, Math.abs(value) * unit);
-        picture.append(make(":rect", { x: value < 0 ? zero - width : zero, y: y + 2, width, height: tall - 5, rx: 1.5,
-          class: value < 0 ? "knb-minus" : "knb-plus" }),
-          text(Math.max(zero, zero + value * unit, limits ? zero + limits[i] * unit : 0) + 4, y + 11, digits(value)));
-        if (limits) picture.append(make(":line", { class: "knb-tick", x1: zero + limits[i] * unit,
-          x2: zero + limits[i] * unit, y1: y + 1, y2: y + tall - 2 }));
+      if (value === null || value === undefined) {
+        picture.append(text(zero + 3, y + 11, "not measured", { class: "knb-faint" }));
+        return;
       }
+      const width = Math.max(1, Math.abs(value) * unit), tone = value < 0 ? "knb-minus" : "knb-plus";
+      const x = value < 0 ? zero - width : zero, end = Math.max(zero, zero + value * unit, tick);
+      picture.append(make(":rect", { x, y: y + 2, width, height: tall - 5, rx: 1.5, class: tone }),
+        text(end + 4, y + 11, digits(value)));
+      if (limits) picture.append(make(":line", { class: "knb-tick", x1: tick, x2: tick, y1: y + 1, y2: y + tall - 2 }));
     });
     picture.append(make(":line", { class: "knb-zero", x1: zero, x2: zero, y1: 0, y2: tall * names.length }));
     return make("div", { class: "knb-bars" }, make("h3", {}, heading), picture);
@@ -139,24 +143,24 @@ const KNDraw = (() => {
     const picture = svg(W, tall * names.length, "Difference on each picture that chose neurons, a row a concept");
     rows.forEach((row, i) => {
       picture.append(text(left - 6, tall * i + 11, names[i], { "text-anchor": "end" }));
-      row.forEach((value, j) => picture.append(make(":rect", { x: left + wide * j, y: tall * i + 1, width: wide - 1.5,
-        height: tall - 3, rx: 1.5,
-        class: value < 0 ? "knb-minus" : "knb-plus", "fill-opacity": (0.06 + 0.94 * Math.abs(value) / (most
-          || 1)).toFixed(2) },
-      make(":title", {}, `${names[i]}, picture ${j + 1}: ${digits(value)}`))));
+      row.forEach((value, j) => picture.append(make(":rect", {
+        x: left + wide * j, y: tall * i + 1, width: wide - 1.5, height: tall - 3, rx: 1.5,
+        class: value < 0 ? "knb-minus" : "knb-plus",
+        "fill-opacity": (0.06 + 0.94 * Math.abs(value) / (most || 1)).toFixed(2),
+      }, make(":title", {}, `${names[i]}, picture ${j + 1}: ${digits(value)}`))));
     });
     return make("div", { class: "knb-bars" }, make("h3", {}, "difference, picture by picture"), picture);
   }
 
   /* A map of rows x columns over a picture, with the object's outline; `point(cell or null)`. */
   function overlay(values, grid, most, outline, point) {
-    const [rows, columns] = grid, picture = make(":svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none",
-      class: "knb-over", "aria-hidden": "true" });
+    const [rows, columns] = grid, box = { viewBox: "0 0 100 100", preserveAspectRatio: "none" };
+    const picture = make(":svg", { ...box, class: "knb-over", "aria-hidden": "true" });
     values.forEach((value, cell) => picture.append(make(":rect", {
-      x: (cell % columns) * 100 / columns, y: Math.floor(cell / columns) * 100 / rows, width: 100 / columns,
-        height: 100 / rows,
-      class: value < 0 ? "knb-minus" : "knb-plus", "fill-opacity": (0.8 * Math.sqrt(Math.abs(value) / (most
-        || 1))).toFixed(2), "data-cell": cell })));
+      x: (cell % columns) * 100 / columns, y: Math.floor(cell / columns) * 100 / rows,
+      width: 100 / columns, height: 100 / rows, class: value < 0 ? "knb-minus" : "knb-plus",
+      "fill-opacity": (0.8 * Math.sqrt(Math.abs(value) / (most || 1))).toFixed(2), "data-cell": cell,
+    })));
     if (outline) picture.append(make(":path", { d: outline, class: "knb-outline-dark" }),
       make(":path", { d: outline, class: "knb-outline" }));
     picture.addEventListener("pointermove", (event) => { const cell = event.target.closest("[data-cell]");

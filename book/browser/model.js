@@ -158,6 +158,14 @@ const KN = (() => {
     return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
   }
 
+  /* The list as a table of numbers, as 'copy as CSV' gives it. */
+  function table(rows, concept) {
+    const measures = Object.keys(world.measures);
+    const head = ["layer", "unit", "sets", "rank", ...measures, "removed", "promotes"];
+    return csv(head, rows.map(({ i, own, rank }) => [world.layer[i], world.unit[i], own, rank,
+      ...measures.map((measure) => value(i, measure, concept)), removed(i, concept), world.tokens[i].join(" ")]));
+  }
+
   /* Rows of `said` as objects: those of a concept's neurons on a picture. */
   function tried(concept, picture) {
     const said = shards.said, found = [];
@@ -192,7 +200,6 @@ const KN = (() => {
     });
   }
 
-  return { add, need, decode, parse, address, find, name, ranks, owners, value, removed, disagrees, list, csv, tried,
-    nearest,
-    pieces, world, shards, base };
+  return { add, need, decode, parse, address, find, name, ranks, owners, value, removed, disagrees, list, csv, table,
+    tried, nearest, pieces, world, shards, base };
 })();

@@ -75,7 +75,9 @@ def test_it_opens_on_everybodys_neuron_and_says_so(opened):
         "6 neurons of 3 concepts by both stages: 4 in one concept’s set alone, 1 in"
     )
     assert text(page, "#knb-h-card") == "Layer 1 · unit 5"
-    assert "Nobody’s own" in text(page, "#knb-whose") and "helps to say bear" in text(page, "#knb-whose")
+    assert "Nobody’s own" in text(page, "#knb-whose") and "disagree on whether it helps to say bear" in text(
+        page, "#knb-whose"
+    )
     assert "promotes , ␣a" in text(page, "#knb-facts") and "Dai et al. (1)" in text(page, "#knb-facts")
     page.click("[data-i='1'] circle, circle[data-i='1']")
     assert text(page, "#knb-h-card") == "Layer 2 · unit 7" and "n=2.7" in page.url
