@@ -38,7 +38,7 @@ check: .venv/installed
 	@$(BIN)/python -m book claims --profile "$(PROFILE)" --check
 
 test: .venv/installed
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadscope
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
