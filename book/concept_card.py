@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -75,10 +76,7 @@ def results(study: Study) -> dict[str, Result]:
     for one in concepts:
         others = [name for name in concepts if name != one]
         foreign = [lost[name, one] for name in others]
-        ours, kept = (
-            Estimate(*(float(means["two-stage", metric, one][end]) for end in ("value", "low", "high")))
-            for metric in ("suppression", "retention")
-        )
+        ours, kept = (_estimate(means["two-stage", metric, one]) for metric in ("suppression", "retention"))
         found[one] = Result(
             one,
             int(means["two-stage", "suppression", one]["n_images"]),
@@ -147,6 +145,10 @@ def gallery(study: Study, found: dict[str, Result]) -> str:
             f"<small>{html.escape(different(found, concept))}.</small></a>"
         )
     return f'<div class="concepts">{"".join(cards)}</div>'
+
+
+def _estimate(row: Mapping[Hashable, Any]) -> Estimate:
+    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]))
 
 
 def _rank(found: dict[str, Result], concept: str, name: str) -> str:

@@ -8,15 +8,10 @@ from book.concept_card import Result, card, different, frame
 from kn_core.measures.stats import Estimate
 
 BEAR = Result("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), 0.1, 12, 16, ("cat", "dog"), ("cat",))
-FOUND = {
-    "bear": BEAR,
-    "cat": replace(
-        BEAR, concept="cat", suppression=Estimate(0.75, 0.5, 1), own=20, silences=("bear",), silenced_by=("bear", "dog")
-    ),
-    "dog": replace(
-        BEAR, concept="dog", suppression=Estimate(0.25, 0, 0.5), own=20, silences=("cat",), silenced_by=("bear",)
-    ),
-}
+HIGH, LOW = Estimate(0.75, 0.5, 1), Estimate(0.25, 0, 0.5)
+CAT = replace(BEAR, concept="cat", suppression=HIGH, own=20, silences=("bear",), silenced_by=("bear", "dog"))
+DOG = replace(BEAR, concept="dog", suppression=LOW, own=20, silences=("cat",), silenced_by=("bear",))
+FOUND = {"bear": BEAR, "cat": CAT, "dog": DOG}
 
 
 def test_what_is_different_is_where_it_is_first_or_last_alone() -> None:
