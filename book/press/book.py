@@ -158,7 +158,8 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
     """The top-level `_toc.yml` (the default profile's) with its concept pages exchanged for those of `concepts`."""
     toc: dict[str, Any] = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     part = next(part for part in toc["parts"] if part["caption"] == "Concepts")
-    part["chapters"] = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    pages = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    part["chapters"] = [chapter for chapter in part["chapters"] if not chapter["file"].startswith("concepts/")] + pages
     return toc
 
 
