@@ -136,11 +136,18 @@ def run_notebook(
 
 
 def _end_page(executed: Path, error: PapermillExecutionError) -> None:
-    """Keep the cells up to that which raised `NotRun`, whose words become its output."""
+    """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    for cell in notebook.cells:
+        cell.source = without_brief(cell.source)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
+
+
+def without_brief(text: str) -> str:
+    """A page's Markdown without the lines that say in brief what it found."""
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:

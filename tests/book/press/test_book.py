@@ -185,7 +185,8 @@ def test_every_page_opens_with_its_command_and_takes_the_profile(page):
     own = {"index": "doit index", "concept": 'make concept CONCEPT="{{concept}}"'}
     command = own.get(name, f"doit section:{name}").replace("section:appendix/", "appendix:")
     cells = jupytext.read(page).cells
-    assert f"`{command}`" in cells[0].source.split("\n\n")[1]
+    first = cells[0].source.split("\n**The paper**")[0] if name != "index" else cells[-1].source
+    assert f"`{command}`" in first
     parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert parameters.source.startswith('profile = "embedded"')
     assert "remove-cell" in parameters.metadata.tags
@@ -206,12 +207,13 @@ def test_doit_list_reads_like_the_table_of_contents():
     listed = [line.split()[0] for line in doit("list").stdout.splitlines()]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     reproduction, use, concepts, appendix = ([chapter["file"] for chapter in part["chapters"]] for part in toc["parts"])
+    gallery, *concepts = concepts
     expected = [
         "index",
-        *(f"section:{name}" for name in (*reproduction, *use)),
+        *(f"section:{name}" for name in (*reproduction, *use, gallery)),
         *(name.replace("concepts/", "concept:") for name in concepts),
     ]
-    expected += [name.replace("/", ":") for name in appendix if name != "references"]
+    expected += [name.replace("/", ":") for name in appendix if name not in {"glossary", "references"}]
     assert [name for name in listed if ":" in name or name == "index"] == expected
 
 
