@@ -11,7 +11,14 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.study.study import Study
 
 PICTURES = 3  # held-out ones, the first
-ALONE = {"seeds": 1, "rival_seeds": 1, "draws": 1, "choosing": 0, "others_per_concept": 0, "directions": False}
+ALONE: dict[str, object] = {
+    "seeds": 1,
+    "rival_seeds": 1,
+    "draws": 1,
+    "choosing": 0,
+    "others_per_concept": 0,
+    "directions": False,
+}
 ALONE |= {"controls": ("random",), "text_sigma": ()}
 ALONE |= {f"sweep_{over}": () for over in ("n", "sigma", "interventions", "positions")}
 
