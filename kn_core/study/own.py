@@ -125,8 +125,8 @@ def made_for(profile: Profile, concept: str, pictures: int) -> Profile:
     trials = profile.perturbation
     swept = tuple(name for name in trials.sweep_interventions if name != "mean")
     main = "patch" if trials.intervention == "mean" else trials.intervention
-    perturbation = {"others_per_concept": 0, "draws": max(DRAWS, trials.draws), "sweep_pictures": None}
-    perturbation |= {"sweep_interventions": swept, "intervention": main, "text_sigma": ()}
+    perturbation: dict[str, object] = {"others_per_concept": 0, "draws": max(DRAWS, trials.draws)}
+    perturbation |= {"sweep_pictures": None, "sweep_interventions": swept, "intervention": main, "text_sigma": ()}
     drawn = profile.inpainting.method == "exact"
     found = profile.identification
     by_quantile = {name: {"quantile": getattr(found, name).quantile} for name in ("threshold_a", "threshold_g")}
@@ -148,7 +148,8 @@ def made_for(profile: Profile, concept: str, pictures: int) -> Profile:
 
 def kept(folder: Path, name: str, frame: pd.DataFrame) -> None:
     """A frame as `tables/<name>.csv` and `.parquet`, each whole or not at all."""
-    paths = [folder / "tables" / f"{name}{suffix}" for suffix in (".csv", ".parquet")]
-    for path, write in zip(paths, (frame.to_csv, frame.to_parquet), strict=True):
-        with writing(path) as temporary:
-            write(temporary, index=False)
+    path = folder / "tables" / f"{name}.csv"
+    with writing(path) as temporary:
+        frame.to_csv(temporary, index=False)
+    with writing(path.with_suffix(".parquet")) as temporary:
+        frame.to_parquet(temporary, index=False)
