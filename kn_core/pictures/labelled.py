@@ -14,6 +14,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pycocotools import mask as run_lengths
 
 from kn_core.concepts import words
 from kn_core.fingerprint import writing
+from kn_core.pictures import coco_checks
 from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.coco_layout import located
 from kn_core.pictures.coco_outlines import number
@@ -48,6 +50,9 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     if not found["images"]:
         told = "; ".join(left_out.lines())
         raise CocoError(f"{folder} holds no labelled pictures: {told or 'neither pictures nor json'}. Give {FORMATS}.")
+    paths = [Path(str(one.get("file_name"))) for one in _objects(found["images"])]
+    if not any(path.is_file() for path in paths):
+        raise CocoError(f"none of the {len(paths)} pictures that {folder} names is there, first: {paths[0]}.")
     labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
     named = set(words(concept))
     if not named & labels.keys():
@@ -68,18 +73,20 @@ def _label(category: object) -> str:
 
 def _coco(folder: Path, notes: list[str]) -> dict[str, list[Any]] | None:
     """The folder's COCO json, its pictures by their whole paths and its boxes as outlines; None where there is none."""
-    file = folder if folder.is_file() else next(_coco_files(folder), None)
-    content = _json(file) if file else None
-    if file is None or not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in LISTS):
-        if folder.is_file():
-            raise CocoError(f"{folder} is no COCO json with {', '.join(LISTS)}. Export it again, or give the folder.")
+    file, *others = [folder] if folder.is_file() else [*_coco_files(folder)] or [None]
+    if file is None:
         return None
-    layout = located(file)
+    if others:
+        notes.append(f"read: {file}; not read: {', '.join(other.name for other in others)} (--images takes a file too)")
+    content, layout = coco_checks.parse(file.read_bytes(), file, LISTS), located(file)
     names = Counter(_last(one) for one in _objects(content["images"]))
     for one in _objects(content["images"]):
         if isinstance(name := one.get("file_name"), str) and name.strip():
-            alone = names[_last(one)] == 1
-            one["file_name"] = str(layout.picture(name, alone=alone).absolute())
+            path = layout.picture(name, alone=names[_last(one)] == 1).absolute()
+            one["file_name"] = str(path)
+            if not (one.get("height") and one.get("width")):
+                with suppress(PictureError):  # `CocoFolder` says what is wrong with it
+                    one["height"], one["width"] = open_picture(path, rotate=False).shape[:2]
     without = [one for one in _objects(content["annotations"]) if not one.get("segmentation")]
     boxed = [one for one in without if _is_box(one.get("bbox"))]
     for one in boxed:

@@ -117,6 +117,17 @@ def test_what_cannot_be_used_is_a_line_and_the_rest_is_used(tmp_path):
     assert [one.image_id for one in CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")] == ["a"]
 
 
+def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path):
+    lay_out(tmp_path / "in", "coco")
+    sizeless = coco("a.jpg", "zebra", **OUTLINE).replace('"width": 64, "height": 48', '"width": null')
+    write(tmp_path / "in" / "instances.json", sizeless)
+    write(tmp_path / "in" / "older.json", sizeless)
+    (note,) = gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json")
+    assert "instances.json; not read: older.json (--images takes a file too)" in note
+    (sample,) = CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")
+    assert (sample.mask == MASK).all()
+
+
 @pytest.mark.parametrize(
     ("concept", "kind", "message"),
     [
