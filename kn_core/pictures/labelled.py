@@ -46,11 +46,11 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     left_out, notes = LeftOut(), list[str]()
     if not folder.exists():
         raise CocoError(f"no folder {folder}. Name one that holds pictures and {FORMATS}.")
-    found = _coco(folder, notes) or _beside(folder, concept, made.parent / "pictures", left_out, notes)
+    found = _coco(folder, made.parent, notes) or _beside(folder, concept, made.parent, left_out, notes)
     if not found["images"]:
         told = "; ".join(left_out.lines())
         raise CocoError(f"{folder} holds no labelled pictures: {told or 'neither pictures nor json'}. Give {FORMATS}.")
-    paths = [Path(str(one.get("file_name"))) for one in _objects(found["images"])]
+    paths = [Path(str(one.get("file_name", "(no file_name)"))) for one in _objects(found["images"])]
     if not any(path.is_file() for path in paths):
         raise CocoError(f"none of the {len(paths)} pictures that {folder} names is there, first: {paths[0]}.")
     labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
@@ -71,9 +71,9 @@ def _label(category: object) -> str:
     return " ".join(name.replace("_", " ").lower().split()) if isinstance(name, str) else ""
 
 
-def _coco(folder: Path, notes: list[str]) -> dict[str, list[Any]] | None:
+def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | None:
     """The folder's COCO json, its pictures by their whole paths and its boxes as outlines; None where there is none."""
-    file, *others = [folder] if folder.is_file() else [*_coco_files(folder)] or [None]
+    file, *others = [folder] if folder.is_file() else [*_coco_files(folder, ours)] or [None]
     if file is None:
         return None
     if others:
@@ -104,18 +104,24 @@ def _is_box(box: object) -> bool:
     return isinstance(box, list) and len(box) == 4
 
 
-def _coco_files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, ours: Path, pattern: str) -> list[Path]:
+    """Those that lie in a folder, but not what an earlier run wrote into `ours`, which may lie there too."""
+    found = [path for path in sorted(folder.rglob(pattern)) if path.is_file() and not path.name.startswith(".")]
+    return [path for path in found if ours.absolute() not in path.absolute().parents]
+
+
+def _coco_files(folder: Path, ours: Path) -> Iterator[Path]:
     """The json files of a folder that are COCO's, the usual places first."""
     usual = [folder / name for name in ("instances.json", "_annotations.coco.json", "result.json")]
-    rest = [*sorted((folder / "annotations").glob("instances_*.json")), *sorted(folder.glob("**/*.json"))]
+    rest = [*sorted((folder / "annotations").glob("instances_*.json")), *_files(folder, ours, "*.json")]
     for file in dict.fromkeys((*usual, *rest)):
         if file.is_file() and b'"annotations"' in (raw := file.read_bytes()) and b'"categories"' in raw:
             yield file
 
 
-def _beside(folder: Path, concept: str, embedded: Path, left_out: LeftOut, notes: list[str]) -> dict[str, list[Any]]:
+def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: list[str]) -> dict[str, list[Any]]:
     """Pictures with a labelme json or a mask beside them."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = _files(folder, ours, "*")
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     labels: dict[str, int] = {}
@@ -135,7 +141,7 @@ def _beside(folder: Path, concept: str, embedded: Path, left_out: LeftOut, notes
         content = _json(file)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             left_out.add("files", "neither COCO's json nor labelme's", file.name)
-        elif picture := _labelme_picture(file, content, embedded):
+        elif picture := _labelme_picture(file, content, ours / "pictures"):
             try:
                 size = _size(content, picture)
                 shapes = [(one, _outline(one, size)) for one in _objects(content["shapes"])]

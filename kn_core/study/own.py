@@ -2,8 +2,8 @@
 
     kn-core study --concept zebra --images DIR
 
-Everything lies in one folder: what was gathered of the pictures (`instances.json`), artefacts as of any study
-(`parts`), tables. The same command goes on where it stopped.
+Everything lies in one folder: what was gathered of the labels (`gathered`), artefacts as of any study (`parts`),
+tables, the page. The same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OwnStudy:
 
     def __init__(self, profile: Profile, concept: str, images: Path, folder: Path) -> None:
         """Reads the annotations; no picture is opened. Raises CocoError where they hold nothing of the concept."""
-        concept, made = noun(concept), folder / "instances.json"
+        concept, made = noun(concept), folder / "gathered" / "instances.json"
         if not FILE_NAME.fullmatch(concept):
             raise StudyError(f"'{concept}' cannot name files: say --concept with letters, digits and blanks.")
         self.notes = gathered(images, concept, made)

@@ -77,8 +77,9 @@ def lay_out(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_every_format_gives_the_same_object(kind, tmp_path):
     lay_out(tmp_path / "in", kind)
-    notes = gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json")
-    (sample,) = CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")
+    for _ in range(2):  # what the first one leaves within the folder is none of it
+        notes = gathered(tmp_path / "in", "zebra", tmp_path / "in" / "out" / "instances.json")
+    (sample,) = CocoFolder(tmp_path / "in" / "out" / "instances.json").samples("zebra")
     assert (sample.mask == MASK).all() and sample.image.shape == (48, 64, 3)
     assert notes == (["1 of 1 objects have a box alone, taken for their outline"] if kind == "boxes" else [])
 
