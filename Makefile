@@ -1,6 +1,7 @@
 # make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe  EFFORT=full
 #                 on a Dask cluster                            DASK=tcp://host:8786, its scheduler file, or local
 # make concept    run one concept's page and render it           CONCEPT=giraffe
+#                 or of another kind that the pictures show      CONCEPT=zebra
 # make check      whether the verdicts of the last run are those on record in paper/verdicts.yml
 # make test       run the tests
 # make lint       style and types

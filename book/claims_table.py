@@ -92,7 +92,7 @@ def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
         return pd.read_csv(folder / "claims.csv")
     try:
         other = Study(load_profile(name), folder)
-        return _table(other, OF_MAIN_SETTING) if other.tried else None
+        return _table(other, OF_MAIN_SETTING) if other.tried() else None
     except (WeightsError, ProfileError):  # without weights, or settings that make sense, nothing was made
         return None
 

@@ -194,6 +194,15 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     return missing
 
 
+def with_others(source: Path, concepts: Sequence[str]) -> list[str]:
+    """The concepts, then those of other pages that have been run: concepts that were asked for one by one."""
+    named = {slug(concept): concept for concept in concepts}
+    for page in sorted(source.glob("concepts/*.ipynb")):
+        if not page.name.startswith("unfinished-"):
+            named.setdefault(page.stem, page.stem.replace("-", " "))
+    return list(named.values())
+
+
 PAGE_ENDS = (".ipynb", ".md")
 
 
