@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches: 672 px, the book's column; a telephone gets a drawing of its own (`book.narrow`)
 INK, FAINT, CARD = "#222222", "#8c8c8c", "#ffffff"  # text, what a finding is compared with, the card of a figure
-MASK = "#d55e00"  # outlines of masks, on any picture
+MASK, HALO = "#d55e00", "#fefefe"  # outlines of masks, on any picture; white that stays so where the card is dark
 HEAT, SIGNED = "magma", "RdBu_r"  # sequential and two-sided maps; both keep their order for colour-blind readers
 
 
@@ -119,7 +119,7 @@ def outline(ax: Axes, mask: np.ndarray, colour: str = MASK) -> Axes:
     height, width = mask.shape
     closed = np.pad(mask, 1).astype(float)  # else it would stay open where the object leaves the frame
     x, y = np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5
-    for line, thickness in (("white", 2.4), (colour, 1.2)):
+    for line, thickness in ((HALO, 2.4), (colour, 1.2)):
         ax.contour(x, y, closed, levels=[0.5], colors=[line], linewidths=[thickness])
     ax.set(xlim=(0, width), ylim=(height, 0))
     return ax

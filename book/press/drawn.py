@@ -13,19 +13,21 @@ import html
 import io
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 from PIL import Image
 
-from kn_core.drawing import CARD, INK
+from kn_core.drawing import CARD, HALO, INK
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 DARK = "#14181e"  # pydata-sphinx-theme's ground
 CONTRAST = 3.0  # of graphics with their ground, by WCAG 1.4.11
-FIXED = {"#262626", "#000000"}  # seaborn's ink on cells, and outlines on pictures: their ground stays as it is
+FIXED = {"#262626", "#000000", HALO}  # seaborn's ink on cells, and outlines on pictures: their ground stays as it is
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
-NEAR = 0.5  # points
+NEAR = 0.2  # points
 TINY = 1200  # bytes of a picture that is not worth a request
 
 
@@ -190,17 +192,30 @@ class Drawing:
 
 
 def _path(data: str) -> str:
-    """A path without needless blanks; of a long line, no points that nobody could tell from the one before."""
+    """A path without needless blanks; of a long line, no points that the line would pass by anyway."""
     parts = re.findall(r"[A-Za-z][^A-Za-z]*", data.replace("\n", " "))
-    if len(parts) > 300 and {part[0] for part in parts} <= set("MLz"):
-        kept, x, y = [], float("inf"), float("inf")
-        for part in parts:
-            at = [float(number) for number in part[1:].split()]
-            if part[0] != "L" or abs(at[0] - x) + abs(at[1] - y) >= NEAR:
-                kept.append(part)
-                x, y = at or (x, y)
-        parts = kept
+    if len(parts) > 60 and {part[0] for part in parts} <= set("MLz"):
+        starts = [place for place, part in enumerate(parts) if part[0] == "M"] + [len(parts)]
+        parts = [part for one, end in pairwise(starts) for part in _straightened(parts[one:end])]
     return "".join(part[0] + " ".join(part[1:].split()) for part in parts)
+
+
+def _straightened(parts: list[str]) -> list[str]:
+    """The points of one line that lie farther than `NEAR` from the straight one between their neighbours' ends."""
+    points = np.array([part[1:].split() for part in parts if part[0] != "z"], float)  # (n, 2)
+    kept, todo = {0, len(points) - 1}, [(0, len(points) - 1)]
+    while todo:
+        one, other = todo.pop()
+        if other - one < 2:
+            continue
+        along, between = points[other] - points[one], points[one + 1 : other] - points[one]
+        length = float(np.hypot(*along))
+        off = np.abs(along[0] * between[:, 1] - along[1] * between[:, 0]) / length if length else np.hypot(*between.T)
+        if off.max() > NEAR:
+            middle = one + 1 + int(off.argmax())
+            kept.add(middle)
+            todo += [(one, middle), (middle, other)]
+    return [parts[place] for place in sorted(kept)] + [part for part in parts if part[0] == "z"]
 
 
 def _is_named(group: ET.Element) -> bool:

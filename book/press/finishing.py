@@ -29,6 +29,19 @@ THEME = """(function (d) {
   d.mode = get("mode") || "auto";
   d.theme = d.mode === "auto" ? (dark ? "dark" : "light") : d.mode;
 })(document.documentElement.dataset);"""
+NOWHERE = "404.html"
+NOT_FOUND = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>No such page</title><style>
+body {{ font: 1.1rem/1.6 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #14181e; color: #ddd }} a {{ color: #56b4e9 }} }}
+</style></head><body><h1>No such page</h1>
+<p>{title} has no page at this address. It may have had another name in an earlier version.</p>
+<p><a id="home" href="index.html">To the first page</a>, which lists all others.</p>
+<script>/* A host shows this page at any depth: the book's root is above its folders. */
+document.getElementById("home").href = location.pathname.replace(/((concepts|appendix)\\/.*|[^\\/]*)$/, "index.html");
+</script></body></html>
+"""
 CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -66,6 +79,7 @@ def finish(site: Path, figures: Path, edition: Edition) -> None:
             _finish_page(page, site, figures, edition, used)
     sheet = site / "_static" / "kn.css"
     sheet.write_text(sheet.read_text(encoding="utf-8") + drawn.colours(used), encoding="utf-8")
+    (site / NOWHERE).write_text(NOT_FOUND.format(title=html.escape(edition.title)), encoding="utf-8")
     prune(site)
 
 
