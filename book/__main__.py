@@ -113,7 +113,7 @@ def _stale_picture(edition: str) -> str:
 
 def _site(options: argparse.Namespace) -> Path:
     """The rendered pages of an edition, `_build/<edition>/html`."""
-    site = Path(__file__).parents[1] / "_build" / options.edition / "html"
+    site: Path = Path(__file__).parents[1] / "_build" / options.edition / "html"
     if not (site / "index.html").is_file():
         raise CommandError(f"no book in {site} yet. Make it: `make book`.")
     return site
@@ -184,7 +184,7 @@ def parser() -> Parser:
             command.add_argument("--quiet", action="store_true", help="open no browser")
         if name == "publish":
             command.add_argument("folder", type=Path, help="new, empty, or written by this command")
-            command.add_argument("--url", default="", help="where it will lie, for pictures that other sites show of it")
+            command.add_argument("--url", default="", help="where it will lie, as previews elsewhere need")
     return whole
 
 

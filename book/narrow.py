@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import textwrap
+from copy import deepcopy
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+
+from kn_core.drawing import figure_of
 
 WIDTH = 3.75  # inches: 360 px
 TITLE, TEXT = 10.0, 9.0  # points
@@ -16,8 +18,8 @@ TITLE, TEXT = 10.0, 9.0  # points
 
 def narrow(figure: Figure) -> Figure:
     """A copy of a figure that was not saved yet, `WIDTH` wide. Pictures stay side by side; other panels are stacked."""
-    copy: Figure = pickle.loads(pickle.dumps(figure))  # noqa: S301 - what was dumped here
-    plt.close(copy)  # unpickled, it would be shown too
+    copy = deepcopy(figure)
+    plt.close(copy)  # else it would be shown too
     wide, tall = copy.get_size_inches()
     panels = [ax for ax in copy.axes if ax.get_visible() and ax.get_subplotspec() is not None]
     panels = [ax for ax in panels if ax.get_label() != "<colorbar>"]
@@ -26,11 +28,18 @@ def narrow(figure: Figure) -> Figure:
     if beside > 1 and not of_pictures:
         _stack(copy, panels, tall)
     elif of_pictures:
-        copy.set_size_inches(WIDTH, max(1.5, tall * WIDTH / wide + 0.25 * len({ax.get_position().y0 for ax in panels})))
+        copy.set_size_inches(WIDTH, tall * WIDTH / wide)
     else:
         copy.set_size_inches(WIDTH, tall)
     for ax in panels:
         _reword(ax, 1 if not of_pictures else beside)
+    if of_pictures:  # whose words take more lines than they did
+        lines: dict[int, int] = {}
+        for ax in panels:
+            row = ax.get_subplotspec().rowspan.start  # type: ignore[union-attr]
+            said = ax.get_title(loc="left"), ax.get_title(loc="center"), ax.get_xlabel()
+            lines[row] = max(lines.get(row, 0), sum(1 + text.count("\n") for text in said if text.strip()))
+        copy.set_figheight(copy.get_figheight() + 0.1 * sum(lines.values()))
     if copy._suptitle is not None:  # type: ignore[attr-defined]
         copy._suptitle.set_text(_broken(copy._suptitle.get_text(), WIDTH, TITLE, 0.6))  # type: ignore[attr-defined]
         copy._suptitle.set_fontsize(TITLE)  # type: ignore[attr-defined]
@@ -60,9 +69,10 @@ def _reword(ax: Axes, beside: int) -> None:
                 old.set_text(_broken(text, room, size, 0.62 if old.get_fontweight() == "bold" else 0.56))
     for label in (ax.xaxis.label, ax.yaxis.label):
         if text := label.get_text():
-            size = min(TEXT if beside == 1 else 8.0, label.get_fontsize())
+            size = min(TEXT if beside == 1 else 8.0, float(label.get_fontsize()))
             label.set_fontsize(size)
-            length = room if label is ax.xaxis.label else max(1.6, ax.get_position().height * ax.figure.get_figheight())
+            tall = ax.get_position().height * float(figure_of(ax).get_figheight())
+            length = room if label is ax.xaxis.label else max(1.6, tall)
             label.set_text(_broken(text, length, size, 0.52 if "$" not in text else 0.42))
     _ticks(ax)
     if legend := ax.get_legend():

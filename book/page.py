@@ -88,7 +88,8 @@ def save_figure(study: Study, figure: Figure, name: str) -> Path:
     out once: what is drawn of it afterwards, by the notebook too, looks the same.
     """
     words = [text.get_text() for ax in figure.axes for text in (ax.title, ax.xaxis.label) if text.get_text()]
-    known = {"png": {"Description": " ".join(words)}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    known: dict[str, dict[str, Any]] = {"png": {"Description": " ".join(words)}}
+    known |= {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     figure.set_gid(f"figure:{name}")
     _save(study, narrow(figure), f"{name}-narrow.svg", known["svg"])
     for suffix in ("png", "pdf", "svg"):

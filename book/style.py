@@ -10,7 +10,7 @@ import pandas as pd
 
 from kn_core.drawing import FAINT
 
-# Concepts: after Paul Tol's palette of twelve, each with a contrast of 3 to white (`book.press.drawn` sees to the dark).
+# Concepts: after Paul Tol's palette of twelve, each with a contrast of 3 to white (`press.drawn` sees to the dark).
 # Nine hues are too many to be told apart by hue alone: lines have dashes of their own too (`concept_dashes`).
 CONCEPTS = {
     "bear": "#882255",

@@ -23,8 +23,8 @@ from PIL import Image
 from kn_core.drawing import CARD, HALO, INK
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
-DARK = "#14181e"  # pydata-sphinx-theme's ground
-CONTRAST = 3.0  # of graphics with their ground, by WCAG 1.4.11
+DARK = "#121212"  # the theme's ground
+CONTRAST, IN_THE_DARK = 3.0, 4.5  # of graphics with their ground: what WCAG 1.4.11 asks for, and what faint lines need
 FIXED = {"#262626", "#000000", HALO}  # seaborn's ink on cells, and outlines on pictures: their ground stays as it is
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 NEAR = 0.2  # points
@@ -53,7 +53,7 @@ def in_the_dark(colour: str) -> str:
     if contrast(colour, CARD) < 1.35:
         return _written(hue, 0.1 + 1.1 * (1 - light), saturation / 3)
     found = colour
-    while contrast(found, DARK) < CONTRAST + 0.3:
+    while contrast(found, DARK) < IN_THE_DARK:
         light += 0.02
         found = _written(hue, light, saturation)
     return found
@@ -70,7 +70,7 @@ def colours(used: Iterable[str]) -> str:
 
 
 class Drawing:
-    """One SVG of matplotlib's, to stand in a page; pictures go to `folder`, `used` gets colours that `colours` needs."""
+    """One SVG of matplotlib's for a page; pictures go to `folder`, `used` gets the colours that `colours` needs."""
 
     def __init__(self, text: str, key: str, folder: Path, used: set[str]) -> None:
         self.root = ET.fromstring(text)  # noqa: S314 - this run drew it
@@ -115,7 +115,7 @@ class Drawing:
                 yield from self._pictures(child, base)
 
     def _kept(self, data: str, base: str, *, flipped: bool) -> str:
-        picture = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))
+        picture: Image.Image = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))
         picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if flipped else picture
         few = picture.convert("RGBA").getcolors(256) is not None or min(picture.size) < 64
         stream = io.BytesIO()
@@ -138,7 +138,7 @@ class Drawing:
             self._walk(child, cells=own)
             if child.get("style") == "fill:var(--kn-card)":  # the figure's own ground, or its axes'
                 continue
-            self._shorten(child, cells=own)
+            _shorten(child, self.key)
             last = element[-1] if len(element) else None
             if child.tag == f"{SVG}g" and not child.attrib:
                 element.extend(child)
@@ -151,25 +151,6 @@ class Drawing:
             for child in element if styles != {None} else ():
                 element.set("style", child.attrib.pop("style"))
         self._restyle(element, cells=cells)
-
-    def _shorten(self, element: ET.Element, *, cells: bool) -> None:
-        for name, value in list(element.attrib.items()):
-            if name == "id" and element.tag == f"{SVG}g":
-                del element.attrib[name]
-            elif name == "id":
-                element.set(name, f"{self.key}{value}")
-            elif name == LINK:
-                element.set("href", f"#{self.key}{element.attrib.pop(name)[1:]}")
-            elif name == "clip-path":
-                element.set(name, value.replace("#", f"#{self.key}"))
-            elif name == "transform" and value.startswith("rotate(-0"):
-                del element.attrib[name]
-            elif name in ("d", "x", "y", "transform", "points", "width", "height"):
-                short = NUMBER.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), value)
-                element.set(name, _path(short) if name == "d" else short)
-        if element.text and not element.text.strip():
-            element.text = None
-        element.tail = None if not (element.tail or "").strip() else element.tail
 
     def _restyle(self, element: ET.Element, *, cells: bool) -> None:
         if style := element.get("style"):
@@ -185,10 +166,35 @@ class Drawing:
             return "currentColor"
         if colour == CARD:
             return "#fff" if is_text else "var(--kn-card)"
-        if colour in FIXED or (contrast(colour, DARK) >= CONTRAST and contrast(colour, CARD) >= 1.35):
+        if colour in FIXED or (contrast(colour, DARK) >= IN_THE_DARK and contrast(colour, CARD) >= 1.35):
             return colour
         self.used.add(colour)
         return f"var(--k-{colour[1:]},{colour})"
+
+
+def _shorten(element: ET.Element, key: str) -> None:
+    for name, value in list(element.attrib.items()):
+        if name == "id" and element.tag == f"{SVG}g":
+            del element.attrib[name]
+        elif name == "id":
+            element.set(name, f"{key}{value}")
+        elif name == LINK:
+            element.set("href", f"#{key}{element.attrib.pop(name)[1:]}")
+        elif name == "clip-path":
+            element.set(name, value.replace("#", f"#{key}"))
+        elif name == "transform" and value.startswith("rotate(-0"):
+            del element.attrib[name]
+        elif name in ("d", "x", "y", "transform", "points", "width", "height"):
+            short = NUMBER.sub(_rounded, value)
+            element.set(name, _path(short) if name == "d" else short)
+    if element.text and not element.text.strip():
+        element.text = None
+    element.tail = None if not (element.tail or "").strip() else element.tail
+
+
+def _rounded(number: re.Match[str]) -> str:
+    value = float(number[0])
+    return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _path(data: str) -> str:
@@ -250,7 +256,8 @@ def figure(image: str, key: str, site: Path, base: str, alt: str, narrow: Path |
         return None
     wide = Drawing(text, f"{key}w", site / "_images", used)
     beside = narrow / f"{wide.name}-narrow.svg" if narrow and wide.name else None
-    kinds = [wide.html("wide" if beside and beside.exists() else "only", base)]
+    drawings = wide.html("only", base)
     if beside and beside.exists():
-        kinds.append(Drawing(beside.read_text(encoding="utf-8"), f"{key}n", site / "_images", used).html("narrow", base))
-    return f'<div class="drawn" role="group" aria-label="{html.escape(alt)}">{"".join(kinds)}</div>'
+        slim = Drawing(beside.read_text(encoding="utf-8"), f"{key}n", site / "_images", used)
+        drawings = drawings.replace("drawing only", "drawing wide", 1) + slim.html("narrow", base)
+    return f'<div class="drawn" role="group" aria-label="{html.escape(alt)}">{drawings}</div>'

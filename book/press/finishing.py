@@ -22,7 +22,9 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from book.press import drawn
 from book.press.pruning import prune
 
-UNUSED = re.compile(r"thebe|fontawesome|mathjax|togglebutton|design-tabs|sphinx-design|THEBE_JS_URL|toggle(Hint|OpenOn)")
+UNUSED = re.compile(
+    r"thebe|fontawesome|mathjax|togglebutton|design-tabs|sphinx-design|THEBE_JS_URL|toggle(Hint|OpenOn)"
+)
 THEME = """(function (d) {
   var get = function (key) { try { return localStorage.getItem(key); } catch (error) { return null; } };
   var dark = window.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches;
@@ -60,8 +62,9 @@ class Edition:
 
 def about(root: Path) -> Edition:
     """The edition that the checkout at `root` makes; no commit where it is none of git's."""
-    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8")) if (root / "CITATION.cff").exists() else {}
-    command = ["git", "-C", root, "log", "-1", "--format=%h %cs"]
+    citation = root / "CITATION.cff"
+    cited = yaml.safe_load(citation.read_text(encoding="utf-8")) if citation.exists() else {}
+    command: list[str | Path] = ["git", "-C", root, "log", "-1", "--format=%h %cs"]
     log = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     commit, date = log if len(log) == 2 else ("", "")
     title, number = cited.get("title", "kn_core"), version("kn-core")
@@ -157,14 +160,14 @@ def mathml(formula: str, *, as_block: bool = False) -> str:
 
 
 def _tables(soup: BeautifulSoup) -> None:
-    """Pandas styles every cell by its id: classes instead. And each cell knows its column, for `kn.css` on a telephone."""
+    """Pandas styles cells by ids: classes instead. And each cell knows its column, for `kn.css` on a telephone."""
     for style in soup.select(".cell_output style"):
         for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", style.get_text()):
             plain = " ".join(body.split())
             for selector in re.findall(r"#([\w-]+)", selectors):
                 if cell := soup.find(id=selector):
                     if plain == "text-align: left;":
-                        cell["class"] = [*cell.get_attribute_list("class"), "words"]
+                        _add(cell, "words")
                     else:
                         cell["style"] = plain
         style.decompose()
@@ -173,25 +176,33 @@ def _tables(soup: BeautifulSoup) -> None:
         rows = [row.find_all(["td", "th"], recursive=False) for row in table.select("tbody tr")]
         for cell in table.find_all(["td", "th"]):
             cell.attrs.pop("id", None)
-            kept = [name for name in cell.get_attribute_list("class") if name in ("words", "col0", "text-right")]
+            kept = [name for name in _classes(cell) if name in ("words", "col0", "text-right")]
             cell.attrs.pop("class", None)
-            if kept:
-                cell["class"] = kept
+            for name in kept:
+                _add(cell, name)
         for row in rows:
             for heading, cell in zip(headings, row, strict=False):
                 if heading:
                     cell["data-label"] = heading
                 if heading.startswith("here"):
-                    cell["class"] = [*filter(None, cell.get_attribute_list("class")), "answer"]
+                    _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
         widest = [max(width, min(len(head), 12)) for width, head in zip(widest, headings, strict=False)]
         many = sum(width > 0 for width in widest) > 9
         if headings and sum(widest) > CARDS and not many:
-            table["class"] = [*filter(None, table.get_attribute_list("class")), "cards"]
+            _add(table, "cards")
+
+
+def _add(tag: Tag, name: str) -> None:
+    tag["class"] = " ".join([*_classes(tag), name])
+
+
+def _classes(tag: Tag) -> list[str]:
+    return " ".join(filter(None, tag.get_attribute_list("class"))).split()
 
 
 def _number(soup: BeautifulSoup) -> None:
-    """'Table 6.1' before every table's caption, and an anchor behind it; figures that Sphinx left without a number too."""
+    """'Table 6.1' before each table's caption and an anchor behind it; so for figures that Sphinx did not number."""
     chapter = soup.select_one("h1 .section-number")
     prefix = chapter.get_text().strip() if chapter else ""
     prefix = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
@@ -203,13 +214,13 @@ def _number(soup: BeautifulSoup) -> None:
         _label(soup, caption, f"Table {prefix}{place}", str(table["id"]))
     counted = 0
     for figure in soup.select("article figure, .bd-article figure"):
-        caption = figure.find("figcaption")
-        if caption is None:
+        said = figure.select_one("figcaption p") or figure.select_one("figcaption")
+        if said is None:
             continue
         counted += 1
-        if not caption.select_one(".caption-number"):
+        if not figure.select_one(".caption-number"):
             figure["id"] = figure.get("id") or f"figure-{counted}"
-            _label(soup, caption.find("p") or caption, f"Fig. {prefix}{counted}", str(figure["id"]))
+            _label(soup, said, f"Fig. {prefix}{counted}", str(figure["id"]))
 
 
 def _label(soup: BeautifulSoup, caption: Tag, said: str, anchor: str) -> None:
@@ -226,7 +237,6 @@ def _footer(edition: Edition) -> str:
     commit = f" · commit {edition.commit} of {edition.date}" if edition.commit else ""
     return (
         f'<div class="edition"><p>kn_core {edition.version}{commit} · licence: {edition.licence}; OpenMoji’s drawings '
-        f"CC BY-SA 4.0</p><details><summary>Cite this book</summary><pre>{html.escape(edition.bibtex)}</pre></details></div>"
+        f"CC BY-SA 4.0</p><details><summary>Cite this book</summary>"
+        f"<pre>{html.escape(edition.bibtex)}</pre></details></div>"
     )
-
-

@@ -1,8 +1,8 @@
 """What becomes of the rendered book: a folder for any static host, a page on localhost, one PDF.
 
-    publish(html, Path("public"), "https://host/book/")     the address only for pictures that other sites show of it
-    serve(html)                                             until Ctrl-C
-    pdf(html, html.parent / "book.pdf")                     by a headless Chromium that is installed
+publish(html, Path("public"), "https://host/book/")     the address only for pictures that other sites show of it
+serve(html)                                             until Ctrl-C
+pdf(html, html.parent / "book.pdf")                     by a headless Chromium that is installed
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def publish(site: Path, folder: Path, address: str = "") -> Path:
     sites show of its pages are named in full, as they ask for. `.nojekyll` keeps GitHub from dropping `_static`.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / OURS).exists():
-        raise PublishingError(f"{folder} has files that no earlier `make publish` wrote. Name a new or an empty folder.")
+        raise PublishingError(f"{folder} has files that no `make publish` wrote. Name a new or an empty folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -63,12 +63,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         page = Path(self.directory) / NOWHERE
         if code != 404 or not page.is_file():
-            return super().send_error(code, message, explain)
+            super().send_error(code, message, explain)
+            return
         self.send_response(404)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(page.stat().st_size))
         self.end_headers()
-        return self.wfile.write(page.read_bytes()) and None
+        self.wfile.write(page.read_bytes())
 
 
 def server(site: Path, port: int = 0) -> http.server.ThreadingHTTPServer:
@@ -114,14 +115,17 @@ def pdf(site: Path, target: Path) -> Path:
 
 
 def as_one(site: Path) -> str:
-    """All pages as one, in the order of the contents; links between them lead within it."""
+    """All pages as one, in the order of the contents; links between them lead within it.
+
+    Chapters follow each other without a new page: a header of each one's own would begin one.
+    """
     index = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     listed = [str(link["href"]) for link in index.select("nav.bd-links a.internal") if link.get("href")]
     pages = ["index.html", *dict.fromkeys(name for name in listed if name.endswith(".html"))]
     sheets = "".join(str(link) for link in index.select('link[rel="stylesheet"]'))
     title = index.title.get_text().partition(" — ")[0] if index.title else "The book"
-    headers, chapters = [], []
-    for place, name in enumerate(pages):
+    chapters = []
+    for name in pages:
         soup = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
         article = soup.find("article")
         if not isinstance(article, Tag):
@@ -129,19 +133,15 @@ def as_one(site: Path) -> str:
         _rename(article, name, pages)
         for link in article.select("a.headerlink"):
             link.decompose()
-        heading = article.find("h1")
-        said = " ".join(heading.get_text().split()) if isinstance(heading, Tag) else title
-        spoken = said.replace("\\", "").replace('"', "'")
-        headers.append(f'@page c{place} {{ @top-right {{ content: "{spoken}"; }} }} .c{place} {{ page: c{place}; }}')
         text = _cased(str(article))
-        chapters.append(f'<div class="chapter bd-content c{place}" id="{_key(name)}">{text}</div>')
+        chapters.append(f'<div class="chapter bd-content" id="{_key(name)}">{text}</div>')
     bottom = '@bottom-center { content: counter(page) " / " counter(pages); }'
     top = f'@top-left {{ content: "{title}"; }}'
     small = "font: 8pt sans-serif; color: #666;"
     paper = f"@page {{ size: A4; margin: 20mm 17mm 18mm; {small} {top} {bottom} }}"
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light" data-content_root="./"><head><meta charset="utf-8">'
-        f"<title>{escaping.escape(title)}</title>{sheets}<style>{paper} {' '.join(headers)}</style></head>"
+        f"<title>{escaping.escape(title)}</title>{sheets}<style>{paper} html {{ font-size: 9.5pt }}</style></head>"
         f'<body class="whole"><main class="bd-main">{"".join(chapters)}</main></body></html>'
     )
 

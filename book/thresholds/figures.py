@@ -34,7 +34,9 @@ def false_shares(curves: pd.DataFrame, rules: pd.DataFrame, q: float, names: Map
     colours, dashes = concept_colours(curves["concept"]), concept_dashes(curves["concept"].unique())
     for ax, (scale, words) in zip(axes, AXES.items(), strict=True):
         for concept, rows in by_concept(curves[curves["scale"] == scale]):
-            ax.plot(rows["threshold"], rows["false_share"], color=colours[concept], linestyle=dashes[concept], linewidth=1.2)
+            ax.plot(
+                rows["threshold"], rows["false_share"], color=colours[concept], linestyle=dashes[concept], linewidth=1.2
+            )
         for name in names:
             placed = rules[(rules["rule"] == name) & (rules["scale"] == scale) & (rules["candidates"] > 0)]
             look: Any = {"marker": RULES[name].marker, "edgecolors": INK, "linewidths": 0.6, "zorder": 3}
@@ -47,7 +49,9 @@ def false_shares(curves: pd.DataFrame, rules: pd.DataFrame, q: float, names: Map
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].axvspan(*PAPER_A, color=PAPER, zorder=0)
     axes[0].set_ylabel("estimated share of false candidates")
-    lines = [Line2D([], [], color=colour, linestyle=dashes[concept], label=concept) for concept, colour in colours.items()]
+    lines = [
+        Line2D([], [], color=colour, linestyle=dashes[concept], label=concept) for concept, colour in colours.items()
+    ]
     plain: Any = {"linestyle": "", "markerfacecolor": "none", "markeredgecolor": INK}
     marks = [Line2D([], [], marker=RULES[name].marker, label=words, **plain) for name, words in names.items()]
     marks.append(Line2D([], [], color=FAINT, linestyle="--", label=f"{q:.0%} false"))

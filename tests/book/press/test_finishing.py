@@ -18,9 +18,10 @@ from kn_core import drawing
 
 EDITION = finishing.Edition("A book", "1.2", "abc1234", "2026-01-02", "MIT", "@software{x}")
 TABLE = """<style type="text/css">#T_x_row0_col0, #T_x_row1_col0 { text-align: left; }</style>
-<table id="T_x" class="dataframe"><caption>What</caption><thead><tr><th id="T_x_level0_col0" class="col0">a long heading of
-a column</th><th>here [95 %]</th><th>and why</th></tr></thead><tbody>
-<tr><td id="T_x_row0_col0" class="data row0 col0">name of a row that is long</td><td>0.1 [0.0, 0.2]</td><td>for a reason that is told</td></tr>
+<table id="T_x" class="dataframe"><caption>What</caption><thead><tr><th id="T_x_level0_col0" class="col0">a long
+heading</th><th>here [95 %]</th><th>and why</th></tr></thead><tbody>
+<tr><td id="T_x_row0_col0" class="data row0 col0">name of a row that is long</td>
+<td>0.1 [0.0, 0.2]</td><td>for a reason that is told</td></tr>
 </tbody></table>"""
 
 
@@ -39,12 +40,15 @@ def site(tmp_path: Path) -> Path:
         figure.savefig(tmp_path / "_images" / "abc.svg", metadata={"Date": None})
         plt.close(figure)
     (tmp_path / "_static" / "kn.css").write_text(".drawn { color: red }")
-    (tmp_path / "_static" / "theme.css").write_text("/* . */ .used > .gone, p { a: b } .gone { c: d } @media print { .used:hover { e: f } }")
+    (tmp_path / "_static" / "theme.css").write_text(
+        "/* . */ .used > .gone, p { a: b } .gone { c: d } @media print { .used:hover { e: f } }"
+    )
     (tmp_path / "_static" / "unused.js").write_text("1")
     (tmp_path / "index.html").write_text(
         f"""<html><head><title>Page — A book</title><link rel="stylesheet" href="_static/kn.css"><link rel="stylesheet"
         href="_static/theme.css"><script>const THEBE_JS_URL = 1</script><script>const THEBE_JS_URL = 1</script></head>
-        <body><article class="bd-article"><h1><span class="section-number">6. </span>Page</h1><p class="used">First words.</p>
+        <body><article class="bd-article"><h1><span class="section-number">6. </span>Page</h1>
+        <p class="used">First words.</p>
         <p>Where <span class="math">\\(x_i &gt; 0\\)</span>.</p>
         <figure><img src="_images/abc.svg" alt="A chart."><figcaption><p>Told.</p></figcaption></figure>
         <div class="cell_output">{TABLE}</div></article>
@@ -83,7 +87,9 @@ def test_tables_and_figures_have_a_number_an_anchor_and_columns_by_name(site):
     assert table.caption.a["href"] == "#T_x" and figure.a["href"] == "#figure-1" == f"#{figure['id']}"
     assert "cards" in table["class"]
     name, answer, _ = table.select("tbody td")
-    assert name["class"] == ["col0", "words"] and answer["class"] == ["answer"] and answer["data-label"] == "here [95 %]"
+    assert (
+        name["class"] == ["col0", "words"] and answer["class"] == ["answer"] and answer["data-label"] == "here [95 %]"
+    )
     assert "id=" not in str(table.tbody)
 
 
