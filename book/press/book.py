@@ -32,12 +32,13 @@ from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
 from book import words
-from book.press import commands, kernels
+from book.press import commands, finishing, kernels
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
 from kn_core.profile import nearest
 
+ROOT = Path(__file__).parents[2]
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
 
 
@@ -251,6 +252,7 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
         plain = re.sub(r"\x1b\[[\d;]*m", "", log.read_text(encoding="utf-8"))
         complaints = re.findall(r"^.*(?:WARNING|ERROR).*$", plain, flags=re.MULTILINE)
         raise BookError("\n  ".join([f"The book does not render; see {log}", *dict.fromkeys(complaints)]))
+    finishing.finish(site, source / "figures", finishing.about(ROOT))
     found = list(flaws(site)) if strict else []
     if found:
         raise BookError("\n  ".join([f"The rendered book in {site} has flaws:", *found]))
