@@ -102,7 +102,8 @@ def _sigma(sigma: float) -> str:
 
 
 def _fold(heading: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     fold = f'<details class="knb-plain" open><summary>{html.escape(heading)}</summary><div tabindex="0" role="region"'
-    return f'{fold} aria-label="{html.escape(heading)}"><table><thead><tr>{head}<tbody>{body}</table></div></details>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'{fold} aria-label="{html.escape(heading)}">{table}</div></details>'
