@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +49,11 @@ def tables(found: Records) -> Iterable[str]:
         heading = f"Whose set takes whose word, {records.said(method)}: share of its probability"
         yield _fold(heading, ["set of", *found.concepts], rows)
     told = found.captions.sort_values("image_id", kind="stable")
-    done = told["intervention"] + ", " + told["n"].astype(str) + told["sigma"].map(_sigma)
+    done = told["method"].map(records.said) + ": " + told["intervention"] + ", "
+    done += told["n"].astype(str) + told["sigma"].map(_sigma)
     word = told["before"].map("{:.2f} → ".format) + told["after"].map("{:.2f}".format)
-    columns = (told["image_id"], told["concept"], told["method"].map(records.said), done, told["caption"], word)
-    heads = ["picture", "set of", "chosen by", "done", "caption", "its word’s probability"]
+    columns = (told["image_id"], told["concept"], done, told["caption"], word)
+    heads = ["picture", "set of", "done", "caption", "its word’s probability"]
     yield _fold("What is said with a set disturbed", heads, list(zip(*columns, strict=True)))
 
 
@@ -103,7 +106,13 @@ def _sigma(sigma: float) -> str:
 
 def _fold(heading: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = ""
+    for first, group in groupby(rows, key=itemgetter(0)):  # said once: the page is to stay light
+        same = list(group)
+        begin = f'<td rowspan="{len(same)}">{html.escape(str(first))}</td>'
+        for row in same:
+            body += f"<tr>{begin}" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row[1:]) + "</tr>"
+            begin = ""
     fold = f'<details class="knb-plain" open><summary>{html.escape(heading)}</summary><div tabindex="0" role="region"'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'{fold} aria-label="{html.escape(heading)}">{table}</div></details>'
