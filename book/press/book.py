@@ -202,6 +202,7 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
         _copy(asset, source / asset.name)
     _copy(figures, source / "figures")
     beside = source / "beside" / BROWSER
+    beside.mkdir(parents=True, exist_ok=True)  # Sphinx wants it, also before the browser's page has run
     _copy(figures.with_name(BROWSER), beside)
     for name in CODE:
         _copy(root / "book" / "browser" / name, beside / name)

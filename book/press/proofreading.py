@@ -82,5 +82,5 @@ def _dead(soup: BeautifulSoup, page: Path, places: dict[Path, set[str]]) -> Iter
         target = page.parent.joinpath(path.partition("?")[0]).resolve() if path else page
         if not target.exists():
             yield f"dead link: {address}"
-        elif place and place not in places.get(target, {place}):
+        elif place and "=" not in place and place not in places.get(target, {place}):  # else it is a state, no anchor
             yield f"no such place: {address}"
