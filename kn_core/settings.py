@@ -85,6 +85,8 @@ class Checkpoint(Captioner):
     before: str | None = None
     after: str | None = None
     prompt: str = "Provide a one-sentence caption for the provided image."  # what the chat template asks
+    pixels: Count | None = None  # a side of the square that pictures are made, for families that read several sizes
+    views: Literal["base", "all"] = "base"  # of families that read a picture small and whole, and large in tiles
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
 

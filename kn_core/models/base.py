@@ -48,6 +48,7 @@ class CaptionModel(nn.Module, ABC):
     before: Tensor  # token ids (T_before,)
     after: Tensor  # (T_after,)
     ends: Tensor  # the ids that end a caption; the first of them pads what is shorter
+    prompt_sees_ahead = False  # whether the prompt's tokens attend to those after them, up to its end
     first_position: int = 0
     rows: tuple[Tensor, int] | None = None
 
@@ -101,6 +102,11 @@ class CaptionModel(nn.Module, ABC):
     def unembed(self) -> Tensor:
         """W_U, (V, H)."""
         return self.head.weight
+
+    @property
+    def cap(self) -> float | None:
+        """c, where logits are c tanh(y / c) of what the unembedding gives."""
+        return None
 
     @property
     def n_layers(self) -> int:
@@ -212,7 +218,7 @@ class CaptionModel(nn.Module, ABC):
                 texts = [""] * len(batch) if forced is None else forced[start : start + self.batch_size]
                 hidden = self.extend(self.teacher_forced(batch, texts), cache)[:, self.prompt_length - 1 :]
                 # Contiguous, because a matrix product with a slice copies the whole unembedding first.
-                scored = self.head(hidden.contiguous())  # (B, 1 + C, V), the first caption token's first
+                scored = self.score(hidden.contiguous())  # (B, 1 + C, V), the first caption token's first
                 if forced is None:
                     captions += decoding.write(self, [scored[:, 0].argmax(-1)], cache, max_new_tokens)
                 else:
@@ -227,58 +233,53 @@ class CaptionModel(nn.Module, ABC):
         """
         prompts = self._embedded(images)
         embeds = self.teacher_forced(prompts, captions or [""] * len(prompts))
-        hidden = self.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        return self.head(hidden[:, self.prompt_length - 1 :].contiguous())
+        return self.score(self.extend(embeds)[:, self.prompt_length - 1 :].contiguous())
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of the decoder's last hidden states (..., H), capped where the model caps them."""
+        logits: Tensor = self.head(hidden)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def perplexity(self, captions: Sequence[str]) -> np.ndarray:
         """How much each caption surprises the decoder when it sees no picture, (N,); NaN for an empty caption."""
-        surprise = np.empty(len(captions))
-        ids = [torch.tensor(self.encode(caption)[0], dtype=torch.long) for caption in captions]
-        by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # batches of one length hold little padding
-        prompt = self.embed_tokens(torch.cat([self.before, self.after]))[None]
-        for start in range(0, len(ids), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
-            with torch.no_grad():
-                cache = transformers.DynamicCache(config=self.backbone.config)
-                asked = self.extend(prompt, cache)[:, -1:].expand(len(rows), -1, -1)  # once: it is the same for all
-                cache.batch_repeat_interleave(len(rows))
-                said = self.extend(self._embed_captions([captions[i] for i in rows]), cache)
-                logits = self.head(torch.cat([asked, said], dim=1))
-            for i, row in zip(rows, logits, strict=True):
-                chances = row[: len(ids[i])].float().log_softmax(-1).cpu()
-                surprise[i] = -chances.gather(1, ids[i][:, None]).mean()  # NaN without tokens
-        return np.exp(surprise)
+        return decoding.perplexity(self, captions)
 
     def extend(
-        self, embeds: Tensor, cache: transformers.DynamicCache, rows: tuple[Tensor, int] | None = None
+        self,
+        embeds: Tensor,
+        cache: transformers.DynamicCache | None = None,
+        rows: tuple[Tensor, int] | None = None,
+        picture: bool = True,
     ) -> Tensor:
-        """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H).
+        """Run the decoder on (B, t, E) embeddings that follow what the cache holds: last hidden states (B, t, H).
 
-        `rows` says which rows of the batch these are, and of how many; None: all.
+        `rows`: which rows of the batch these are, and of how many; None: all. `picture`: whether image tokens are read.
         """
         if embeds.shape[1] == 0:
             return embeds
-        self.first_position, self.rows = cache.get_seq_length(), rows
+        self.first_position, self.rows = cache.get_seq_length() if cache is not None else 0, rows
         try:
-            hidden = self.backbone(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+            given = self.guide(embeds, cache, picture)
+            hidden = self.backbone(**given, past_key_values=cache, use_cache=cache is not None).last_hidden_state
         finally:
             self.first_position, self.rows = 0, None
         return hidden
 
+    def guide(self, embeds: Tensor, cache: transformers.DynamicCache | None, picture: bool) -> dict[str, Any]:  # noqa: ARG002
+        """What the decoder is given with embeddings from `first_position` on: here no mask or positions beside them."""
+        return {"inputs_embeds": embeds}
+
     def teacher_forced(self, prompts: Tensor, captions: Sequence[str]) -> Tensor:
         """Embedded prompts (B, T, H) followed by their captions: (B, T + C, H), shorter captions padded on the right.
 
-        Padding on the right changes nothing before it: attention is causal.
+        Padding on the right changes nothing before it, as attention is causal there.
         """
         if len(captions) != len(prompts):
             raise ValueError(f"captions must be as many as images, {len(prompts)}. Got {len(captions)}.")
-        return torch.cat([prompts, self._embed_captions(captions)], dim=1)
-
-    def _embed_captions(self, captions: Sequence[str]) -> Tensor:
-        return self.embed_tokens(self.padded(captions).to(self.before.device))
+        return torch.cat([prompts, self.embed_tokens(self.padded(captions))], dim=1)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (..., T) -> input embeddings (..., T, H)."""
+        """Token ids (..., T) -> input embeddings (..., T, E), what the decoder reads: E is H in most families."""
         embeddings: Any = self.backbone.get_input_embeddings()
         return embeddings(ids.to(embeddings.weight.device))
 

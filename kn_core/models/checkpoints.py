@@ -100,8 +100,11 @@ class Preprocessing:
         return (resize(images, self.size, self.resample) * self.scale - mean) / std
 
     @classmethod
-    def of(cls, found: Found, size: int) -> Preprocessing:
-        """As the image processor's settings say. Raises CheckpointError where they do not make size x size pixels."""
+    def of(cls, found: Found, size: int, any_size: bool = False) -> Preprocessing:
+        """As the image processor's settings say. Raises CheckpointError where they do not make size x size pixels.
+
+        `any_size`: they say between which numbers of pixels it keeps a picture's own size.
+        """
         said, name = found.image_processor, f"The image processor of {found.name}"
         rescales, normalises = said.get("do_rescale", True), said.get("do_normalize", True)
         needed = ["resample", *["rescale_factor"] * rescales, *["image_mean", "image_std"] * normalises]
@@ -111,7 +114,7 @@ class Preprocessing:
         keys = ["crop_size"] * said.get("do_center_crop", False) + ["max_image_size", "size"]
         last = next((said[key] for key in keys if said.get(key)), size)
         sides = set(last.values()) if isinstance(last, Mapping) else {last}
-        if sides != {size}:
+        if sides != {size} and not any_size:
             raise CheckpointError(f"{name} must make pictures of {size} x {size} pixels, as config.json. Got {last}.")
         return cls(
             size,
@@ -188,11 +191,15 @@ def read(kind: Any, folder: Path, **how: Any) -> Any:
     return model
 
 
+def ramp() -> np.ndarray:
+    """A picture that is dark above and light below, uint8 (64, 64, 3)."""
+    return np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None, None], (1, 64, 3))
+
+
 def check_numbers(model: CaptionModel, name: str) -> None:
     """Look at one picture. Raises CheckpointError where the logits are no finite numbers, or all the same."""
-    ramp = np.linspace(0, 255, 64).astype(np.uint8)
     with torch.no_grad():
-        logits = model.logits([np.tile(ramp[:, None, None], (1, 64, 3))])
+        logits = model.logits([ramp()])
     if logits.isfinite().all() and logits.min() < logits.max():
         return
     if nan := [key for key, weight in model.named_parameters() if weight.isnan().any()]:
