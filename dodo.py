@@ -45,6 +45,7 @@ SECTIONS = (
     "beyond-projectors",
     "limitations",
     "your-own-model",
+    "add-a-model",
 )
 APPENDIX = ("models-and-data", "doses", "departures", "towers", "paper-setting")
 

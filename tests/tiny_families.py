@@ -166,9 +166,12 @@ TINY: dict[str, Tiny] = {
 
 def whole(name: str) -> Any:
     """The family's model of transformers; random weights, in every parameter."""
-    config = TINY[name].config(len(byte_level()))
+    return randomised(TINY[name].config(len(byte_level())), TINY[name].seed)
+
+
+def randomised(config: Any, seed: int = 0) -> Any:
     model = AutoModelForImageTextToText.from_config(config).eval()
-    generator = torch.Generator().manual_seed(TINY[name].seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             around = 1.0 if parameter.ndim == 1 else 0.0

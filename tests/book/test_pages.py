@@ -24,7 +24,8 @@ from kn_core.study.experiments.thresholds import ARMS
 from tests.toy_world import toy_samples
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = ("your-own-model", "appendix/models-and-data", "appendix/manifest")  # they speak of packaged weights
+# They speak of packaged weights.
+ELSEWHERE = ("your-own-model", "add-a-model", "appendix/models-and-data", "appendix/manifest")
 SOURCES = {str(file.relative_to(ROOT / "book").with_suffix("")): file for file in sorted((ROOT / "book").rglob("*.md"))}
 PAGES = [name for name, file in SOURCES.items() if "{code-cell}" in file.read_text("utf-8") and name not in ELSEWHERE]
 

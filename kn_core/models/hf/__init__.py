@@ -6,7 +6,8 @@ Each module is a room of families; `ADAPTERS` says which reads a checkpoint, by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, cast
 
 import transformers
 
@@ -29,7 +30,7 @@ ADAPTERS: dict[str, Adapter] = {
     **gemma.ADAPTERS,
     **blip2.ADAPTERS,
 }
-"""config.json's model_type -> what makes a caption model of such a checkpoint."""
+"""config.json's model_type -> what makes a caption model of such a checkpoint. Other packages' are entry points."""
 
 
 def load_checkpoint(settings: Checkpoint) -> CaptionModel:
@@ -51,6 +52,8 @@ def adopt(model: transformers.PreTrainedModel, processor: Any, settings: Checkpo
 
 
 def _adapter(kind: str, name: str) -> Adapter:
+    for found in entry_points(group="kn_core.adapters", name=kind):
+        return cast("Adapter", found.load())
     if kind not in ADAPTERS:
         raise CheckpointError(
             f"No adapter for the model_type '{kind}' of {name}: `model_type` in its config.json is looked for among "

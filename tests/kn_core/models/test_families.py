@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CONFIG_MAPPING, LlamaConfig, VipLlavaConfig
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from kn_core.method import rivals
 from kn_core.method.capture import Target, capture
 from kn_core.method.heatmap import heatmap
 from kn_core.method.interventions import Setting, edits_for
+from kn_core.method.model_check import check
 from kn_core.method.two_stages import NeuronSet
+from kn_core.models import load_model
 from kn_core.models.checkpoints import CheckpointError
-from kn_core.models.hf import VisionLanguageModel
+from kn_core.models.hf import ADAPTERS, VisionLanguageModel
+from kn_core.models.hf.known import KNOWN
 from kn_core.models.hf.many_views import token_map
 from kn_core.models.hooks import intervene, record
-from tests.tiny_checkpoints import SIZE, pictures
-from tests.tiny_families import TINY, adapted, fed, whole
+from tests.tiny_checkpoints import DECODER, FAMILIES, SIZE, SQUARE, byte_level, pictures
+from tests.tiny_families import CLIP, TINY, adapted, fed, randomised, whole
 
 CAPTION = "A bear in a forest."
 EVERY = pytest.mark.parametrize("name", TINY)
@@ -182,6 +190,34 @@ def test_a_prompt_asked_otherwise_is_numbered_anew():
     asked = model.asking(" say: ")
     other = adapted("qwen2_vl", own("qwen2_vl"), after=" say: ")
     assert torch.equal(asked.logits(pictures(1)), other.logits(pictures(1)))
+
+
+def kind(config: Any) -> tuple[str, str, str]:
+    return config.model_type, config.vision_config.model_type, config.get_text_config().model_type
+
+
+def test_what_is_known_to_load_is_what_is_tried():
+    tried = {kind(each.config(340)) for each in (*TINY.values(), *FAMILIES.values())}
+    tried |= {("blip-2", "blip_2_vision_model", "opt"), ("instructblip", "instructblip_vision_model", "llama")}
+    assert {known[1:] for known in KNOWN} == tried - {("llava", "siglip_vision_model", "mistral")}  # which has no name
+    assert {known.model_type for known in KNOWN} == ADAPTERS.keys()
+    assert [name for name in CONFIG_MAPPING if "onevision" in name] == ["llava_onevision"]  # no 1.5
+
+
+def test_the_pages_adapter_is_one_that_works(monkeypatch):
+    page = Path(__file__, "../../../../book/add-a-model.md").resolve().read_text()
+    written = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "ADAPTERS[" in code)
+    monkeypatch.setattr("kn_core.models.hf.ADAPTERS", dict(ADAPTERS))
+    exec(written, {})
+    text = LlamaConfig(**DECODER, vocab_size=340)
+    config = VipLlavaConfig(
+        vision_config=CLIP, text_config=text, image_token_index=2, vision_feature_layers=[-1, -2], image_seq_length=16
+    )
+    tower = LlavaImageProcessorPil(size=SQUARE["size"], crop_size=SQUARE["size"])
+    processor = SimpleNamespace(tokenizer=byte_level(), image_processor=tower)
+    model = load_model((randomised(config), processor), before="<s>USER: ", after="\nSay:")
+    found = list(check(model))
+    assert [finding.right for finding in found] == [True] * 8, "\n".join(map(str, found))
 
 
 def test_views_that_cover_a_cell_are_summed():
