@@ -88,7 +88,10 @@ class Checkpoint(Captioner):
     pixels: Count | None = None  # a side of the square that pictures are made, for families that read several sizes
     views: Literal["base", "all"] = "base"  # of families that read a picture small and whole, and large in tiles
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
+    bits: Literal["all", "8-bit", "4-bit"] = (
+        "all"  # of the decoder's weights: packed as they are loaded, by bitsandbytes
+    )
+    device: Literal["auto", "cpu", "cuda", "spread"] = "auto"  # 'auto': an accelerator, if any; 'spread': over all
 
 
 class Data(Settings):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ import transformers
 from torch import Tensor, nn
 
 from kn_core.models import decoding
+from kn_core.models.packed import dense, packed
 from kn_core.pictures.image_files import Picture, as_picture, check_list
 
 Site = Literal["preactivation", "activation", "product"]
 Place = Site | Literal["written", "residual"]  # where something can be read or changed
+Cache = transformers.DynamicCache
+Rows = tuple[Tensor, int]  # which rows of a batch are run, and of how many
 
 
 class FeedForward(Protocol):
@@ -50,7 +53,7 @@ class CaptionModel(nn.Module, ABC):
     ends: Tensor  # the ids that end a caption; the first of them pads what is shorter
     prompt_sees_ahead = False  # whether the prompt's tokens attend to those after them, up to its end
     first_position: int = 0
-    rows: tuple[Tensor, int] | None = None
+    rows: Rows | None = None
 
     def __init__(
         self,
@@ -71,15 +74,14 @@ class CaptionModel(nn.Module, ABC):
         tokenizer's own end of sequence.
         """
         super().__init__()
-        # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
-        self._parts: tuple[transformers.PreTrainedModel, nn.Linear] = (backbone, head)
+        self._parts = (backbone, head)  # not modules: they are parts of a decoder that a subclass holds, by its name
         self.tokenizer, self.grid, self.batch_size = tokenizer, grid, batch_size
-        self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
-        self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
+        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
+        place = cast("nn.Embedding", backbone.get_input_embeddings()).weight.device
+        for name, ids in (("before", before), ("after", after), ("ends", ends or [self.end])):
+            self.register_buffer(name, torch.tensor(ids, dtype=torch.long, device=place), persistent=False)
         self.image_positions = slice(len(before), len(before) + n_image_tokens)
         self.prompt_length = self.image_positions.stop + len(after)  # T
-        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
-        self.register_buffer("ends", torch.tensor(ends or [self.end], dtype=torch.long), persistent=False)
 
     @abstractmethod
     def image_embeds(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -115,11 +117,12 @@ class CaptionModel(nn.Module, ABC):
     @property
     def ffn_width(self) -> int:
         """D, neurons a layer."""
-        return int(self.w_out(0).shape[1])
+        return self.ffn[0].down_proj.in_features
 
     def w_out(self, layer: int) -> Tensor:
         """The FFN's output matrix (H, D); column i is what neuron i writes."""
-        return self.ffn[layer].down_proj.weight
+        module = self.ffn[layer].down_proj
+        return dense(module) if packed(module) else module.weight
 
     def site(self, layer: int, site: Place) -> tuple[nn.Module, bool]:
         """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
@@ -141,9 +144,10 @@ class CaptionModel(nn.Module, ABC):
         if len(layers) == 0:
             return []
         unembed = self.unembed.float()
-        columns = [self.w_out(layer)[:, unit].to(unembed) for layer, unit in zip(layers, units, strict=True)]
+        order = np.argsort(layers, kind="stable")  # a layer's together
+        columns = [self.w_out(layers[i])[:, units[i]].to(unembed) for i in order]
         best: list[list[int]] = []
-        for part in torch.stack(columns).split(1024):  # (n, H), in parts whose logits (n, V) fit beside the model
+        for part in torch.stack(columns)[np.argsort(order)].split(1024):  # (n, H): logits (n, V) fit beside the model
             best += torch.topk(part @ unembed.T, n).indices.tolist()
         return [[self.token(index) for index in row] for row in best]
 
@@ -245,11 +249,7 @@ class CaptionModel(nn.Module, ABC):
         return decoding.perplexity(self, captions)
 
     def extend(
-        self,
-        embeds: Tensor,
-        cache: transformers.DynamicCache | None = None,
-        rows: tuple[Tensor, int] | None = None,
-        picture: bool = True,
+        self, embeds: Tensor, cache: Cache | None = None, rows: Rows | None = None, picture: bool = True
     ) -> Tensor:
         """Run the decoder on (B, t, E) embeddings that follow what the cache holds: last hidden states (B, t, H).
 
@@ -265,7 +265,7 @@ class CaptionModel(nn.Module, ABC):
             self.first_position, self.rows = 0, None
         return hidden
 
-    def guide(self, embeds: Tensor, cache: transformers.DynamicCache | None, picture: bool) -> dict[str, Any]:  # noqa: ARG002
+    def guide(self, embeds: Tensor, cache: Cache | None, picture: bool) -> dict[str, Any]:  # noqa: ARG002
         """What the decoder is given with embeddings from `first_position` on: here no mask or positions beside them."""
         return {"inputs_embeds": embeds}
 

@@ -56,7 +56,7 @@ class VisionLanguageModel(CaptionModel):
         self._ffn = gated_blocks(self.backbone, self.family)
         self._image, self._before_text = image, before
         self._lead, self._lead_ids = self._leading(after, last)
-        self.to(model.device).requires_grad_(False).eval()
+        self.requires_grad_(False).eval()
         self._try_out()
 
     def _leading(self, after: str, ids: Sequence[int]) -> tuple[str, list[int]]:

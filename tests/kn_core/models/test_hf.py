@@ -553,9 +553,9 @@ def test_files_that_are_not_what_their_names_say_are_one_sentence(make, save, tm
 
 def test_a_quantised_model_in_memory_is_refused(save):
     model = AutoModelForImageTextToText.from_pretrained(save("llava"))
-    model.config.quantization_config = {"quant_method": "bitsandbytes"}
+    model.config.quantization_config = {"quant_method": "gptq"}
     processor = SimpleNamespace(tokenizer=byte_level(), image_processor=FAMILIES["llava"].processor())
-    with pytest.raises(WeightsError, match="LlavaForConditionalGeneration is quantised .*bitsandbytes"):
+    with pytest.raises(WeightsError, match="LlavaForConditionalGeneration is quantised .*gptq"):
         load_model((model, processor))
 
 
