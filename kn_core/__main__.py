@@ -63,7 +63,7 @@ def _locate(options: argparse.Namespace) -> None:
     profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
     _check_writable(folder)
     from kn_core.locate import find_neurons
-    from kn_core.models import load_model
+    from kn_core.models import load_model, memory
     from kn_core.pictures.image_files import MaskWarning
     from kn_core.pictures.inpaint import DILATION, take_out
     from kn_core.pictures.sample import open_picture
@@ -78,6 +78,8 @@ def _locate(options: argparse.Namespace) -> None:
     for doubt in doubts:
         print(f"kn-core: warning: {doubt.message}", file=sys.stderr)
     picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
+    for line in memory.foretold(profile):
+        print(line)
     tokens = profile.model.max_new_tokens
     found = find_neurons(
         load_model(profile), picture, settings=profile.identification, top=options.top, max_new_tokens=tokens

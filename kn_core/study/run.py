@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
+from kn_core.models import memory
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     attribution,
@@ -78,6 +79,7 @@ def run(
     """
     study, began = Study(profile, folder), time.perf_counter()
     without = left_out(profile, until)
+    yield from memory.foretold(profile)
     yield from (f"{stage}: left out. {why}" for stage, why in without.items())
     wanted = [stage for stage in stages(until) if stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):

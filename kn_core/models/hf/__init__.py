@@ -40,18 +40,19 @@ def load_checkpoint(settings: Checkpoint) -> CaptionModel:
     no adapter is right for it.
     """
     folder = checkpoints.find(settings.checkpoint)
-    adapter = _adapter(str(files.read_json(folder / "config.json").get("model_type")), settings.checkpoint)
+    adapt = adapter(str(files.read_json(folder / "config.json").get("model_type")), settings.checkpoint)
     with files.reading(f"The checkpoint {folder}"):
-        return adapter(checkpoints.load(folder, settings), settings)
+        return adapt(checkpoints.load(folder, settings), settings)
 
 
 def adopt(model: transformers.PreTrainedModel, processor: Any, settings: Checkpoint) -> CaptionModel:
     """A model in memory with its processor: itself, not a copy, frozen and in evaluation mode from now on."""
-    adapter = _adapter(model.config.model_type, type(model).__name__)
-    return adapter(checkpoints.hold(model, processor), settings)
+    adapt = adapter(model.config.model_type, type(model).__name__)
+    return adapt(checkpoints.hold(model, processor), settings)
 
 
-def _adapter(kind: str, name: str) -> Adapter:
+def adapter(kind: str, name: str) -> Adapter:
+    """Of a model_type. Raises CheckpointError where there is none, with those that there are."""
     for found in entry_points(group="kn_core.adapters", name=kind):
         return cast("Adapter", found.load())
     if kind not in ADAPTERS:
