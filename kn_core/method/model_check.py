@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kn_core.method.interventions import Setting, edits_for, noisy_weights
 from kn_core.method.two_stages import NeuronSet
+from kn_core.models import load_model
 from kn_core.models.base import CaptionModel, Site
 from kn_core.models.hooks import gradients, intervene, record
 
@@ -247,3 +248,13 @@ def report(findings: Sequence[Finding]) -> str:
     if wrong:
         return f"{len(wrong)} of {len(findings)} are wrong: {', '.join(wrong)}. Do not trust what it says of neurons."
     return f"{sum(each.right is True for each in findings)} of {len(findings)} are right, none is wrong."
+
+
+def tell(name: str, settings: Sequence[str]) -> int:
+    """Print the findings on what `load_model` loads, with settings such as 'dtype=bfloat16'; 1 if any is wrong."""
+    found = []
+    for finding in check(load_model(name, **dict(each.split("=", 1) for each in settings))):
+        print(finding, flush=True)
+        found.append(finding)
+    print(report(found))
+    return int(any(finding.right is False for finding in found))

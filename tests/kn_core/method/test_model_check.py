@@ -85,7 +85,7 @@ def test_a_subtly_wrong_model_is_caught(spoil, caught):
 
 def test_the_command_prints_a_report(tmp_path, capsys, monkeypatch):
     folder, family = tiny_checkpoints.save("llava", tmp_path / "llava"), tiny_checkpoints.FAMILIES["llava"]
-    asked = ["check-model", str(folder), "--before", family.before, "--after", family.after, "--device", "cpu"]
+    asked = ["check-model", str(folder), f"before={family.before}", f"after={family.after}", "device=cpu"]
     assert main(asked) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "ok   model: 3 layers of 48 neurons, 16 image tokens on a grid of 4 x 4"
