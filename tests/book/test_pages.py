@@ -39,6 +39,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "myst_nb", glue)
         patch.setattr("book.page.glue", glue.glue)
+        patch.setattr("book.page.FORMATS", ("svg",))  # PDFs take their time
         for cell in jupytext.read(SOURCES[page]).cells:
             if cell.cell_type == "markdown":
                 text += cell.source
