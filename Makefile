@@ -1,6 +1,7 @@
 # make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe  EFFORT=full
 #                 on a Dask cluster                            DASK=tcp://host:8786, its scheduler file, or local
 # make concept    run one concept's page and render it           CONCEPT=giraffe
+#                 or of another kind that the pictures show      CONCEPT=zebra
 # make serve      show the rendered book in a browser, at http://127.0.0.1:8000
 # make publish    copy it, for any static host               DIR=folder  URL=https://host/book/ (for previews elsewhere)
 # make pdf        print it, with an installed Chromium: _build/embedded/book.pdf
@@ -52,7 +53,7 @@ check: .venv/installed
 	@$(BIN)/python -m book claims --profile "$(PROFILE)" --check
 
 test: .venv/installed
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadscope
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

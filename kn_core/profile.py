@@ -151,6 +151,14 @@ class Profile(Settings):
             settings[group] = settings[group] | changes
         return Profile.model_validate(settings) if self.full else self
 
+    def with_concept(self, concept: str) -> Profile:
+        """The same settings with one concept more, where it is none of the profile's: results lie side by side."""
+        if concept in self.concepts:
+            return self
+        more = Profile.model_validate(self.model_dump() | {"concepts": (*self.concepts, concept)})
+        more._file = self._file
+        return more
+
     def fingerprint(self, *parts: str) -> str:
         """Digest of all that decides numbers, or of the named parts of it."""
         settings = self.model_dump(mode="json", include=set(parts) if parts else None, exclude={"dask"})

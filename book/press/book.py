@@ -133,15 +133,39 @@ def run_notebook(
         _end_page(unfinished, error)
     except DeadKernelError as error:
         raise BookError(f"{source}: the kernel died (out of memory?). What it had done: {unfinished}") from error
+    _tell(unfinished, target)
     unfinished.replace(target)
 
 
+def _tell(executed: Path, target: Path) -> None:
+    """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
+    notebook = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs]
+    saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
+    up = "../" if target.parent.name in ("concepts", "appendix") else ""
+    data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
+    told = f" Last time it took {notebook.metadata.papermill.duration:.0f} seconds."
+    told += f" Data: {data}." if data else ""
+    command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
+    for cell in notebook.cells:
+        cell.source = command.sub(lambda found: found[0] + told, cell.source)
+    nbformat.write(notebook, executed)
+
+
 def _end_page(executed: Path, error: PapermillExecutionError) -> None:
-    """Keep the cells up to that which raised `NotRun`, whose words become its output."""
+    """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    for cell in notebook.cells:
+        cell.source = without_brief(cell.source)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
+
+
+def without_brief(text: str) -> str:
+    """A page's Markdown without the lines that say in brief what it found."""
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:
@@ -159,14 +183,16 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
     """The top-level `_toc.yml` (the default profile's) with its concept pages exchanged for those of `concepts`."""
     toc: dict[str, Any] = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     part = next(part for part in toc["parts"] if part["caption"] == "Concepts")
-    part["chapters"] = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    pages = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    part["chapters"] = [chapter for chapter in part["chapters"] if not chapter["file"].startswith("concepts/")] + pages
     return toc
 
 
 def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -> list[str]:
     """Complete `source`, where the executed notebooks lie, to a Jupyter Book; return the pages that are still missing.
 
-    Copies the configuration, the bibliography, the pages without code, `_static` and the run's `figures`.
+    Copies the configuration, the bibliography, the pages without code, `_static`, the run's `figures`, and the tables
+    beside them.
     """
     for page in (root / "book").rglob("*.md"):
         if not is_notebook(page):
@@ -174,6 +200,7 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     for asset in (root / "_config.yml", root / "book" / "references.bib", root / "book" / "_static"):
         _copy(asset, source / asset.name)
     _copy(figures, source / "figures")
+    _copy(figures.with_name("tables"), source / "tables")
 
     toc = contents(root, concepts)
     missing = [page for page in _pages(toc) if not any((source / page).with_suffix(end).exists() for end in PAGE_ENDS)]
@@ -185,6 +212,15 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
         toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     return missing
+
+
+def with_others(source: Path, concepts: Sequence[str]) -> list[str]:
+    """The concepts, then those of other pages that have been run: concepts that were asked for one by one."""
+    named = {slug(concept): concept for concept in concepts}
+    for page in sorted(source.glob("concepts/*.ipynb")):
+        if not page.name.startswith("unfinished-"):
+            named.setdefault(page.stem, page.stem.replace("-", " "))
+    return list(named.values())
 
 
 PAGE_ENDS = (".ipynb", ".md")

@@ -12,7 +12,7 @@ that follows, because perturbations are tried on other concepts' pictures too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
@@ -69,17 +69,22 @@ FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's 
 
 
 def run(
-    profile: Profile, folder: Path | None, processes: Executor, only: str | None = None, until: str | None = None
+    profile: Profile,
+    folder: Path | None,
+    processes: Executor,
+    only: str | None = None,
+    until: str | None = None,
+    among: Collection[str] = tuple(STAGES),
 ) -> Iterator[str]:
     """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
 
-    `until` is the last stage that is wanted, of `STAGES`; None: all of them.
+    `until` is the last stage that is wanted, of `STAGES`; None: all of them that are `among` those asked for.
     What lies there already costs a look; what was made stays, whatever ends the run, and the same command goes on.
     """
     study, began = Study(profile, folder), time.perf_counter()
-    without = left_out(profile, until)
+    without = {stage: why for stage, why in left_out(profile, until).items() if stage in among}
     yield from (f"{stage}: left out. {why}" for stage, why in without.items())
-    wanted = [stage for stage in stages(until) if stage not in without]
+    wanted = [stage for stage in stages(until) if stage in among and stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
         jobs = {
             processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
+from book.press.book import without_brief
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes
@@ -57,6 +59,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
+    text = without_brief(text) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 
@@ -108,6 +111,18 @@ def test_a_book_is_whole_where_one_concept_alone_has_two_kept_pairs(book_of, mon
     monkeypatch.setattr(scenes, "samples", few)
     profile = book_of(perturbation=SHORT | {"sweep_interventions": ["mean", "zero"]})  # there is no mean of others
     assert not whole_book(profile, ["data-filtering", "stage-2", "perturbation", "limitations", "concept"])
+
+
+def test_a_concepts_page_asks_for_that_concept_alone_listed_or_not(book_of, tmp_path, capsys):
+    profile = book_of(concepts=["bear", "bus"], perturbation=SHORT | {"sweep_interventions": ["zero"]})
+    for concept in ("bus", "pizza"):
+        assert run("concept", profile="toy", concept=concept) == ("", set())
+        made = {path.stem for path in (tmp_path / "results" / "toy" / "parts").glob("[!.]*")}
+        assert made == {f"{what}-{concept}" for what in ("pairs", "scores", "neurons", "heatmaps", "examples")}
+        told = [line.split()[1].rstrip(",") for line in capsys.readouterr().err.splitlines()]
+        assert set(told) == made and told[0] == f"pairs-{concept}"
+        shutil.rmtree(tmp_path / "results")
+    assert profile.concepts == ("bear", "bus")
 
 
 def test_what_a_profile_does_without_ends_its_page_with_the_reason(book_of, taught_model, monkeypatch):
