@@ -115,7 +115,9 @@ def _finish_page(
 
     _head(soup, base, edition)
     for formula in soup.select("span.math, div.math"):
-        put(formula, mathml(formula.get_text(), as_block=formula.name == "div"))
+        block = formula.name == "div"
+        set_in = mathml(formula.get_text(), as_block=block)
+        put(formula, f'<div class="formula">{set_in}</div>' if block else set_in)
     _tables(soup)
     _number(soup)
     for term in soup.select('a.reference[href*="glossary.html#term-"]'):
