@@ -46,6 +46,7 @@ SECTIONS = (
     "beyond-projectors",
     "limitations",
     "your-own-model",
+    "gallery",
 )
 APPENDIX = ("models-and-data", "doses", "departures", "towers", "paper-setting")
 

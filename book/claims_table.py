@@ -164,6 +164,22 @@ def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield verdict, rows
 
 
+TOPICS = {  # what the paper's claims are about -> the pages that settle them
+    "What noise on the neurons does": ("perturbation", "ceiling"),
+    "How the neurons are found": ("stage-1", "stage-2", "ablation", "faithfulness", "choices"),
+    "Where they lie": ("layers",),
+    "The paper’s own setting": ("filtering", "thresholds"),
+}
+
+
+def by_topic(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each topic that has some, under its name and tally."""
+    for topic, pages in TOPICS.items():
+        rows = table[table["page"].isin(pages)]
+        if len(rows):
+            yield f"{topic}: {tally(rows)}", rows
+
+
 def tally(table: pd.DataFrame) -> str:
     """'17 not reproduced, 4 same direction, 4 reproduced'."""
     return ", ".join(f"{len(rows)} {verdict}" for verdict, rows in by_verdict(table))

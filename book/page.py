@@ -3,7 +3,7 @@
 page = Page("stage-1", profile, concept)
 page.say({"kept": 37})                                 # {glue:text}`kept` in the text
 page.table(counts, "How many neurons each stage leaves", "stages")
-page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG and PNG
+page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG, PNG and PDF
 page.settled()                                         # the claims that this page decides
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ from myst_nb import glue
 from pandas.io.formats.style import Styler
 
 from book import claims_table, tables
+from book.narrow import narrow
 from kn_core.concepts import slug
 from kn_core.drawing import figure_of, set_theme
 from kn_core.fingerprint import writing
@@ -76,7 +78,7 @@ class Page:
         return tables.table(frame if shown is None else shown, caption, formats)
 
     def figure(self, drawn: Figure | Axes, name: str) -> None:
-        """Keep a figure as `figures/<name>.svg` and `.png`; the notebook draws it below the cell."""
+        """Keep a figure as `figures/<name>.svg`, `.png` and `.pdf`; the notebook draws it below the cell."""
         save_figure(self.study, drawn if isinstance(drawn, Figure) else figure_of(drawn), f"{name}{self.suffix}")
 
     def settled(self) -> Styler | str:
@@ -87,15 +89,24 @@ class Page:
 
 
 def save_figure(study: Study, figure: Figure, name: str) -> Path:
-    """`results/<profile>/figures/<name>.svg` and `.png`, which knows its own words; the path of the first.
+    """`results/<profile>/figures/<name>.svg`, `.png` and `.pdf`, which know their own words; the path of the first.
 
-    The figure is laid out once: what is drawn of it afterwards, by the notebook too, looks the same.
+    `<name>-narrow.svg` is for telephones: the book finds it by the figure's id, which is its name. The figure is laid
+    out once: what is drawn of it afterwards, by the notebook too, looks the same.
     """
     words = [text.get_text() for ax in figure.axes for text in (ax.title, ax.xaxis.label) if text.get_text()]
-    for suffix in ("png", "svg"):
-        path = study.folder / "figures" / f"{name}.{suffix}"
-        with writing(path) as temporary:
-            known = {"Date": None} if suffix == "svg" else {"Description": " ".join(words)}
-            figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=known)
+    known: dict[str, dict[str, Any]] = {"png": {"Description": " ".join(words)}}
+    known |= {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    figure.set_gid(f"figure:{name}")
+    _save(study, narrow(figure), f"{name}-narrow.svg", known["svg"])
+    for suffix in ("png", "pdf", "svg"):
+        path = _save(study, figure, f"{name}.{suffix}", known[suffix])
         figure.set_layout_engine("none")
+    return path
+
+
+def _save(study: Study, figure: Figure, name: str, known: dict[str, Any]) -> Path:
+    path = study.folder / "figures" / name
+    with writing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], bbox_inches="tight", metadata=known)
     return path

@@ -32,12 +32,13 @@ from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
 from book import words
-from book.press import commands, kernels
+from book.press import commands, finishing, kernels
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
 from kn_core.profile import nearest
 
+ROOT = Path(__file__).parents[2]
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
 
 
@@ -136,11 +137,18 @@ def run_notebook(
 
 
 def _end_page(executed: Path, error: PapermillExecutionError) -> None:
-    """Keep the cells up to that which raised `NotRun`, whose words become its output."""
+    """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    for cell in notebook.cells:
+        cell.source = without_brief(cell.source)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
+
+
+def without_brief(text: str) -> str:
+    """A page's Markdown without the lines that say in brief what it found."""
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:
@@ -158,7 +166,8 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
     """The top-level `_toc.yml` (the default profile's) with its concept pages exchanged for those of `concepts`."""
     toc: dict[str, Any] = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     part = next(part for part in toc["parts"] if part["caption"] == "Concepts")
-    part["chapters"] = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    pages = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    part["chapters"] = [chapter for chapter in part["chapters"] if not chapter["file"].startswith("concepts/")] + pages
     return toc
 
 
@@ -243,6 +252,7 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
         plain = re.sub(r"\x1b\[[\d;]*m", "", log.read_text(encoding="utf-8"))
         complaints = re.findall(r"^.*(?:WARNING|ERROR).*$", plain, flags=re.MULTILINE)
         raise BookError("\n  ".join([f"The book does not render; see {log}", *dict.fromkeys(complaints)]))
+    finishing.finish(site, source / "figures", finishing.about(ROOT))
     found = list(flaws(site)) if strict else []
     if found:
         raise BookError("\n  ".join([f"The rendered book in {site} has flaws:", *found]))

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from book import pictures, style
+from book.press.drawn import CONTRAST, DARK, contrast, in_the_dark
 from book.style import CONCEPTS
 from kn_core import drawing
 from kn_core.pictures.sample import Sample
@@ -121,3 +122,11 @@ def test_captioned_pictures_fill_rows_and_only_the_first_is_outlined():
     assert [ax.get_xlabel() for ax in drawn] == [f"“Caption {i}.”" for i in range(5)]
     assert [bool(ax.collections) for ax in drawn] == [True, False, False, False, False]
     plt.close(figure)
+
+
+def test_every_colour_of_concepts_and_methods_stands_out_from_both_grounds():
+    shown = [*CONCEPTS.values(), *style.SPARE, *(method.colour for method in style.METHODS.values())]
+    assert [colour for colour in shown if contrast(colour, drawing.CARD) < CONTRAST] == []
+    assert [colour for colour in shown if contrast(in_the_dark(colour), DARK) < CONTRAST] == []
+    looks = set(zip(CONCEPTS.values(), map(str, style.concept_dashes(CONCEPTS).values()), strict=True))
+    assert len(looks) == len(CONCEPTS)

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
+from book.press.book import without_brief
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes
@@ -57,6 +58,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
+    text = without_brief(text) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 
