@@ -167,7 +167,11 @@ def task_section() -> Iterator[dict[str, Any]]:
 def task_concept() -> Iterator[dict[str, Any]]:
     """One page a concept: pictures, neurons, heatmaps, decoded tokens, captions under noise"""
     for name, concept in ({slug(concept): concept for concept in CONCEPTS} | ASKED).items():
-        yield {"name": name} | notebook("concept", f"concepts/{name}", concept=concept)
+        page = notebook("concept", f"concepts/{name}", concept=concept)
+        page["uptodate"].append(
+            config_changed({"all": (RESULTS / "perturbations.parquet").exists()})
+        )  # it says more then
+        yield {"name": name} | page
 
 
 def task_appendix() -> Iterator[dict[str, Any]]:
@@ -210,11 +214,12 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
 
     path = ROOT / "book" / f"{source}.md"
     parameters = {"profile": PROFILE} | {name: value for name, value in given.items() if value}
+    whole = source == "concept" and (RESULTS / "perturbations.parquet").exists()  # beside others it says more
     return {
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
         "file_dep": [path, *INPUTS],
-        "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path)})],
+        "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path), "whole": whole})],
         "targets": [executed(page)],
     }
 

@@ -105,6 +105,16 @@ def frame(found: dict[str, Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def on_its_page(study: Study, concept: str) -> str:
+    """`card` and `different` for the concept's own page; where the others have not been computed, how they are."""
+    if not study.tried() or concept not in study.studied():
+        return (
+            "<p>What came out for it beside all others is told once these are computed, by <code>make book</code>.</p>"
+        )
+    found = results(study)
+    return f"{card(found, concept)}<p>{html.escape(different(found, concept))}.</p>"
+
+
 def card(found: dict[str, Result], concept: str) -> str:
     """A concept's numbers as HTML, beside where it stands among all."""
     one, others = found[concept], [name for name in found if name != concept]

@@ -25,7 +25,7 @@ LAYERS = (
         "book.stages",
     ),
     *("book.data_filtering", "book.claims"),
-    *("book.press", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
+    *("book.press", "book.narrow", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
     *(
         "kn_core.training.__main__",
         "kn_core.__main__",

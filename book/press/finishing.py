@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,29 +78,48 @@ def about(root: Path) -> Edition:
 def finish(site: Path, figures: Path, edition: Edition) -> None:
     """Finish every page of the rendered `site`; `figures` has the drawings for telephones."""
     used: set[str] = set()
+    meanings = _meanings(site / "glossary.html")
     for page in sorted(site.rglob("*.html")):
         if "_static" not in page.relative_to(site).parts:
-            _finish_page(page, site, figures, edition, used)
+            _finish_page(page, site, figures, edition, used, meanings)
     sheet = site / "_static" / "kn.css"
     sheet.write_text(sheet.read_text(encoding="utf-8") + drawn.colours(used), encoding="utf-8")
     (site / NOWHERE).write_text(NOT_FOUND.format(title=html.escape(edition.title)), encoding="utf-8")
     prune(site)
 
 
-def _finish_page(page: Path, site: Path, figures: Path, edition: Edition, used: set[str]) -> None:
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+def _meanings(glossary: Path) -> dict[str, str]:
+    """What each term of the glossary means, by its anchor; nothing where the book has none."""
+    if not glossary.exists():
+        return {}
+    terms = BeautifulSoup(glossary.read_text(encoding="utf-8"), "html.parser").select("dl.glossary dt")
+    found = {str(term.get("id")): term.find_next_sibling("dd") for term in terms}
+    return {anchor: " ".join(said.get_text().split()) for anchor, said in found.items() if said}
+
+
+def _finish_page(
+    page: Path, site: Path, figures: Path, edition: Edition, used: set[str], meanings: Mapping[str, str]
+) -> None:
     base = "../" * (len(page.relative_to(site).parts) - 1)
     raw: dict[str, str] = {}  # what the parser would spoil: it knows no case
 
-    def put(tag: Tag, markup: str) -> None:
+    def keep(markup: str) -> str:
         raw[f"kn-raw-{len(raw)}-"] = markup
-        tag.replace_with(f"kn-raw-{len(raw) - 1}-")
+        return f"kn-raw-{len(raw) - 1}-"
+
+    def put(tag: Tag, markup: str) -> None:
+        tag.replace_with(keep(markup))
+
+    text = re.sub(r"<svg.*?</svg>", lambda found: keep(found[0]), page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    soup = BeautifulSoup(text, "html.parser")
 
     _head(soup, base, edition)
     for formula in soup.select("span.math, div.math"):
         put(formula, mathml(formula.get_text(), as_block=formula.name == "div"))
     _tables(soup)
     _number(soup)
+    for term in soup.select('a.reference[href*="glossary.html#term-"]'):
+        term["title"] = meanings.get(str(term["href"]).partition("#")[2], "")
     for place, image in enumerate(soup.select("article img, .bd-article img")):
         source = str(image.get("src", ""))
         path = (page.parent / source).resolve()
@@ -141,7 +161,7 @@ def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
         body["data-default-mode"] = "auto"
     for again in head.find_all("meta", attrs={"name": "viewport"})[1:]:
         again.decompose()
-    first = soup.select_one(".bd-article > section > p, .bd-article section p:not(.rerun p)")
+    first = soup.select_one(".bd-article > section > p, .bd-article section p:not(.rerun p, .brief p)")
     said = " ".join(first.get_text().split())[:300] if first else FALLBACK
     title = soup.title.get_text().partition(" — ")[0] if soup.title else edition.title
     meta = {"og:type": "article", "og:title": title, "og:description": said, "og:site_name": edition.title}

@@ -73,10 +73,10 @@ def _label(category: object) -> str:
 
 def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | None:
     """The folder's COCO json, its pictures by their whole paths and its boxes as outlines; None where there is none."""
-    there = [folder] if folder.is_file() else list(_coco_files(folder, ours))
-    if not there:
+    files = [folder] if folder.is_file() else [*_coco_files(folder, ours)]
+    if not files:
         return None
-    file, *others = there
+    file, *others = files
     if others:
         notes.append(f"read: {file}; not read: {', '.join(other.name for other in others)} (--images takes a file too)")
     content, layout = coco_checks.parse(file.read_bytes(), file, LISTS), located(file)

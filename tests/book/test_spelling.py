@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READ = [*sorted((ROOT / "book").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
-AMERICAN = r"\w*(?:\bcolor|\bgray|behavior|neighbor|favor|labeled|labeling|modeling|summariz|analyz|normaliz|artifact)\w*"
+AMERICAN = (
+    r"\w*(?:\bcolor|\bgray|behavior|neighbor|favor|labeled|labeling|modeling|summariz|analyz|normaliz|artifact)\w*"
+)
 
 
 def prose(page: Path) -> str:
