@@ -42,7 +42,7 @@ def render(own: OwnStudy) -> Path:
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
-    with theme(), mpl.rc_context({"backend": "agg"}):
+    with theme(), mpl.rc_context({"backend": "agg", "svg.fonttype": "path"}):
         shown = _pairs(own) | ({} if own.lacking else _neurons(own) | _noise(own) | _curves(own))
     style = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
     said = template.render(shown | {"style": style, "lacking": own.lacking})
