@@ -30,6 +30,8 @@ from kn_core.fingerprint import writing
 from kn_core.profile import load_profile
 from kn_core.study.study import Study
 
+SAVED = "saved:"  # before the name of a table, among the words that a notebook keeps
+
 
 class Page:
     """The page `name` (its file in `book/`, without the suffix) of a profile's book, for one concept or for all.
@@ -61,8 +63,10 @@ class Page:
 
     def save(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a frame as `tables/<name>.csv`."""
-        with writing(self.study.folder / "tables" / f"{name}{self.suffix}.csv") as temporary:
+        file = f"{name}{self.suffix}.csv"
+        with writing(self.study.folder / "tables" / file) as temporary:
             frame.to_csv(temporary, index=False)
+        glue(f"{SAVED}{file}", file, display=False)  # the page's first lines lead to it (`press.book`)
 
     def table(
         self,

@@ -133,7 +133,24 @@ def run_notebook(
         _end_page(unfinished, error)
     except DeadKernelError as error:
         raise BookError(f"{source}: the kernel died (out of memory?). What it had done: {unfinished}") from error
+    _tell(unfinished, target)
     unfinished.replace(target)
+
+
+def _tell(executed: Path, target: Path) -> None:
+    """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
+    notebook = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs]
+    saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
+    up = "../" if target.parent.name in ("concepts", "appendix") else ""
+    data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
+    told = f" Last time it took {notebook.metadata.papermill.duration:.0f} seconds."
+    told += f" Data: {data}." if data else ""
+    command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
+    for cell in notebook.cells:
+        cell.source = command.sub(lambda found: found[0] + told, cell.source)
+    nbformat.write(notebook, executed)
 
 
 def _end_page(executed: Path, error: PapermillExecutionError) -> None:
@@ -174,7 +191,8 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
 def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -> list[str]:
     """Complete `source`, where the executed notebooks lie, to a Jupyter Book; return the pages that are still missing.
 
-    Copies the configuration, the bibliography, the pages without code, `_static` and the run's `figures`.
+    Copies the configuration, the bibliography, the pages without code, `_static`, the run's `figures`, and the tables
+    beside them.
     """
     for page in (root / "book").rglob("*.md"):
         if not is_notebook(page):
@@ -182,6 +200,7 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     for asset in (root / "_config.yml", root / "book" / "references.bib", root / "book" / "_static"):
         _copy(asset, source / asset.name)
     _copy(figures, source / "figures")
+    _copy(figures.with_name("tables"), source / "tables")
 
     toc = contents(root, concepts)
     missing = [page for page in _pages(toc) if not any((source / page).with_suffix(end).exists() for end in PAGE_ENDS)]

@@ -130,6 +130,15 @@ def test_a_notebook_runs_with_its_parameters_in_this_interpreter(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["page.ipynb"]
 
 
+def test_a_page_tells_beside_its_command_how_long_it_took_and_where_its_data_lie(tmp_path):
+    code = "```{code-cell}\nfrom myst_nb import glue\nglue('saved:kept-bear.csv', 'kept-bear.csv', display=False)\n```"
+    page = notebook(tmp_path / "page.md", "T", ":::{div} rerun\nRerun this page: `doit it`.\n:::", code)
+    book.run_notebook(page, tmp_path / "concepts" / "bear.ipynb", {}, tmp_path)
+    text = nbformat.read(tmp_path / "concepts" / "bear.ipynb", as_version=4).cells[0].source
+    assert "`doit it`. Last time it took " in text
+    assert " seconds. Data: [kept-bear](../tables/kept-bear.csv).\n:::" in text
+
+
 def test_progress_bars_and_missing_widgets_leave_no_trace_on_a_page(tmp_path, capfd):
     code = "```{code-cell}\nfrom tqdm.auto import tqdm\n\nfor _ in tqdm([1]):\n    pass\n```"
     book.run_notebook(notebook(tmp_path / "page.md", "T", code=code), tmp_path / "page.ipynb", {}, tmp_path)

@@ -251,3 +251,9 @@ def test_another_server_is_no_scheduler(monkeypatch):
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(scheduler.ClusterError, match=f"no Dask scheduler answers at {address} within 0.3 s"):
             scheduler._knock(address)
+
+
+def test_workers_of_this_machine_keep_memory_that_they_freed():
+    with scheduler.connected("local", workers=1) as client:
+        (found,) = client.run(lambda: {name: os.environ[name] for name in scheduler.MALLOC}).values()
+    assert found == {name: str(2**30) for name in scheduler.MALLOC}
