@@ -14,6 +14,7 @@ LAYERS = (
     *("book.__main__", "book.page", "book.claims_table", "book.answers", "book.concept_card", "book.first_figures"),
     "book.your_concept",
     *(
+        "book.browser",
         "book.other_models",
         "book.appendix",
         "book.choices",

@@ -194,6 +194,8 @@ def _tables(soup: BeautifulSoup) -> None:
                         cell["style"] = plain
         style.decompose()
     for table in soup.select("article table, .bd-article table"):
+        if table.find_parent(class_=["knb", "knb-plain"]):  # the neuron browser's: thousands of cells, its own style
+            continue
         headings = [" ".join(th.get_text().split()) for th in table.select("thead tr:last-child th")]
         rows = [row.find_all(["td", "th"], recursive=False) for row in table.select("tbody tr")]
         for cell in table.find_all(["td", "th"]):

@@ -25,6 +25,7 @@ from kn_core.study.experiments import (
     heatmaps,
     inpainters,
     ladder,
+    neuron_maps,
     null_thresholds,
     other_region,
     ownership,
@@ -58,9 +59,12 @@ STAGES: dict[str, Stage] = {
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
+    "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,
+    "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
     "companions": companions.lacks,
 }
