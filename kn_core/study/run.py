@@ -22,6 +22,7 @@ from kn_core.study.experiments import (
     ceiling,
     companions,
     curves,
+    editing,
     heatmaps,
     inpainters,
     ladder,
@@ -58,6 +59,7 @@ STAGES: dict[str, Stage] = {
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "edits": lambda study, concept: editing.edits(study, concept),
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,

@@ -1,0 +1,163 @@
+"""Edits made: of neurons and pictures of a word, and what is to stay, by one of the editors of `editing`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kn_core.method import editing
+from kn_core.method.capture import find_target
+from kn_core.method.editing import Keys, Seen
+from kn_core.method.edits import Edit, EditError, digest, places
+from kn_core.method.two_stages import NeuronSet
+from kn_core.models.base import CaptionModel
+from kn_core.models.hooks import plain
+from kn_core.pictures.sample import Sample
+from kn_core.pictures.token_grid import tokens_inside
+from kn_core.settings import Editor
+
+EDITORS: tuple[Editor, ...] = get_args(Editor)
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """What a swap needs of the other word: its neurons, and pictures of it."""
+
+    neurons: NeuronSet
+    pictures: Sequence[Seen]
+
+
+def make(
+    model: CaptionModel,
+    old: str,
+    new: str,
+    neurons: NeuronSet,
+    pictures: Sequence[Seen],
+    others: Sequence[Seen] = (),
+    method: Editor = "ridge",
+    strength: float = 1.0,
+    towards: Other | None = None,
+    push: Tensor | None = None,
+    layer: int = 2,
+    penalty: float = 1.0,
+) -> Edit:
+    """An edit of one name into another, by `editing`'s equations. `pictures` show the word and say it; `others` stay.
+
+    `push` (H,) is what 'ridge' writes, `editing.wanted` at a layer unless it is given: neurons behind that layer are
+    left out, as they come too late.
+    """
+    said, instead = editing.token_of(model, old), editing.token_of(model, new)
+    if method == "ridge":
+        early = neurons.layers <= layer
+        neurons = replace(
+            neurons, layers=neurons.layers[early], units=neurons.units[early], scores=neurons.scores[early]
+        )
+        if not early.any():
+            raise EditError(f"'ridge' writes up to layer {layer}, where none of the neurons is: take later layers.")
+    tensors = places(neurons)
+    columns = [plain(model.w_out(at)[:, unit]) for at, unit in zip(neurons.layers, neurons.units, strict=True)]
+    if method == "dai":
+        both = plain(model.unembed[[said, instead]])
+        unit = torch.ones(both.shape[1], 1)
+        update = editing.dai_update(unit, *both) / unit.norm()
+        tensors |= {"written": update, "read": torch.stack(columns, dim=1).norm(dim=0, keepdim=True)}
+    elif not pictures:
+        raise EditError(f"'{method}' learns from pictures of '{old}' whose captions say it. Got none.")
+    elif method == "fine":
+        ids = model.encode(f"A {new}")[0][1:]
+        tensors |= {"written": editing.fine(model, pictures, ids, neurons).T, "read": torch.eye(len(neurons))}
+    else:
+        own = editing.keys(model, pictures, neurons)
+        if method == "unembedding":
+            gamma = editing.shift_for(model, pictures, said, instead, own.saying, margin=2.0)
+            along = editing.direction(model, said, instead)[:, None]
+            tensors |= {"written": along, "read": torch.full((1, len(neurons)), gamma)}
+        else:
+            read = detector(own, editing.keys(model, others, neurons), penalty)
+            if method == "ridge":
+                push = editing.wanted(model, pictures, instead, layer) if push is None else push
+                tensors |= {"written": push[:, None], "read": read[None]}
+            elif towards is None:
+                raise EditError("'swap' drives the other word's neurons: give them, and pictures of it (`towards`).")
+            else:
+                tensors = _swap(model, neurons, own, read, towards)
+    told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
+    told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return Edit(model, tensors, told | {"weights": digest(model, tensors)}).scaled(strength)
+
+
+def detector(own: Keys, others: Keys, penalty: float) -> Tensor:
+    """The ridge edit's read (n,) for a push of length one: 1 on the mean token of the object, little elsewhere."""
+    c = editing.covariance(torch.cat([own.elsewhere, others.object, others.elsewhere, others.saying]))
+    at = own.object / len(own.object) ** 0.5  # so that the penalty weighs two means
+    read = editing.ridge(torch.full((len(at), 1), len(at) ** -0.5), at, c, penalty)[0]
+    return (read / (own.object.double() @ read).mean()).float()
+
+
+def _swap(model: CaptionModel, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other) -> dict[str, Tensor]:
+    """c's neurons as they are off the object, c' neurons as on their own; those of both are c'."""
+    mine = set(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True))
+    theirs = list(zip(towards.neurons.layers.tolist(), towards.neurons.units.tolist(), strict=True))
+    extra = [place for place, at in enumerate(theirs) if at not in mine]
+    there = editing.keys(model, towards.pictures, towards.neurons).object.mean(dim=0)
+    put = torch.cat([own.elsewhere.mean(dim=0), there[extra]])
+    for place, at in enumerate(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True)):
+        if at in theirs:
+            put[place] = there[theirs.index(at)]
+    both = NeuronSet(
+        *(neurons.concept, neurons.method),
+        np.concatenate([neurons.layers, towards.neurons.layers[extra]]),
+        np.concatenate([neurons.units, towards.neurons.units[extra]]),
+        np.zeros(len(put)),
+    )
+    reads = torch.cat([read, torch.zeros(len(extra))])
+    return places(both) | {"put": put, "read": reads, "above": torch.tensor([0.5]), "least": torch.tensor([4])}
+
+
+def seen(model: CaptionModel, samples: Sequence[Sample], word: str, max_new_tokens: int = 24) -> list[Seen]:
+    """Pictures captioned, and where they show and say the word."""
+    if not samples:
+        return []
+    prompts = model.prompts([one.image for one in samples])
+    captions, maps = model.caption(prompts, max_new_tokens), model.token_maps([one.image for one in samples]).numpy()
+    found = []
+    for one, prompt, caption, of in zip(samples, prompts, captions, maps, strict=True):
+        target, inside = find_target(model, caption, word), tokens_inside(one.mask, model.grid, of)
+        found.append(Seen(one.image_id, prompt, caption, target.position if target else -1, torch.from_numpy(inside)))
+    return found
+
+
+def edit(
+    model: CaptionModel,
+    old: str,
+    new: str,
+    neurons: NeuronSet,
+    pictures: Sequence[Sample],
+    others: Sequence[Sample] = (),
+    *,
+    method: Editor = "ridge",
+    strength: float = 1.0,
+    towards: tuple[NeuronSet, Sequence[Sample]] | None = None,
+) -> Edit:
+    """An edit after which the model calls what it calls `old` by the name `new`; nothing is changed yet (`Edit`).
+
+    It is restricted to `neurons`. `pictures` show `old`, and the model says so; `others` show something else, whose
+    captions are to stay. `method` is one of `EDITORS`; 'swap' needs `towards`, neurons of the new word and pictures of
+    it. Raises EditError where that cannot be.
+
+    >>> change = kn.edit(model, "cat", "dog", kn.find_neurons(model, picture).neurons, [picture], method="dai")
+    >>> change.rank, change.made_from["old"], change.made_from["new"]
+    (1, 'cat', 'dog')
+    """
+    if method not in EDITORS:
+        raise EditError(f"method must be one of {', '.join(EDITORS)}. Got '{method}'.")
+    shown = [one for one in seen(model, pictures, old) if one.position >= 0]
+    other = Other(towards[0], seen(model, towards[1], new)) if towards else None
+    return make(model, old, new, neurons, shown, seen(model, others, old), method, strength, other)
