@@ -42,6 +42,8 @@ SECTIONS = (
     "thresholds",
     "faithfulness",
     "each-choice",
+    "editing",
+    "transfer",
     "beyond-projectors",
     "limitations",
     "your-own-model",

@@ -76,7 +76,7 @@ class Editing(Settings):
     The first editor, with the first set at its first strength, is the main one: it was chosen on selection pictures.
     """
 
-    editors: tuple[Editor, ...] = ("swap", "unembedding", "dai")
+    editors: tuple[Editor, ...] = ("swap", "unembedding")
     sets: tuple[str, ...] = ("third stage", "random")  # the neurons that edits are restricted to
     all_sets: bool = False  # for every editor, not the main one alone
     all_pairs: bool = False  # every other concept's name, by the main editor; else the next concept's
@@ -84,7 +84,7 @@ class Editing(Settings):
     budget: Count = 400  # neurons, of a swap half of them the other word's
     layer: Annotated[int, Field(ge=0)] = 2  # up to which 'ridge' writes
     pictures: Count = 5  # selection pictures of the concept
-    optimised: Count = 3  # of these, for editors that optimise
+    optimised: Count = 2  # of these, for editors that run the model on them
     others: Count = 1  # selection pictures of each other concept, whose captions are to stay
     towards: Count = 3  # of the concept whose name is taken
     learnt: Annotated[int, Field(ge=0)] = 1  # of the edit's own pictures, judged too

@@ -58,24 +58,40 @@ def token_of(model: CaptionModel, word: str) -> int:
     return target.token
 
 
-def keys(model: CaptionModel, pictures: Sequence[Seen], neurons: NeuronSet) -> Keys:
-    """One pass a picture, caption forced, of what the neurons' output weights read."""
+class Recorder:
+    """What all neurons say of a picture and its caption, (L, tokens, D), run once; the last `most` are kept."""
+
+    def __init__(self, model: CaptionModel, most: int = 24) -> None:
+        self.model, self.most = model, most
+        self._kept: dict[tuple[str, str], Tensor] = {}
+
+    def __call__(self, one: Seen) -> Tensor:
+        key = one.image_id, one.caption
+        if key not in self._kept:
+            embeds = self.model.teacher_forced(one.prompt[None], [one.caption])
+            with record(self.model, "product") as products, torch.no_grad():
+                self.model.backbone(inputs_embeds=embeds, use_cache=False)
+            found = torch.stack([plain(layer[0]) for layer in products])
+            self._kept = dict([*self._kept.items()][-self.most + 1 :]) | {key: found}
+        return self._kept[key]
+
+
+def keys(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet) -> Keys:
+    """What the neurons' output weights read, captions forced."""
+    model = recorded.model
     layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
-    found: dict[str, list[Tensor]] = {"object": [], "elsewhere": [], "saying": []}
+    parts: dict[str, list[Tensor]] = {"object": [], "elsewhere": [], "saying": []}
     for one in pictures:
-        with record(model, "product") as products, torch.no_grad():
-            model.backbone(inputs_embeds=model.teacher_forced(one.prompt[None], [one.caption]), use_cache=False)
-        said = torch.empty(products[0].shape[1], len(neurons))  # (tokens, n)
-        for layer in layers.unique().tolist():
-            said[:, layers == layer] = plain(products[layer][0][:, units[layers == layer].to(products[layer].device)])
+        said = recorded(one)[layers, :, units].T  # (tokens, n)
         shows = torch.zeros(len(said), dtype=torch.bool)
         shows[model.image_positions] = one.inside
-        found["object"].append(said[shows])
+        parts["object"].append(said[shows])
         if one.position >= 0:
-            found["saying"].append(said[model.prompt_length - 1 + one.position][None])
-            shows[model.prompt_length - 1 + one.position] = True  # neither left alone
-        found["elsewhere"].append(said[~shows])
-    return Keys(**{name: torch.cat([torch.empty(0, len(neurons)), *parts]) for name, parts in found.items()})
+            at = model.prompt_length - 1 + one.position
+            parts["saying"].append(said[at][None])
+            shows[at] = True  # neither left alone nor the object
+        parts["elsewhere"].append(said[~shows])
+    return Keys(**{name: torch.cat([torch.empty(0, len(neurons)), *each]) for name, each in parts.items()})
 
 
 def covariance(k: Tensor) -> Tensor:
@@ -99,15 +115,17 @@ def ridge(residuals: Tensor, k: Tensor, c: Tensor, penalty: float) -> Tensor:
 def dai_update(columns: Tensor, old: Tensor, new: Tensor, less: float = 1.0, more: float = 8.0) -> Tensor:
     """What Dai et al. (2022, section 4.5) add to output columns (H, n): (H, n), from two words' embeddings (H,)."""
     along: Tensor = more * new / new.norm() - less * old / old.norm()
-    return along[:, None] * columns.norm(dim=0)
+    sizes: Tensor = columns.norm(dim=0)
+    return along[:, None] * sizes
 
 
 def direction(model: CaptionModel, old: int, new: int) -> Tensor:
     """s (u_c' - u_c), (H,): along it the logit of c' rises above that of c."""
     norm = getattr(model.backbone, "norm", None) or getattr(model.backbone, "final_layer_norm", None)
     unembed = plain(model.unembed[[old, new]])
-    scale = 1.0 if norm is None else plain(norm.weight)
-    return scale * (unembed[1] - unembed[0])
+    scale = torch.ones(1) if norm is None else plain(norm.weight)
+    along: Tensor = scale * (unembed[1] - unembed[0])
+    return along
 
 
 def shift_for(

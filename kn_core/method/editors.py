@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kn_core.method import editing
 from kn_core.method.capture import find_target
-from kn_core.method.editing import Keys, Seen
+from kn_core.method.editing import Keys, Recorder, Seen
 from kn_core.method.edits import Edit, EditError, digest, places
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel
@@ -46,12 +46,14 @@ def make(
     push: Tensor | None = None,
     layer: int = 2,
     penalty: float = 1.0,
+    recorded: Recorder | None = None,
 ) -> Edit:
     """An edit of one name into another, by `editing`'s equations. `pictures` show the word and say it; `others` stay.
 
     `push` (H,) is what 'ridge' writes, `editing.wanted` at a layer unless it is given: neurons behind that layer are
-    left out, as they come too late.
+    left out, as they come too late. What is `recorded` of pictures already is not run again.
     """
+    recorded = recorded or Recorder(model)
     said, instead = editing.token_of(model, old), editing.token_of(model, new)
     if method == "ridge":
         early = neurons.layers <= layer
@@ -73,20 +75,20 @@ def make(
         ids = model.encode(f"A {new}")[0][1:]
         tensors |= {"written": editing.fine(model, pictures, ids, neurons).T, "read": torch.eye(len(neurons))}
     else:
-        own = editing.keys(model, pictures, neurons)
+        own = editing.keys(recorded, pictures, neurons)
         if method == "unembedding":
             gamma = editing.shift_for(model, pictures, said, instead, own.saying, margin=2.0)
             along = editing.direction(model, said, instead)[:, None]
             tensors |= {"written": along, "read": torch.full((1, len(neurons)), gamma)}
         else:
-            read = detector(own, editing.keys(model, others, neurons), penalty)
+            read = detector(own, editing.keys(recorded, others, neurons), penalty)
             if method == "ridge":
                 push = editing.wanted(model, pictures, instead, layer) if push is None else push
                 tensors |= {"written": push[:, None], "read": read[None]}
             elif towards is None:
                 raise EditError("'swap' drives the other word's neurons: give them, and pictures of it (`towards`).")
             else:
-                tensors = _swap(model, neurons, own, read, towards)
+                tensors = _swap(recorded, neurons, own, read, towards)
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
     told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -101,12 +103,12 @@ def detector(own: Keys, others: Keys, penalty: float) -> Tensor:
     return (read / (own.object.double() @ read).mean()).float()
 
 
-def _swap(model: CaptionModel, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other) -> dict[str, Tensor]:
+def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other) -> dict[str, Tensor]:
     """c's neurons as they are off the object, c' neurons as on their own; those of both are c'."""
     mine = set(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True))
     theirs = list(zip(towards.neurons.layers.tolist(), towards.neurons.units.tolist(), strict=True))
     extra = [place for place, at in enumerate(theirs) if at not in mine]
-    there = editing.keys(model, towards.pictures, towards.neurons).object.mean(dim=0)
+    there = editing.keys(recorded, towards.pictures, towards.neurons).object.mean(dim=0)
     put = torch.cat([own.elsewhere.mean(dim=0), there[extra]])
     for place, at in enumerate(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True)):
         if at in theirs:

@@ -31,7 +31,7 @@ from torch import Tensor
 from kn_core.fingerprint import code, fingerprint
 from kn_core.measures.metrics import repetition, retention
 from kn_core.method import controls, editors
-from kn_core.method.editing import Seen, token_of
+from kn_core.method.editing import Recorder, Seen, token_of
 from kn_core.method.editors import Other
 from kn_core.method.edits import Edit, EditError
 from kn_core.method.recipes import Recipe
@@ -124,7 +124,7 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     found += [*portability.asked(study, edit.scaled(strength))] if main and step == 1 else []
                     rows += [told | row for row in found]
         frame = pd.DataFrame(rows)
-        written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel())
+        written = pd.concat([frame["caption"], frame["clean_caption"]]).dropna().unique()
         perplexity = dict(zip(written, study.model.perplexity(list(written)), strict=True))
         both = {
             name: frame[of].map(perplexity)
@@ -156,14 +156,23 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
     towards = None
     if editor == "swap":
         towards = Other(neurons(study, new, which, n), seen(study, new, "select", settings.towards))
-    pictures = seen(study, concept, "select", settings.optimised if editor in ("fine", "ridge") else settings.pictures)
+    pictures = seen(
+        study,
+        concept,
+        "select",
+        settings.optimised if editor in ("fine", "ridge", "unembedding") else settings.pictures,
+    )
     found = neurons(study, concept, which, n)
-    return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, layer=settings.layer)
+    how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model)}
+    return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, **how)
+
+
+recorder = cache(Recorder)  # of a model: selection pictures serve many edits
 
 
 def first(asked: Sequence[Question], n: int) -> list[Question]:
-    """The first n of each kind."""
-    return [one for one in asked if [other for other in asked if other.what == one.what].index(one) < n]
+    """The first n held-out pictures of the concept, and of others."""
+    return [one for what in ("own", "other") for one in [each for each in asked if each.what == what][:n]]
 
 
 def questions(study: Study, concept: str) -> list[Question]:

@@ -65,7 +65,7 @@ def test_gamma_brings_the_margin_where_the_last_layer_alone_is_edited(toy):
     model, _, _, shown = toy
     last = NeuronSet("bear", "mine", np.full(48, model.n_layers - 1), np.arange(48), np.zeros(48))
     old, new = (editing.token_of(model, word) for word in ("bear", "pizza"))
-    saying = editing.keys(model, shown["bear"][:1], last).saying
+    saying = editing.keys(editing.Recorder(model), shown["bear"][:1], last).saying
 
     def difference() -> float:
         at = shown["bear"][0]
