@@ -80,7 +80,15 @@ class Editing(Settings):
     sets: tuple[str, ...] = ("third stage", "random")  # the neurons that edits are restricted to
     all_sets: bool = False  # for every editor, not the main one alone
     all_pairs: bool = False  # every other concept's name, by the main editor; else the next concept's
-    strengths: dict[Editor, tuple[Positive, ...]] = Field(default={"swap": (3.0,)})  # 1 where none is named
+    strengths: dict[Editor, tuple[Positive, ...]] = Field(
+        default={
+            "swap": (2.0, 3.0, 5.0),
+            "ridge": (1.0, 2.0, 4.0),
+            "unembedding": (0.25, 0.5, 1.0),
+            "dai": (0.1, 0.3, 1.0),
+        }
+    )  # of which selection pictures choose one for every edit; 1 where none is named
+    all_doses: bool = False  # every strength too, for the plane of success against locality
     budget: Count = 400  # neurons, of a swap half of them the other word's
     layer: Annotated[int, Field(ge=0)] = 2  # up to which 'ridge' writes
     pictures: Count = 5  # selection pictures of the concept
@@ -96,6 +104,8 @@ class Editing(Settings):
     phrasings: tuple[str, ...] = ()  # other texts after the image tokens
     poll: str = ""  # one that asks for {word}, to be answered yes or no
     texts: bool = True  # whether sentences without a picture are tried
+    zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
+    sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
 
 
 FAMILIES = ("minigpt4", "transformers")

@@ -16,12 +16,12 @@ MARKERS = ("o", "x", "s", "D", "^", "v")  # by set of neurons
 
 
 def plane(found: pd.DataFrame) -> Figure:
-    """`readings.means`: renamed across, others unchanged up, strengths of one edit joined, aims dotted."""
+    """`readings.means`: renamed across, others unchanged up, doses of one edit joined, aims dotted."""
     wide = found.pivot_table("value", BY, "metric").reset_index()
     figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
     sets = list(dict.fromkeys(found["neurons"]))
     for (editor, which), rows in wide.groupby(["editor", "neurons"], sort=False):
-        editor, rows, marker = str(editor), rows.sort_values("strength"), MARKERS[sets.index(which) % len(MARKERS)]
+        editor, rows, marker = str(editor), rows.sort_values("generality"), MARKERS[sets.index(which) % len(MARKERS)]
         ax.plot(rows["generality"], rows["locality"], color=COLOURS[editor], lw=1, alpha=0.6)
         ax.scatter(rows["generality"], rows["locality"], 34, COLOURS[editor], marker=marker, zorder=3)
     for editor in dict.fromkeys(found["editor"]):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from book.words import compared_with_zero, interval, of_every, spread
+from book.words import compared_with_zero, interval, listed, of_every, spread
 from kn_core.concepts import names
 from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
 from kn_core.study.experiments import editing
@@ -37,7 +37,7 @@ EDITORS = {
     "dai": "Dai et al.’s update",
     "fine": "FiNE",
 }
-BY = ["editor", "neurons", "strength"]
+BY = ["editor", "neurons", "dose"]
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
@@ -50,16 +50,15 @@ def limit(study: Study) -> float:
     return perplexity_limit(study.perturbations())
 
 
-def best(study: Study) -> tuple[str, str, float]:
-    """The main editor, its set and its strength, as the profile has them from selection pictures."""
+def best(study: Study) -> tuple[str, str]:
+    """The main editor and its set, as the profile has them from selection pictures."""
     settings = study.effort.editing
-    return settings.editors[0], settings.sets[0], settings.strengths.get(settings.editors[0], (1.0,))[0]
+    return settings.editors[0], settings.sets[0]
 
 
 def of_best(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Rows of the main editor at its strength, whatever the set."""
-    editor, _, strength = best(study)
-    return frame[(frame["editor"] == editor) & (frame["strength"] == strength)]
+    """Rows of the main editor at the chosen dose, whatever the set."""
+    return frame[(frame["editor"] == best(study)[0]) & (frame["dose"] == "chosen")]
 
 
 def renamed(row: Mapping[Hashable, Any]) -> bool:
@@ -123,16 +122,16 @@ def means(images: pd.DataFrame) -> pd.DataFrame:
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """`means` for a reader, a row an editor, set and strength, in the order tried."""
     rows = []
-    for (editor, which, strength), group in found.groupby(BY, sort=False):
+    for (editor, which, dose), group in found.groupby(BY, sort=False):
         each = zip(group["metric"], group["value"], group["low"], group["high"], strict=True)
         told_of = {metric: interval(*values) for metric, *values in each}
-        told = {"editor": EDITORS[str(editor)], "neurons": which, "strength": f"{strength:g}"}
+        told = {"editor": EDITORS[str(editor)], "neurons": which, "strength": dose}
         rows.append(told | {READINGS[name]: told_of.get(name, "–") for name in READINGS})
     return pd.DataFrame(rows)
 
 
 def ends(found: pd.DataFrame, study: Study, which: str) -> dict[str, tuple[float, float, float]]:
-    """Value and interval of `means` by metric: the main editor at its strength, with a set."""
+    """Value and interval of `means` by metric: the main editor at its chosen dose, with a set."""
     rows = of_best(found, study)
     rows = rows[rows["neurons"] == which]
     return {row.metric: (row.value, row.low, row.high) for row in rows.itertuples()}  # type: ignore[misc]
@@ -173,7 +172,7 @@ def examples(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, study: Study) -> dict[str, object]:
     """What the page says: the best editor's readings, the aims, random neurons, the editors beside it."""
-    settings, (editor, chosen, strength) = study.effort.editing, best(study)
+    settings, (editor, chosen) = study.effort.editing, best(study)
     of, random = ends(found, study, chosen), ends(found, study, RANDOM)
     words: dict[str, object] = {name: spread(*of[name]) if name in of else "not measured" for name in READINGS}
     words |= {f"random-{name}": f"{random[name][0]:.2f}" if name in random else "not measured" for name in AIMS}
@@ -183,10 +182,12 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
     words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}
     shown = rows[rows["main"]]
-    words |= {"best": EDITORS[editor], "set": chosen, "n": int(shown["n"].max()), "strength": f"{strength:g}"}
+    words |= {"best": EDITORS[editor], "set": chosen, "n": int(shown["n"].max())}
+    words["strengths"] = listed([f"{each:g}" for each in sorted(shown["strength"].unique())])
     words |= {"pictures": shown.query("what == 'own'")["image_id"].nunique(), "learnt-from": settings.pictures}
     words |= {"pairs": shown.groupby(["concept", "new"]).ngroups, "others": int((shown["what"] == "other").sum())}
     beside = found[(found["metric"] == "generality") & (found["editor"] != editor) & (found["neurons"] == chosen)]
+    beside = beside[beside["dose"] == "chosen"]
     told = [f"{EDITORS[name]} {value:.2f}" for name, value in zip(beside["editor"], beside["value"], strict=True)]
     words["others-renamed"] = ", ".join(told) or "no other editor was tried"
     words["not-tried"] = ", ".join(label for name, label in EDITORS.items() if name not in settings.editors) or "none"

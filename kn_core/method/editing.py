@@ -45,7 +45,8 @@ class Keys:
     """What neurons S say of pictures: (tokens, n) each."""
 
     object: Tensor  # at the object's image tokens
-    elsewhere: Tensor  # at all others, of prompt and caption
+    around: Tensor  # at the other image tokens
+    elsewhere: Tensor  # at all that are not the object's, of prompt and caption too
     saying: Tensor  # where the word is about to be said, (pictures, n)
 
 
@@ -80,12 +81,13 @@ def keys(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet) -> Ke
     """What the neurons' output weights read, captions forced."""
     model = recorded.model
     layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
-    parts: dict[str, list[Tensor]] = {"object": [], "elsewhere": [], "saying": []}
+    parts: dict[str, list[Tensor]] = {"object": [], "around": [], "elsewhere": [], "saying": []}
     for one in pictures:
         said = recorded(one)[layers, :, units].T  # (tokens, n)
         shows = torch.zeros(len(said), dtype=torch.bool)
         shows[model.image_positions] = one.inside
         parts["object"].append(said[shows])
+        parts["around"].append(said[model.image_positions][~one.inside])
         if one.position >= 0:
             at = model.prompt_length - 1 + one.position
             parts["saying"].append(said[at][None])

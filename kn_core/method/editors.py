@@ -109,7 +109,7 @@ def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towar
     theirs = list(zip(towards.neurons.layers.tolist(), towards.neurons.units.tolist(), strict=True))
     extra = [place for place, at in enumerate(theirs) if at not in mine]
     there = editing.keys(recorded, towards.pictures, towards.neurons).object.mean(dim=0)
-    put = torch.cat([own.elsewhere.mean(dim=0), there[extra]])
+    put = torch.cat([own.around.mean(dim=0), there[extra]])
     for place, at in enumerate(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True)):
         if at in theirs:
             put[place] = there[theirs.index(at)]
@@ -120,7 +120,13 @@ def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towar
         np.zeros(len(put)),
     )
     reads = torch.cat([read, torch.zeros(len(extra))])
-    return places(both) | {"put": put, "read": reads, "above": torch.tensor([0.5]), "least": torch.tensor([4])}
+    return places(both) | {
+        "put": put,
+        "read": reads,
+        "above": torch.tensor([0.5]),
+        "near": torch.tensor([0.25]),
+        "least": torch.tensor([3]),
+    }
 
 
 def seen(model: CaptionModel, samples: Sequence[Sample], word: str, max_new_tokens: int = 24) -> list[Seen]:

@@ -43,8 +43,9 @@ class Edit:
     """What an editor does to a model, not yet done: `apply` and `undo`, or a `with` block that does both.
 
     `tensors` has layer and unit (n,); of weights also written (H, r) and read (r, n); of a swap put (n,), the values
-    that take the place of the neurons' own, read (n,), 0 but where a neuron says that the object is here, above (1,)
-    and least (1,), how much of this a token needs and how many tokens. `made_from` is told in words.
+    that take the place of the neurons' own, and read (n,), by which they say that the object is here. A picture shows
+    it where `least` tokens say more than `above`; values are put in at its tokens that say more than `near`.
+    `made_from` is told in words.
 
     >>> change = kn.edit(model, "cat", "dog", kn.find_neurons(model, picture).neurons, [picture], method="dai")
     >>> with change:
@@ -153,9 +154,10 @@ class Edit:
             with record(model, "product") as products, torch.no_grad():
                 module(inputs_embeds=embeds[:, : image.stop], use_cache=False)
             says = sum(plain(products[at][:, image])[..., units[of].long()] @ read[of] for at, of in by_layer.items())
-            shows = torch.as_tensor(says) > self.tensors["above"]
+            says = torch.as_tensor(says)
+            there = (says > self.tensors["above"]).sum(dim=1, keepdim=True) >= self.tensors["least"]
             here.clear()
-            here["tokens"] = shows & (shows.sum(dim=1, keepdim=True) >= self.tensors["least"])
+            here["tokens"] = there & (says > self.tensors["near"])
 
         def edit_of(places: Tensor) -> Callable[[Tensor, int], Tensor]:
             def edit(products: Tensor, first: int) -> Tensor:

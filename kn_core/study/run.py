@@ -32,6 +32,7 @@ from kn_core.study.experiments import (
     prompts,
     single_neurons,
     thresholds,
+    transfer,
 )
 from kn_core.study.study import Study, StudyError
 
@@ -60,6 +61,9 @@ STAGES: dict[str, Stage] = {
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
     "edits": lambda study, concept: editing.edits(study, concept),
+    "transfer": lambda study, concept: [
+        made(study, concept) for made in (transfer.transfer, transfer.sizes, transfer.taken)
+    ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,

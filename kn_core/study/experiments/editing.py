@@ -98,8 +98,8 @@ def seen(study: Study, concept: str, role: str, first: int) -> list[Seen]:
 def edits(study: Study, concept: str) -> pd.DataFrame:
     """Every edit of the profile that takes a concept's name from it, and what the edited model answers.
 
-    Columns concept, new, editor, neurons, strength, n (of neurons), main (whether it is the best editor's own setting),
-    then those of `judged`.
+    Columns concept, new, editor, neurons, dose ('chosen', or a strength that was set), strength, n (of neurons), main
+    (whether it is the first editor's with the first set, at the chosen dose), then those of `judged`.
     """
     settings = study.effort.editing
     inputs = fingerprint(ladder.upstream(study), settings.model_dump(), ladder.choice(study), code(__name__))
@@ -108,19 +108,30 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         asked, clean, best = questions(study, concept), Clean(study.model), (settings.editors[0], settings.sets[0])
         for step in range(1, len(study.studied()) if settings.all_pairs else 2):
+            whole = settings.all_doses and step == 1
             new = new_name(study, concept, step)
             for editor, which in planned(settings) if step == 1 else [best]:
                 try:
                     edit = made(study, concept, new, editor, which)
                 except (EditError, StudyError):  # a method without neurons where the editor can use them
                     continue
-                strengths = settings.strengths.get(editor, (1.0,))[: None if step == 1 else 1]
-                for place, strength in enumerate(strengths):
-                    main = (editor, which) == best and not place
+                tried = settings.strengths.get(editor, (1.0,))
+                fitting = fitted(study, edit, tried)
+                doses = {"chosen": fitting} | (
+                    dict(zip(map("{:g}".format, tried), tried, strict=True)) if whole else {}
+                )
+                for dose, strength in doses.items():
+                    main = (editor, which) == best and dose == "chosen"
                     some = asked if main and step == 1 else first(asked, settings.light)
-                    told = {"concept": concept, "new": new, "editor": editor, "neurons": which, "strength": strength}
-                    told |= {"n": len(edit.tensors["unit"]), "main": main}
-                    found = [*judged(study, edit, strength, some, clean)]
+                    told: dict[str, Any] = {
+                        "concept": concept,
+                        "new": new,
+                        "editor": editor,
+                        "neurons": which,
+                        "dose": dose,
+                    }
+                    told |= {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
+                    found = [*judged(study, edit.scaled(strength), some, clean)]
                     found += [*portability.asked(study, edit.scaled(strength))] if main and step == 1 else []
                     rows += [told | row for row in found]
         frame = pd.DataFrame(rows)
@@ -165,6 +176,24 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
     found = neurons(study, concept, which, n)
     how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model)}
     return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, **how)
+
+
+def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
+    """The smallest strength at which the new word leads in every one of some selection pictures of the edit, forced.
+
+    Where there is none, the one at which it is likeliest on average.
+    """
+    model, settings, new = study.model, study.effort.editing, token_of(study.model, edit.made_from["new"])
+    shown = seen(study, edit.made_from["old"], "select", settings.optimised)
+    prompts, means = torch.stack([one.prompt for one in shown]), {}
+    for strength in sorted(strengths) if len(strengths) > 1 else ():
+        with edit.scaled(strength), torch.no_grad():
+            logits = model.logits(prompts, [one.caption for one in shown])
+        at = torch.stack([row[one.position] for row, one in zip(logits, shown, strict=True)]).float()
+        if bool((at.argmax(-1) == new).all()):
+            return strength
+        means[strength] = float(at.softmax(-1)[:, new].mean())
+    return max(means, key=lambda strength: means[strength]) if means else strengths[0]
 
 
 recorder = cache(Recorder)  # of a model: selection pictures serve many edits
@@ -220,14 +249,12 @@ class Clean:
         return logits.float().log_softmax(-1).half().cpu()
 
 
-def judged(
-    study: Study, edit: Edit, strength: float, asked: Sequence[Question], clean: Clean
-) -> Iterator[dict[str, Any]]:
-    """A row a question, of the edit at a strength."""
+def judged(study: Study, edit: Edit, asked: Sequence[Question], clean: Clean) -> Iterator[dict[str, Any]]:
+    """A row a question, of an edit that is not in the model yet."""
     model, old, new = study.model, edit.made_from["old"], edit.made_from["new"]
     said, instead = token_of(model, old), token_of(model, new)
     before = [clean.of(one) for one in asked]
-    with edit.scaled(strength):
+    with edit:
         captions, logits = model.respond(
             torch.stack([one.prompt for one in asked]), [one.clean for one in asked], study.profile.model.max_new_tokens
         )

@@ -55,8 +55,8 @@ def test_dai_by_hand():
 
 def test_the_detector_is_one_on_the_object():
     object_, rest = torch.tensor([[2.0, 1.0], [2.0, -1.0]]), torch.tensor([[0.0, 3.0]] * 4)
-    keys = editing.Keys(object_, rest, torch.empty(0, 2))
-    read = editors.detector(keys, editing.Keys(*[torch.empty(0, 2)] * 3), 1.0)
+    keys = editing.Keys(object_, rest, rest, torch.empty(0, 2))
+    read = editors.detector(keys, editing.Keys(*[torch.empty(0, 2)] * 4), 1.0)
     torch.testing.assert_close(read, torch.tensor([0.5, 0.0]), atol=1e-4, rtol=0)
 
 

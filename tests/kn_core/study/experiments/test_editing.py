@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kn_core.profile import Profile
-from kn_core.study.experiments import editing
+from kn_core.study.experiments import editing, transfer
 from kn_core.study.study import Study, StudyError
 from tests.kn_core.study.test_study import inhabit
 
@@ -59,3 +59,16 @@ def test_a_concept_without_others_has_no_name_to_take(study, monkeypatch):
     monkeypatch.setattr(study, "studied", lambda: ["bear"])
     with pytest.raises(StudyError, match="study two or more"):
         editing.new_name(study, "bear")
+
+
+def test_sets_are_tried_elsewhere_and_from_fewer_pictures(study):
+    rows = transfer.transfer(study, "bear")
+    assert set(rows["where"]) == {"scenes", "words", "text"} and set(rows["of"]) == {
+        "third stage",
+        "random",
+        "two stages",
+    }
+    sizes = transfer.sizes(study, "bear")
+    assert set(sizes["k"]) == {1, 2} and sizes.query("k == 1")["shared"].between(0, 1).all()
+    assert sizes.query("k == 2")["shared"].isna().all()  # of three pictures there are no two twos
+    assert set(transfer.taken(study, "bear")["neurons"]) == {"third stage", "random"}
