@@ -7,7 +7,7 @@
     found = kn.find_neurons(model, picture)
     found.plot()
     said = kn.perturb(model, picture, found.neurons)
-    with kn.edit(model, "dog", "cat", found.neurons, [picture]):
+    with kn.edit(model, "dog", "cat", found.neurons, [picture], method="unembedding"):
         print(model.caption([picture.image]))
 
 The import loads nothing; each name is loaded when it is first asked for.

@@ -147,13 +147,10 @@ def against_random(images: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def matrix(images: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Share of held-out captions renamed by the best editor, concepts down, new names across; NaN where not tried."""
-    settings = study.effort.editing
-    best = images[(images["editor"] == settings.editors[0]) & (images["neurons"] == settings.sets[0])]
-    best = best[
-        (best["strength"] == settings.strengths.get(settings.editors[0], (1.0,))[0]) & (best["metric"] == "generality")
-    ]
-    order = [concept for concept in study.studied() if concept in set(best["image_concept"])]
-    wide = best.pivot_table("value", "image_concept", "new", aggfunc="mean")
+    rows = of_best(images, study).query("metric == 'generality'")
+    rows = rows[rows["neurons"] == best(study)[1]]
+    order = [concept for concept in study.studied() if concept in set(rows["image_concept"])]
+    wide = rows.pivot_table("value", "image_concept", "new", aggfunc="mean")
     return wide.reindex(index=order, columns=[each for each in study.studied() if each in wide.columns])
 
 

@@ -166,7 +166,7 @@ def wanted(
     Adam on the mean negative log probability of c', as AlphaEdit finds its targets, over all pictures together; steps
     are in units of the stream's own size, and end where c' has the probability `enough`.
     """
-    embeds, last = _up_to_the_word(model, pictures)
+    embeds, last = up_to_the_word(model, pictures)
     inside = torch.stack([one.inside for one in pictures]).to(embeds.device)[..., None]
     with record(model, "residual") as streams, torch.no_grad():
         model.backbone(inputs_embeds=embeds[:, : model.image_positions.stop], use_cache=False)
@@ -226,7 +226,7 @@ def fine(
     is foretold before it from what the model foretells unedited + 10 times -log(1 - p) of its saying it twice, and .1
     times the mean |delta_i|. Ends where every picture's least token has the probability `enough`.
     """
-    base, last = _up_to_the_word(model, pictures)
+    base, last = up_to_the_word(model, pictures)
     target = model.embed_tokens(torch.tensor(list(new), device=base.device))
     padded = torch.cat([base, torch.zeros_like(base[:, : len(new)])], dim=1)
     rows = torch.arange(len(base))
@@ -266,7 +266,7 @@ def fine(
     return plain(delta)
 
 
-def _up_to_the_word(model: CaptionModel, pictures: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+def up_to_the_word(model: CaptionModel, pictures: Sequence[Seen]) -> tuple[Tensor, Tensor]:
     """Embedded prompts and captions up to the word (B, T', H), padded on the right, and each one's last place (B,)."""
     if silent := [one.image_id for one in pictures if one.position < 0]:
         raise ValueError(f"pictures must have captions that say the word. Got {', '.join(silent)}, which do not.")
