@@ -76,8 +76,9 @@ class Editing(Settings):
     The first editor, with the first set at its first strength, is the main one: it was chosen on selection pictures.
     """
 
-    editors: tuple[Editor, ...] = ("swap", "unembedding")
+    editors: tuple[Editor, ...] = ("driven", "swap")
     sets: tuple[str, ...] = ("third stage", "random")  # the neurons that edits are restricted to
+    compared: Count | None = 3  # concepts with controls, other editors and questions; others, the main edit alone
     all_sets: bool = False  # for every editor, not the main one alone
     all_pairs: bool = False  # every other concept's name, by the main editor; else the next concept's
     strengths: dict[Editor, tuple[Positive, ...]] = Field(
@@ -96,8 +97,8 @@ class Editing(Settings):
     others: Count = 1  # selection pictures of each other concept, whose captions are to stay
     towards: Count = 3  # of the concept whose name is taken
     learnt: Annotated[int, Field(ge=0)] = 1  # of the edit's own pictures, judged too
-    judged: Count = 4  # held-out pictures of the concept
-    judged_others: Count = 4  # held-out pictures of other concepts, one of each in turn
+    judged: Count = 3  # held-out pictures of the concept
+    judged_others: Count = 3  # held-out pictures of other concepts, one of each in turn
     without: Annotated[int, Field(ge=0)] = 1  # pictures without the object
     light: Count = 2  # pictures of each kind for what is not the main edit
     ported: Annotated[int, Field(ge=0)] = 1  # held-out pictures asked about otherwise

@@ -11,7 +11,14 @@ from matplotlib.ticker import PercentFormatter
 from book.editing.readings import AIMS, BY, EDITORS
 from kn_core.drawing import FAINT, INK, WIDTH, title
 
-COLOURS = {"swap": "#0072b2", "ridge": "#d55e00", "unembedding": "#009e73", "dai": "#56b4e9", "fine": "#cc79a7"}
+COLOURS = {
+    "driven": "#332288",
+    "swap": "#0072b2",
+    "ridge": "#d55e00",
+    "unembedding": "#009e73",
+    "dai": "#56b4e9",
+    "fine": "#cc79a7",
+}
 MARKERS = ("o", "x", "s", "D", "^", "v")  # by set of neurons
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from book.words import compared_with_zero, interval, listed, of_every, spread
+from book.words import compared_with_zero, interval, of_every, spread
 from kn_core.concepts import names
 from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
 from kn_core.study.experiments import editing
@@ -31,6 +31,7 @@ READINGS = {
 }
 AIMS = {"generality": 0.85, "locality": 0.90, "fluent": 0.95}  # written down before any edit was tried
 EDITORS = {
+    "driven": "driven swap",
     "swap": "activation swap",
     "ridge": "ridge edit",
     "unembedding": "unembedding shift",
@@ -180,7 +181,6 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}
     shown = rows[rows["main"]]
     words |= {"best": EDITORS[editor], "set": chosen, "n": int(shown["n"].max())}
-    words["strengths"] = listed([f"{each:g}" for each in sorted(shown["strength"].unique())])
     words |= {"pictures": shown.query("what == 'own'")["image_id"].nunique(), "learnt-from": settings.pictures}
     words |= {"pairs": shown.groupby(["concept", "new"]).ngroups, "others": int((shown["what"] == "other").sum())}
     beside = found[(found["metric"] == "generality") & (found["editor"] != editor) & (found["neurons"] == chosen)]
@@ -188,5 +188,8 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     told = [f"{EDITORS[name]} {value:.2f}" for name, value in zip(beside["editor"], beside["value"], strict=True)]
     words["others-renamed"] = ", ".join(told) or "no other editor was tried"
     words["not-tried"] = ", ".join(label for name, label in EDITORS.items() if name not in settings.editors) or "none"
-    short = "the short version, which keeps to some 150 seconds of one core"
-    return words | {"version": short if settings == study.profile.editing else "the long version"}
+    made = study.store.describe()
+    spent = made.loc[made["artefact"].str.match(r"(edits|transfer|sizes|taken)-"), "seconds"].sum()
+    length = "short" if settings == study.profile.editing else "long"
+    first = f"the first {settings.compared} concepts" if settings.compared else "all concepts"
+    return words | {"version": f"the {length} version", "spent": f"{spent:.0f}", "compared": first}

@@ -47,13 +47,15 @@ def make(
     layer: int = 2,
     penalty: float = 1.0,
     recorded: Recorder | None = None,
+    optimised: int = 3,
 ) -> Edit:
     """An edit of one name into another, by `editing`'s equations. `pictures` show the word and say it; `others` stay.
 
     `push` (H,) is what 'ridge' writes, `editing.wanted` at a layer unless it is given: neurons behind that layer are
-    left out, as they come too late. What is `recorded` of pictures already is not run again.
+    left out, as they come too late. What is `recorded` of pictures already is not run again; only the first `optimised`
+    pictures are run many times.
     """
-    recorded = recorded or Recorder(model)
+    recorded, few = recorded or Recorder(model), pictures[:optimised]
     said, instead = editing.token_of(model, old), editing.token_of(model, new)
     if method == "ridge":
         early = neurons.layers <= layer
@@ -73,17 +75,17 @@ def make(
         raise EditError(f"'{method}' learns from pictures of '{old}' whose captions say it. Got none.")
     elif method == "fine":
         ids = model.encode(f"A {new}")[0][1:]
-        tensors |= {"written": editing.fine(model, pictures, ids, neurons).T, "read": torch.eye(len(neurons))}
+        tensors |= {"written": editing.fine(model, few, ids, neurons).T, "read": torch.eye(len(neurons))}
     else:
         own = editing.keys(recorded, pictures, neurons)
         if method == "unembedding":
-            gamma = editing.shift_for(model, pictures, said, instead, own.saying, margin=2.0)
+            gamma = editing.shift_for(model, few, said, instead, own.saying, margin=2.0)
             along = editing.direction(model, said, instead)[:, None]
             tensors |= {"written": along, "read": torch.full((1, len(neurons)), gamma)}
         else:
             read = detector(own, editing.keys(recorded, others, neurons), penalty)
             if method == "ridge":
-                push = editing.wanted(model, pictures, instead, layer) if push is None else push
+                push = editing.wanted(model, few, instead, layer) if push is None else push
                 tensors |= {"written": push[:, None], "read": read[None]}
             elif towards is None:
                 raise EditError(
@@ -92,7 +94,7 @@ def make(
             else:
                 tensors = _swap(recorded, neurons, own, read, towards)
                 if method == "driven":
-                    tensors |= {"put": _driven(model, tensors, pictures, instead)}
+                    tensors |= {"put": _driven(model, tensors, few, instead)}
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
     told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}

@@ -43,6 +43,7 @@ from kn_core.settings import Editor
 from kn_core.study.experiments import ladder, portability
 from kn_core.study.study import Study, StudyError
 
+SWAPS = ("driven", "swap")
 RANDOM = "random"  # as many neurons of the same layers as the third stage's
 
 
@@ -109,8 +110,9 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
         asked, clean, best = questions(study, concept), Clean(study.model), (settings.editors[0], settings.sets[0])
         for step in range(1, len(study.studied()) if settings.all_pairs else 2):
             whole = settings.all_doses and step == 1
+            compared = study.studied().index(concept) < (settings.compared or len(study.studied()))
             new = new_name(study, concept, step)
-            for editor, which in planned(settings) if step == 1 else [best]:
+            for editor, which in planned(settings) if step == 1 and compared else [best]:
                 try:
                     edit = made(study, concept, new, editor, which)
                 except (EditError, StudyError):  # a method without neurons where the editor can use them
@@ -132,7 +134,9 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     }
                     told |= {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
                     found = [*judged(study, edit.scaled(strength), some, clean)]
-                    found += [*portability.asked(study, edit.scaled(strength))] if main and step == 1 else []
+                    found += (
+                        [*portability.asked(study, edit.scaled(strength))] if main and step == 1 and compared else []
+                    )
                     rows += [told | row for row in found]
         frame = pd.DataFrame(rows)
         written = pd.concat([frame["caption"], frame["clean_caption"]]).dropna().unique()
@@ -161,20 +165,15 @@ def planned(settings: Editing) -> list[tuple[Editor, str]]:
 def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Edit:
     """An edit at strength 1, from selection pictures alone."""
     settings = study.effort.editing
-    n = settings.budget // 2 if editor == "swap" else settings.budget  # a swap has the other word's neurons too
+    n = settings.budget // 2 if editor in SWAPS else settings.budget  # a swap has the other word's neurons too
     rest = [other for other in study.studied() if other != concept]
     others = [one for other in rest for one in seen(study, other, "select", settings.others)]
     towards = None
-    if editor == "swap":
+    if editor in SWAPS:
         towards = Other(neurons(study, new, which, n), seen(study, new, "select", settings.towards))
-    pictures = seen(
-        study,
-        concept,
-        "select",
-        settings.optimised if editor in ("fine", "ridge", "unembedding") else settings.pictures,
-    )
+    pictures = seen(study, concept, "select", settings.pictures)
     found = neurons(study, concept, which, n)
-    how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model)}
+    how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model), "optimised": settings.optimised}
     return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, **how)
 
 
