@@ -119,9 +119,8 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     continue
                 tried = settings.strengths.get(editor, (1.0,))
                 fitting = fitted(study, edit, tried)
-                doses = {"chosen": fitting} | (
-                    dict(zip(map("{:g}".format, tried), tried, strict=True)) if whole else {}
-                )
+                every = tried if whole and len(tried) > 1 else ()
+                doses = {"chosen": fitting} | {f"{strength:g}": strength for strength in every}
                 for dose, strength in doses.items():
                     main = (editor, which) == best and dose == "chosen"
                     some = asked if main and step == 1 else first(asked, settings.light)

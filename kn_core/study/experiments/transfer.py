@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from kn_core.method.perturbation import Picture, Trial
 from kn_core.method.two_stages import NeuronSet, select
 from kn_core.models.base import CaptionModel
 from kn_core.models.hooks import intervene
+from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.inpaint import take_out
 from kn_core.pictures.sample import Sample
 from kn_core.profile import load_profile, profile_names
@@ -106,10 +106,15 @@ def _photographed(
 ) -> Iterator[dict[str, Any]]:
     """Scenes' neurons on photographs, photographs' on scenes and on other photographs; nothing where none is named."""
     settings, model, n = study.effort.editing, study.model, study.effort.editing.zeroed
-    there = study.coco.opened(concept, study.coco.there(concept))
-    samples = list(islice(there, 4 * n))
+    try:
+        ids = study.photographs(concept)[0]  # those that trained the projection first, if any
+    except CocoError:  # no category of the folder
+        return
+    half = min(2 * n, len(ids) // 2)
+    samples = [*study.coco.opened(concept, [*ids[:half], *ids[len(ids) - half :]])]
     shown = captioned(model, samples, study)
-    choosing, trying = shown[: len(shown) // 2][: settings.optimised], shown[len(shown) // 2 :][:n]
+    choosing = [one for one in shown if one.image_id in ids[:half]][: settings.optimised]
+    trying = [one for one in shown if one.image_id not in ids[:half]][:n]
     more: dict[str, NeuronSet] = {}
     if choosing:
         by_id, scores = {one.image_id: one for one in samples}, []
