@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kn_core.concepts import mention
 from kn_core.method import editing
 from kn_core.method.capture import find_target
 from kn_core.method.editing import Keys, Recorder, Seen
@@ -94,7 +95,7 @@ def make(
             else:
                 tensors = _swap(recorded, neurons, own, read, towards)
                 if method == "driven":
-                    tensors |= {"put": _driven(model, tensors, few, instead)}
+                    tensors |= {"put": _driven(model, tensors, few, (old, new))}
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
     told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -152,26 +153,39 @@ def _driven(
     model: CaptionModel,
     tensors: dict[str, Tensor],
     pictures: Sequence[Seen],
-    new: int,
+    words: tuple[str, str],
     steps: int = 8,
     rate: float = 1.0,
+    enough: float = 0.5,
 ) -> Tensor:
-    """A swap's values (n,), by Adam from those that it has: what makes the new word follow where the old was said.
+    """A swap's values (n,), by Adam from those that it has: what has the caption said with the new word for the old.
 
-    A step is in units of the median value that is put in. Ends where the new word has the probability .9 on average.
+    The loss is the new word's negative log probability and the mean of the caption's other tokens', its end among them.
+    A step is in units of the median value that is put in; they end where the loss is below `enough`.
     """
-    embeds, last = editing.up_to_the_word(model, pictures)
+    wanted = [
+        one.caption.replace(found.group(), words[1], 1) for one in pictures if (found := mention(one.caption, words[0]))
+    ]
+    ids = [[*model.encode(caption)[0], model.end] for caption in wanted]
+    embeds = model.teacher_forced(torch.stack([one.prompt for one in pictures]), wanted).detach()
     size, start = tensors["put"].abs().median(), tensors["put"] * torch.where(tensors["read"] == 0, 3.0, 1.0)
     step = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([step], lr=rate)
     for _ in range(steps):
         adam.zero_grad()
         with torch.enable_grad(), Edit(model, tensors | {"put": start + size * step}, {}):
-            hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
-            chances = model.head(hidden[torch.arange(len(hidden)), last]).float().log_softmax(-1)[:, new]
-        if float(chances.detach().mean().exp()) > 0.9:
+            hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[
+                :, model.prompt_length - 1 :
+            ]
+            chances = model.head(hidden.contiguous()).float().log_softmax(-1).cpu()
+        loss = torch.zeros(())
+        for one, row, tokens in zip(pictures, chances, ids, strict=True):
+            said = -row[range(len(tokens)), tokens]
+            rest = torch.cat([said[: one.position], said[one.position + 1 :]])
+            loss = loss + (said[one.position] + rest.mean()) / len(pictures)
+        if float(loss.detach()) < enough:
             break
-        (-chances.mean()).backward()
+        loss.backward()
         adam.step()
     return (start + size * step).detach()
 

@@ -102,7 +102,7 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
     Columns concept, new, editor, neurons, dose ('chosen', or a strength that was set), strength, n (of neurons), main
     (whether it is the first editor's with the first set, at the chosen dose), then those of `judged`.
     """
-    settings = study.effort.editing
+    settings, _ = study.effort.editing, new_name(study, concept)  # first: with one concept there is nothing to do
     inputs = fingerprint(ladder.upstream(study), settings.model_dump(), ladder.choice(study), code(__name__))
 
     def compute() -> pd.DataFrame:
