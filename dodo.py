@@ -43,6 +43,8 @@ SECTIONS = (
     "thresholds",
     "faithfulness",
     "each-choice",
+    "editing",
+    "transfer",
     "beyond-projectors",
     "limitations",
     "neurons",

@@ -101,7 +101,8 @@ SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}
 
 def test_a_book_of_one_concept_is_whole(book_of):
     profile = book_of(concepts=["bear"], perturbation=SHORT | {"sweep_interventions": ["zero"]})
-    assert whole_book(profile).keys() == {"appendix/towers", "beyond-projectors"}  # which compare two profiles
+    two = {"appendix/towers", "beyond-projectors"} | {"editing", "transfer"}  # profiles compared, and names exchanged
+    assert whole_book(profile).keys() == two
 
 
 def test_a_book_is_whole_where_one_concept_alone_has_two_kept_pairs(book_of, monkeypatch):
