@@ -43,8 +43,11 @@ SECTIONS = (
     "thresholds",
     "faithfulness",
     "each-choice",
+    "editing",
+    "transfer",
     "beyond-projectors",
     "limitations",
+    "neurons",
     "your-own-model",
     "add-a-model",
     "gallery",
@@ -188,6 +191,7 @@ def task_book() -> dict[str, Any]:
     """The rendered book, built strictly and checked"""
     texts = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "book" / "references.md", ROOT / "book" / "references.bib"]
     texts += [path for path in sorted(ROOT.glob("book/_static/**/*")) if path.is_file()]
+    texts += [path for path in sorted(ROOT.glob("book/browser/*")) if path.suffix in (".js", ".css")]
     return {
         "actions": [(render, [True])],
         "file_dep": [*map(executed, PAGES), executed("appendix/manifest"), *texts],
@@ -214,12 +218,13 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
     from book.press import book  # what it imports takes a second, which a wrong letter need not wait for
 
     path = ROOT / "book" / f"{source}.md"
+    skeleton = sorted((ROOT / "book" / "browser").glob("*.html")) if source == "neurons" else []
     parameters = {"profile": PROFILE} | {name: value for name, value in given.items() if value}
     whole = source == "concept" and (RESULTS / "perturbations.parquet").exists()  # beside others it says more
     return {
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
-        "file_dep": [path, *INPUTS],
+        "file_dep": [path, *skeleton, *INPUTS],
         "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path), "whole": whole})],
         "targets": [executed(page)],
     }

@@ -14,9 +14,12 @@ LAYERS = (
     *("book.__main__", "book.page", "book.claims_table", "book.answers", "book.concept_card", "book.first_figures"),
     "book.your_concept",
     *(
+        "book.browser",
         "book.other_models",
         "book.appendix",
         "book.choices",
+        "book.editing",
+        "book.transfer",
         "book.ablation",
         "book.thresholds",
         "book.perturbation",

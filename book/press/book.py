@@ -33,6 +33,7 @@ from traitlets import default
 
 from book import words
 from book.press import commands, finishing, kernels
+from book.press.neuron_links import BROWSER, CODE, link
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
@@ -191,8 +192,8 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
 def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -> list[str]:
     """Complete `source`, where the executed notebooks lie, to a Jupyter Book; return the pages that are still missing.
 
-    Copies the configuration, the bibliography, the pages without code, `_static`, the run's `figures`, and the tables
-    beside them.
+    Copies the configuration, the bibliography, the pages without code, `_static`, the run's `figures`, the tables
+    beside them, and the neuron browser's code and data, which lie beside its page and are loaded by it alone.
     """
     for page in (root / "book").rglob("*.md"):
         if not is_notebook(page):
@@ -200,6 +201,10 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     for asset in (root / "_config.yml", root / "book" / "references.bib", root / "book" / "_static"):
         _copy(asset, source / asset.name)
     _copy(figures, source / "figures")
+    beside = source / "beside" / BROWSER
+    _copy(figures.with_name(BROWSER), beside)
+    for name in CODE:
+        _copy(root / "book" / "browser" / name, beside / name)
     _copy(figures.with_name("tables"), source / "tables")
 
     toc = contents(root, concepts)
@@ -271,6 +276,7 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
         plain = re.sub(r"\x1b\[[\d;]*m", "", log.read_text(encoding="utf-8"))
         complaints = re.findall(r"^.*(?:WARNING|ERROR).*$", plain, flags=re.MULTILINE)
         raise BookError("\n  ".join([f"The book does not render; see {log}", *dict.fromkeys(complaints)]))
+    link(site)
     finishing.finish(site, source / "figures", finishing.about(ROOT))
     found = list(flaws(site)) if strict else []
     if found:

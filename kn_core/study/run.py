@@ -23,15 +23,18 @@ from kn_core.study.experiments import (
     ceiling,
     companions,
     curves,
+    editing,
     heatmaps,
     inpainters,
     ladder,
+    neuron_maps,
     null_thresholds,
     other_region,
     ownership,
     prompts,
     single_neurons,
     thresholds,
+    transfer,
 )
 from kn_core.study.study import Study, StudyError
 
@@ -59,9 +62,16 @@ STAGES: dict[str, Stage] = {
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
+    "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
+    "edits": lambda study, concept: editing.edits(study, concept),
+    "transfer": lambda study, concept: [
+        made(study, concept) for made in (transfer.transfer, transfer.sizes, transfer.taken)
+    ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,
+    "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
     "companions": companions.lacks,
 }
