@@ -77,8 +77,7 @@ class Model(Captioner):
 class Checkpoint(Captioner):
     """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type.
 
-    `before` and `after`, the prompt's texts around the image tokens, are read from the checkpoint's chat template where
-    they are not given. BLIP-2 and InstructBLIP have none: there they are '' and `prompt`.
+    `before` and `after`, the prompt's texts around the image tokens, are the chat template's where they are not given.
     """
 
     family: Literal["transformers"]
