@@ -78,6 +78,7 @@ class Checkpoint(Captioner):
     """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type.
 
     `before` and `after`, the prompt's texts around the image tokens, are the chat template's where they are not given.
+    BLIP-2 and InstructBLIP have no template: there they are '' and `prompt`.
     """
 
     family: Literal["transformers"]
@@ -88,9 +89,7 @@ class Checkpoint(Captioner):
     pixels: Count | None = None  # a side of the square that pictures are made, for families that read several sizes
     views: Literal["base", "all"] = "base"  # of families that read a picture small and whole, and large in tiles
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    bits: Literal["all", "8-bit", "4-bit"] = (
-        "all"  # of the decoder's weights: packed as they are loaded, by bitsandbytes
-    )
+    bits: Literal["all", "8-bit", "4-bit"] = "all"  # of the decoder's weights, packed when they are loaded
     device: Literal["auto", "cpu", "cuda", "spread"] = "auto"  # 'auto': an accelerator, if any; 'spread': over all
 
 
