@@ -71,7 +71,7 @@ class Recorder:
         if key not in self._kept:
             embeds = self.model.teacher_forced(one.prompt[None], [one.caption])
             with record(self.model, "product") as products, torch.no_grad():
-                self.model.backbone(inputs_embeds=embeds, use_cache=False)
+                self.model.extend(embeds)
             found = torch.stack([plain(layer[0]) for layer in products])
             self._kept = dict([*self._kept.items()][-self.most + 1 :]) | {key: found}
         return self._kept[key]
@@ -143,8 +143,8 @@ def shift_for(
         at = model.prompt_length - 1 + one.position
         with record(model, "residual") as streams, torch.no_grad():
             embeds = model.teacher_forced(one.prompt[None], [one.caption])[:, : at + 1]
-            last = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[0, -1]
-            logits = plain(model.head(last))
+            last = model.extend(embeds)[0, -1]
+            logits = plain(model.score(last))
         differences.append(float(logits[new] - logits[old]))
         sizes.append(float(plain(streams[-1][0, -1]).square().mean().sqrt()))
     lacking = margin - sum(differences) / len(differences)
@@ -169,7 +169,7 @@ def wanted(
     embeds, last = up_to_the_word(model, pictures)
     inside = torch.stack([one.inside for one in pictures]).to(embeds.device)[..., None]
     with record(model, "residual") as streams, torch.no_grad():
-        model.backbone(inputs_embeds=embeds[:, : model.image_positions.stop], use_cache=False)
+        model.extend(embeds[:, : model.image_positions.stop])
     there = streams[layer][:, model.image_positions][inside[..., 0]]
     size = there.norm(dim=-1).median() / there.shape[-1] ** 0.5
     step = torch.zeros_like(there[0], requires_grad=True)
@@ -177,8 +177,8 @@ def wanted(
     for _ in range(steps):
         adam.zero_grad()
         with torch.enable_grad(), intervene(model, {layer: added(model, inside * (size * step))}, "residual"):
-            hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
-            loss = -model.head(hidden[torch.arange(len(hidden)), last]).float().log_softmax(-1)[:, new].mean()
+            hidden = model.extend(embeds)
+            loss = -model.score(hidden[torch.arange(len(hidden)), last]).float().log_softmax(-1)[:, new].mean()
         if float(loss.detach().exp()) * enough <= 1:
             break
         loss.backward()
@@ -235,8 +235,8 @@ def fine(
     start = model.prompt_length - 1
 
     def foretold() -> Tensor:
-        hidden = model.backbone(inputs_embeds=padded, use_cache=False).last_hidden_state[:, start:]
-        logits: Tensor = model.head(hidden.contiguous()).float()
+        hidden = model.extend(padded)[:, start:]
+        logits: Tensor = model.score(hidden.contiguous()).float()
         return logits.log_softmax(-1)
 
     with torch.no_grad():

@@ -174,10 +174,8 @@ def _driven(
     for _ in range(steps):
         adam.zero_grad()
         with torch.enable_grad(), Edit(model, tensors | {"put": start + size * step}, {}):
-            hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[
-                :, model.prompt_length - 1 :
-            ]
-            chances = model.head(hidden.contiguous()).float().log_softmax(-1).cpu()
+            hidden = model.extend(embeds)[:, model.prompt_length - 1 :]
+            chances = model.score(hidden.contiguous()).float().log_softmax(-1).cpu()
         loss = torch.zeros(())
         for one, row, tokens in zip(pictures, chances, ids, strict=True):
             said = -row[range(len(tokens)), tokens]

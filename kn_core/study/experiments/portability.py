@@ -80,6 +80,6 @@ def _after_text(model: CaptionModel, text: str) -> Tensor:
     begin = [model.tokenizer.bos_token_id] if model.tokenizer.bos_token_id is not None else []
     ids = torch.tensor([*begin, *model.tokenizer(text, add_special_tokens=False).input_ids], device=model.before.device)
     with torch.no_grad():
-        hidden = model.backbone(inputs_embeds=model.embed_tokens(ids)[None], use_cache=False).last_hidden_state[0, -1]
-        logits: Tensor = model.head(hidden).float()
+        hidden = model.extend(model.embed_tokens(ids)[None], picture=False)[0, -1]
+        logits: Tensor = model.score(hidden).float()
     return logits.log_softmax(-1).cpu()

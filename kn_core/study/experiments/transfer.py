@@ -169,8 +169,8 @@ def _texts(model: CaptionModel, concept: str, sets: Mapping[str, NeuronSet]) -> 
 
     def chance() -> float:
         with torch.no_grad():
-            last = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[0, -1]
-            return float(model.head(last).float().softmax(-1)[said])
+            last = model.extend(embeds, picture=False)[0, -1]
+            return float(model.score(last).float().softmax(-1)[said])
 
     before = chance()
     for of, found in sets.items():
