@@ -43,10 +43,13 @@ SECTIONS = (
     "thresholds",
     "faithfulness",
     "each-choice",
+    "editing",
+    "transfer",
     "beyond-projectors",
     "limitations",
     "neurons",
     "your-own-model",
+    "add-a-model",
     "gallery",
 )
 APPENDIX = ("models-and-data", "doses", "departures", "towers", "paper-setting")

@@ -3,7 +3,7 @@
 page = Page("stage-1", profile, concept)
 page.say({"kept": 37})                                 # {glue:text}`kept` in the text
 page.table(counts, "How many neurons each stage leaves", "stages")
-page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG, PNG and PDF
+page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG and PDF
 page.settled()                                         # the claims that this page decides
 """
 
@@ -30,6 +30,7 @@ from kn_core.fingerprint import writing
 from kn_core.profile import load_profile
 from kn_core.study.study import Study
 
+FORMATS = ("pdf", "svg")  # of a figure, for papers and for the book
 SAVED = "saved:"  # before the name of a table, among the words that a notebook keeps
 
 
@@ -81,9 +82,13 @@ class Page:
             self.save(frame, name)
         return tables.table(frame if shown is None else shown, caption, formats)
 
-    def figure(self, drawn: Figure | Axes, name: str) -> None:
-        """Keep a figure as `figures/<name>.svg`, `.png` and `.pdf`; the notebook draws it below the cell."""
-        save_figure(self.study, drawn if isinstance(drawn, Figure) else figure_of(drawn), f"{name}{self.suffix}")
+    def figure(self, drawn: Figure | Axes, name: str, *, preview: bool = False) -> None:
+        """Keep a figure as `figures/<name>.svg` and `.pdf`; the notebook draws it below the cell.
+
+        `preview`: as `.png` too, for where the book is spoken of.
+        """
+        figure = drawn if isinstance(drawn, Figure) else figure_of(drawn)
+        save_figure(self.study, figure, f"{name}{self.suffix}", preview=preview)
 
     def settled(self) -> Styler | str:
         """The claims that the page settles, with verdicts; of one concept alone none is decided."""
@@ -92,8 +97,8 @@ class Page:
         return tables.claim_rows(claims_table.settled(self.study, self.name), "The claims that this page settles")
 
 
-def save_figure(study: Study, figure: Figure, name: str) -> Path:
-    """`results/<profile>/figures/<name>.svg`, `.png` and `.pdf`, which know their own words; the path of the first.
+def save_figure(study: Study, figure: Figure, name: str, *, preview: bool = False) -> Path:
+    """`results/<profile>/figures/<name>.svg` and `.pdf`, and `.png`, which knows its own words; the path of the first.
 
     `<name>-narrow.svg` is for telephones: the book finds it by the figure's id, which is its name. The figure is laid
     out once: what is drawn of it afterwards, by the notebook too, looks the same.
@@ -103,7 +108,7 @@ def save_figure(study: Study, figure: Figure, name: str) -> Path:
     known |= {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     figure.set_gid(f"figure:{name}")
     _save(study, narrow(figure), f"{name}-narrow.svg", known["svg"])
-    for suffix in ("png", "pdf", "svg"):
+    for suffix in ("png", *FORMATS) if preview else FORMATS:
         path = _save(study, figure, f"{name}.{suffix}", known[suffix])
         figure.set_layout_engine("none")
     return path

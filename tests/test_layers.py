@@ -18,6 +18,8 @@ LAYERS = (
         "book.other_models",
         "book.appendix",
         "book.choices",
+        "book.editing",
+        "book.transfer",
         "book.ablation",
         "book.thresholds",
         "book.perturbation",

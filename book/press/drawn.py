@@ -12,8 +12,8 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from itertools import groupby, pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -75,6 +75,7 @@ class Drawing:
     def __init__(self, text: str, key: str, folder: Path, used: set[str]) -> None:
         self.root = ET.fromstring(text)  # noqa: S314 - this run drew it
         self.key, self.folder, self.used = key, folder, used
+        self.ids: dict[str, int] = {}
         self.name = next((g.get("id", "")[7:] for g in self.root.iter(f"{SVG}g") if _is_named(g)), "")
         _, _, self.width, self.height = (float(part) for part in self.root.get("viewBox", "0 0 1 1").split())
 
@@ -86,6 +87,9 @@ class Drawing:
                     self.root.remove(child)
         pictures = "".join(self._pictures(self.root, base))
         self._walk(self.root, cells=False)
+        for element in list(self.root.iter()):
+            runs = groupby(list(element), lambda child: child.get("style"))
+            element[:] = [child for style, run in runs for child in _together(style, list(run))]
         size = f"0 0 {self.width:g} {self.height:g}"
         inside = "".join(ET.tostring(child, encoding="unicode") for child in self.root)
         inside = re.sub(r' xmlns:\w+="[^"]*"|ns\d+:(?=\w)|(?<=>)\s+(?=<)', "", inside)
@@ -138,7 +142,7 @@ class Drawing:
             self._walk(child, cells=own)
             if child.get("style") == "fill:var(--kn-card)":  # the figure's own ground, or its axes'
                 continue
-            _shorten(child, self.key)
+            _shorten(child, self._id)
             last = element[-1] if len(element) else None
             if child.tag == f"{SVG}g" and not child.attrib:
                 element.extend(child)
@@ -146,11 +150,11 @@ class Drawing:
                 last.extend(child)
             elif child.tag != f"{SVG}g" or len(child):
                 element.append(child)
-        styles = {child.get("style") for child in element}
-        if element.tag == f"{SVG}g" and len(element) > 2 and len(styles) == 1 and "style" not in element.attrib:
-            for child in element if styles != {None} else ():
-                element.set("style", child.attrib.pop("style"))
         self._restyle(element, cells=cells)
+
+    def _id(self, name: str) -> str:
+        """A short one, of this drawing alone."""
+        return f"{self.key}{self.ids.setdefault(name, len(self.ids))}"
 
     def _restyle(self, element: ET.Element, *, cells: bool) -> None:
         if style := element.get("style"):
@@ -172,16 +176,27 @@ class Drawing:
         return f"var(--k-{colour[1:]},{colour})"
 
 
-def _shorten(element: ET.Element, key: str) -> None:
+def _together(style: str | None, run: list[ET.Element]) -> list[ET.Element]:
+    """Neighbours of one style in a group that has it for them, where that is shorter."""
+    if not style or len(run) < 3:
+        return run
+    group = ET.Element(f"{SVG}g", {"style": style})
+    for child in run:
+        del child.attrib["style"]
+    group.extend(run)
+    return [group]
+
+
+def _shorten(element: ET.Element, short_id: Callable[[str], str]) -> None:
     for name, value in list(element.attrib.items()):
         if name == "id" and element.tag == f"{SVG}g":
             del element.attrib[name]
         elif name == "id":
-            element.set(name, f"{key}{value}")
+            element.set(name, short_id(value))
         elif name == LINK:
-            element.set("href", f"#{key}{element.attrib.pop(name)[1:]}")
+            element.set("href", "#" + short_id(element.attrib.pop(name)[1:]))
         elif name == "clip-path":
-            element.set(name, value.replace("#", f"#{key}"))
+            element.set(name, f"url(#{short_id(value[5:-1])})")
         elif name == "transform" and value.startswith("rotate(-0"):
             del element.attrib[name]
         elif name in ("d", "x", "y", "transform", "points", "width", "height"):

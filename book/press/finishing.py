@@ -35,7 +35,7 @@ THEME = """(function (d) {
 NOWHERE = "404.html"
 NOT_FOUND = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>No such page</title><style>
+<title>No such page</title><link rel="icon" href="data:,"><style>
 body {{ font: 1.1rem/1.6 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #14181e; color: #ddd }} a {{ color: #56b4e9 }} }}
 </style></head><body><h1>No such page</h1>
@@ -115,7 +115,9 @@ def _finish_page(
 
     _head(soup, base, edition)
     for formula in soup.select("span.math, div.math"):
-        put(formula, mathml(formula.get_text(), as_block=formula.name == "div"))
+        block = formula.name == "div"
+        set_in = mathml(formula.get_text(), as_block=block)
+        put(formula, f'<div class="formula">{set_in}</div>' if block else set_in)
     _tables(soup)
     _number(soup)
     for term in soup.select('a.reference[href*="glossary.html#term-"]'):

@@ -64,9 +64,11 @@ def _heavy(soup: BeautifulSoup, page: Path) -> Iterator[str]:
     if own > PAGE:
         yield f"page of {own} kB; it may have {PAGE}"
     asked = {
-        page.parent.joinpath(_attribute(tag, FETCHED[tag.name]).partition("?")[0]).resolve()
+        page.parent.joinpath(address.partition("?")[0]).resolve()
         for tag in soup.find_all(list(FETCHED))
-        if tag.get("loading") != "lazy" and tag.get("rel") not in (["next"], ["prev"], ["index"], ["search"])
+        if not (address := _attribute(tag, FETCHED[tag.name])).startswith("data:")  # within the page
+        and tag.get("loading") != "lazy"
+        and tag.get("rel") not in (["next"], ["prev"], ["index"], ["search"])
     }
     first = own + sum(path.stat().st_size for path in asked if path.is_file()) // 1000
     if first > FIRST:

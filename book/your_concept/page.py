@@ -42,7 +42,7 @@ def render(own: OwnStudy) -> Path:
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
-    with theme(), mpl.rc_context({"backend": "agg"}):
+    with theme(), mpl.rc_context({"backend": "agg", "svg.fonttype": "path"}):
         shown = _pairs(own) | ({} if own.lacking else _neurons(own) | _noise(own) | _curves(own))
     style = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
     said = template.render(shown | {"style": style, "lacking": own.lacking})
@@ -70,7 +70,7 @@ def _pairs(own: OwnStudy) -> dict[str, Any]:
         "held": int((frame["role"] == "held_out").sum()),
         "notes": [*own.notes, *own.unusable()],
         "attrition": _table(funnel.assign(constraint=told), "Pictures that are left after each constraint"),
-        "examples": _picture(pictures.examples(examples), "png", "Pictures, their objects outlined, and without them")
+        "examples": _picture(pictures.examples(examples), "webp", "Pictures, their objects outlined, and without them")
         if examples
         else "",
         "model": model.get("checkpoint") or f"{model['tower']}, {model['projection']}, {model['decoder']}",
@@ -96,7 +96,7 @@ def _neurons(own: OwnStudy) -> dict[str, Any]:
         "thresholds": _table(passed, "How many neurons each stage leaves"),
         "best": _html(neurons.neuron_table(best.head(10), "The ten best neurons")),
         "layers": _picture(layers, "svg", "Score of each of the best neurons against its layer"),
-        "heatmaps": _picture(heat, "png", "Pictures with maps over them of where the neurons answer"),
+        "heatmaps": _picture(heat, "webp", "Pictures with maps over them of where the neurons answer"),
     }
 
 
@@ -154,7 +154,8 @@ def _picture(drawn: Figure | Axes, kind: str, words: str) -> str:
     """A figure within the page; `words` say it to who cannot see it."""
     figure, file = drawn if isinstance(drawn, Figure) else figure_of(drawn), io.BytesIO()
     save: Callable[..., None] = figure.savefig
-    save(file, format=kind, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else {})
+    how = {"metadata": {"Date": None}} if kind == "svg" else {"pil_kwargs": {"quality": 88}}
+    save(file, format=kind, bbox_inches="tight", **how)
     plt.close(figure)
     mime = {"svg": "svg+xml"}.get(kind, kind)
     data = base64.b64encode(file.getvalue()).decode()

@@ -16,12 +16,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
+from kn_core.models import memory
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     attribution,
     ceiling,
     companions,
     curves,
+    editing,
     heatmaps,
     inpainters,
     ladder,
@@ -32,6 +34,7 @@ from kn_core.study.experiments import (
     prompts,
     single_neurons,
     thresholds,
+    transfer,
 )
 from kn_core.study.study import Study, StudyError
 
@@ -61,6 +64,10 @@ STAGES: dict[str, Stage] = {
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
+    "edits": lambda study, concept: editing.edits(study, concept),
+    "transfer": lambda study, concept: [
+        made(study, concept) for made in (transfer.transfer, transfer.sizes, transfer.taken)
+    ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,
@@ -87,6 +94,7 @@ def run(
     """
     study, began = Study(profile, folder), time.perf_counter()
     without = {stage: why for stage, why in left_out(profile, until).items() if stage in among}
+    yield from memory.foretold(profile)
     yield from (f"{stage}: left out. {why}" for stage, why in without.items())
     wanted = [stage for stage in stages(until) if stage in among and stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
