@@ -125,8 +125,12 @@ class PairStudy:
 
     def studied(self) -> list[str]:
         """The profile's concepts with at least two kept pairs: one to choose neurons on, one to try them on."""
+        return list(self._studied)
+
+    @cached_property
+    def _studied(self) -> tuple[str, ...]:
         self.pairs()
-        return [concept for concept in self.profile.concepts if self.enough(concept)]
+        return tuple(concept for concept in self.profile.concepts if self.enough(concept))
 
     def enough(self, concept: str) -> bool:
         """Whether the concept itself has them; no other's pairs are asked for."""

@@ -74,8 +74,15 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
         found = ladder.neurons(study, concept, recipe, how).top(n)
         seed = [study.profile.data.seed, study.studied().index(concept)]
-        drawn = np.random.default_rng(seed)
-        return controls.same_layers(found, study.model.ffn_width, drawn) if which == RANDOM else found
+        if which != RANDOM:
+            return found
+        try:
+            return controls.same_layers(found, study.model.ffn_width, np.random.default_rng(seed))
+        except ValueError as error:
+            raise StudyError(
+                f"'{concept}': an edit of {n} neurons takes more than half of some layer, so that as many others "
+                "cannot be drawn at random."
+            ) from error
     if which == "all":
         return NeuronSet.of_layers(
             concept, "all", np.arange(study.profile.long.editing.layer + 1), study.model.ffn_width
