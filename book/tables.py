@@ -93,9 +93,10 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
-    """What the paper says, and below where it says so and which page settles it."""
+    """What the paper says, and below where it says so and which figure of which page shows it."""
     page, words = row["page"], html.escape(row["page"].replace("-", " "))
-    settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
+    address = f"{pages[page]}#{row['figure']}" if page in pages and row.get("figure") else pages.get(page, "")
+    settled = f'; see <a href="{html.escape(address)}">{words}</a>' if address else ""
     return f"{html.escape(indexed(row['statement']))}<small>{html.escape(row['where'])}{settled}</small>"
 
 
