@@ -206,7 +206,8 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     _copy(figures.with_name(BROWSER), beside)
     for name in CODE:
         _copy(root / "book" / "browser" / name, beside / name)
-    _copy(figures.with_name("tables"), source / "tables")
+    if (tables := figures.with_name("tables")).is_dir():  # beside those of pages that were run on other results
+        shutil.copytree(tables, source / "tables", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
     toc = contents(root, concepts)
     missing = [page for page in _pages(toc) if not any((source / page).with_suffix(end).exists() for end in PAGE_ENDS)]

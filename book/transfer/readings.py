@@ -78,7 +78,7 @@ def in_words(rows: pd.DataFrame, found: pd.DataFrame) -> dict[str, object]:
         f"On {seen['image_id'].nunique()} photographs the neurons of drawn scenes take {words['photographs']} of the "
         f"word's probability, {words['photographs-gap']} more than random ones ({words['photographs-sure']})."
         if len(seen)
-        else "No folder of photographs was named (`COCO=folder`), or none of them was told by its concept: not tried."
+        else "No folder of photographs was named (COCO=folder), or none of them was told by its concept: not tried."
     )
     named = rows[(rows["where"] == "text") & (rows["of"] == FOUND)]
     words["text-chance"] = f"{named['on'].astype(float).median():.3f}" if len(named) else "not measured"
