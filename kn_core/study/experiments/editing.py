@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ from kn_core.pictures.token_grid import tokens_inside
 from kn_core.profile import Editing
 from kn_core.settings import Editor
 from kn_core.study.experiments import ladder, portability
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Role, Study, StudyError
 
 SWAPS = ("driven", "swap")
 RANDOM = "random"  # as many neurons of the same layers as the third stage's
@@ -90,7 +90,7 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     return study.neuron_set(concept, which).top(n)
 
 
-def seen(study: Study, concept: str, role: Literal["select", "held_out"], first: int) -> list[Seen]:
+def seen(study: Study, concept: str, role: Role, first: int) -> list[Seen]:
     """A concept's pairs of one role as an edit learns from them."""
     pairs = study.pairs(concept)
     rows = pairs[pairs["role"] == role].head(first)
@@ -213,7 +213,9 @@ def first(asked: Sequence[Question], n: int) -> list[Question]:
 def questions(study: Study, concept: str) -> list[Question]:
     """What an edit of a concept's name is judged by."""
     settings, found = study.effort.editing, []
-    for role, what, n in (("select", "learnt", settings.learnt), ("held_out", "own", settings.judged)):
+    asked: tuple[tuple[Role, str, int], ...]
+    asked = ("select", "learnt", settings.learnt), ("held_out", "own", settings.judged)
+    for role, what, n in asked:
         found += [
             Question(what, one.image_id, concept, one.prompt, one.caption, one.position)
             for one in seen(study, concept, role, n)
