@@ -37,6 +37,9 @@ class Sample:
     references: tuple[str, ...] = ()  # what people (COCO) or templates (scenes) say of it
     n_instances: int = 1
     without: np.ndarray | None = None  # (h, w, 3) uint8
+    setting: str = ""  # where a scene plays, one of `scenes.SETTINGS`
+    drawing: str = ""  # which drawing of its kind a scene's main object is, whatever its paint
+    role: str = ""  # 'select' or 'held_out' where the drawing is kept for one of the two
     resized: bool = False  # the source squashed it to a square: good for training, not for figures
 
     def __post_init__(self) -> None:

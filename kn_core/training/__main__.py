@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     examples = all_examples(folder, options.scenes, options.views, options.pasted)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):
         bank = make_bank(model, examples, options.bank)
-    validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
+    validate = [s for kind in scenes.KINDS for s in scenes.samples(kind, 4 if kind in PHOTO_CONCEPTS else 1, 1)]
     validate += card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     parts, start = profile.parts, options.start
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made, log = _earlier(start)
     phases = [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)]
     rows = (options.out / "log.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    layer.with_suffix(".csv").write_text("".join([*log, *rows[bool(log) :]]))  # one header
+    layer.with_suffix(".csv").write_text("".join([rows[0], *log[1:], *rows[1:]]))  # one header
     card.make(layer, profile, made | {"phases": phases, "examples": counts}, folder)
 
 

@@ -42,9 +42,9 @@ def test_recolouring_finds_what_it_exchanges() -> None:
     for name, kind in KINDS.items():
         for drawing in kind.drawings:
             for pair in drawing.recolour:
-                less = Drawing(drawing.hexcode, "", tuple(p for p in drawing.recolour if p != pair), drawing.whole)
-                full = Drawing(drawing.hexcode, "", drawing.recolour, drawing.whole)
-                assert raster(less) != raster(full), f"{name}: nothing in {drawing.hexcode} is {pair[0]}"
+                less = Drawing(drawing.name, "", tuple(p for p in drawing.recolour if p != pair), drawing.whole)
+                full = Drawing(drawing.name, "", drawing.recolour, drawing.whole)
+                assert raster(less) != raster(full), f"{name}: nothing in {drawing.name} is {pair[0]}"
 
 
 def test_a_counterfactual_is_the_same_picture_beside_the_object_and_its_shadow(scenes: list[Scene]) -> None:
