@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     examples = all_examples(folder, options.scenes, options.views, options.pasted)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):
         bank = make_bank(model, examples, options.bank)
-    validate = [s for kind in scenes.KINDS for s in scenes.samples(kind, 4 if kind in PHOTO_CONCEPTS else 1, 1)]
+    numbers = {kind: 3 if kind in PHOTO_CONCEPTS else 1 for kind in (*PHOTO_CONCEPTS, *list(scenes.KINDS)[::3])}
+    validate = [sample for kind, n in numbers.items() for sample in scenes.samples(kind, n, 1)]
     validate += card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     parts, start = profile.parts, options.start

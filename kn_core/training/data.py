@@ -44,8 +44,9 @@ class Example:
 
 
 def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
-    """Scenes of every kind from one namespace, of all its drawings. Absence is learnt too: of every third scene there is
-    one without its main object, of every third one without its largest companion.
+    """Scenes of every kind from one namespace, of all its drawings.
+
+    Absence is learnt too: a third of the scenes come without their main object as well, a third without its company.
     """
     for (number, kind), index in product(enumerate(scenes.KINDS), range(per_kind)):
         scene = scenes.scene((seed, number, index), kind)

@@ -20,7 +20,8 @@ LEAST = 0.25, 0.18  # longest side of the first companion and of the second, at 
 def lay_out(
     rng: np.random.Generator, kinds: Sequence[Kind], stages: Sequence[str], page: Page, role: str = ""
 ) -> list[Placed]:
-    """The main object, of a drawing for the role, first; then, for each companion, the first of forty tries that hides little, or the best of them.
+    """The main object, of a drawing for the role, first; then, for each companion, the first of forty tries that hides
+    little, or the best of them.
 
     Every try is a little smaller, so that in a full picture something fits in the end.
     """

@@ -1,7 +1,7 @@
-"""What people would say of a scene: templates, grammatical and plain, the main object first, then where, then beside what.
+"""What people would say of a scene: templates, grammatical and plain, the main object first, then where, beside what.
 
-Most say all that there is to say, as 'a bear is walking in a green field next to a tree and a red car': a captioner that
-is trained on them describes the whole picture, and it can be seen what is left of the rest when the main object goes.
+Most say all that there is to say, as 'a bear is walking in a green field next to a tree and a red car': a captioner
+that is trained on them describes the whole picture, so that it can be seen what is left when the main object goes.
 """
 
 from collections.abc import Iterator, Sequence

@@ -141,7 +141,7 @@ def test_a_pair_is_judged_by_the_cheapest_constraint_first_and_then_asked_no_mor
 def test_columns_are_those_of_the_design_and_a_role(profile):
     pairs = make_pairs(Told({0: "a bear", 1: "a log"}), [sample()], profile)
     assert list(pairs.columns) == [
-        *("concept", "image_id", "area_fraction", "caption", "caption_inpainted"),
+        *("concept", "image_id", "drawing", "area_fraction", "caption", "caption_inpainted"),
         *("target_word", "target_token", "target_position", "kept", "reason", "role"),
     ]
     none = make_pairs(Told({}), [], profile)
