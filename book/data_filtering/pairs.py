@@ -42,7 +42,16 @@ def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:
     data = profile.data
     how = {"select": data.select, "held": data.held_out, "pool": data.pool, "inpainter": profile.inpainting.method}
     source = "drawn scenes" if data.source == "scenes" else "photographs"
-    return {**counts, "concepts": pairs["concept"].nunique(), **how, "source": source}
+    drawings = _drawings(pairs) if data.source == "scenes" else "photographs have none"
+    return {**counts, "concepts": pairs["concept"].nunique(), **how, "source": source, "drawings": drawings}
+
+
+def _drawings(pairs: pd.DataFrame) -> str:
+    """How many drawings of a concept there are among the pictures of each role, in words."""
+    found = pairs[pairs["role"] != ""].groupby(["role", "concept"])["drawing"].nunique()
+    told = {role: (found[role].min(), found[role].max()) for role in ("select", "held_out") if role in found}
+    said = [f"{low}" if low == high else f"{low} to {high}" for low, high in told.values()]
+    return f"{' and '.join(said)} of a concept" if said else "none were kept"
 
 
 Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: `pictures.examples`
