@@ -16,6 +16,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from book.press import commands
 from kn_core.__main__ import CommandError, Parser, obey
 from kn_core.profile import load_profile, results
@@ -84,6 +86,9 @@ def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
     recorded = verdicts.load_verdicts().get(edition)
     if not recorded:
         raise CommandError(f"no verdicts of '{edition}' in {verdicts.VERDICTS} yet. Record these: {record}.")
+    if stale := _stale_picture(edition):
+        print(stale)
+        return 1
     changed = verdicts.differences(recorded, claims)
     if changed.empty:
         print(f"All {len(claims)} verdicts of '{edition}' are those on record.")
@@ -91,6 +96,16 @@ def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
     _print(changed)
     print(f"\nNot what {verdicts.VERDICTS} has on record: {len(changed)}. If that is right, record it: {record}.")
     return 1
+
+
+def _stale_picture(edition: str) -> str:
+    """What is wrong with the picture of the README, if anything: it shows what the default run's first page does."""
+    made, shown = results(edition) / "figures" / "hero.png", Path(__file__).parent / "_static" / "hero.png"
+    if edition != "embedded" or not made.is_file():
+        return ""
+    with Image.open(made) as ours, Image.open(shown) as theirs:
+        same = ours.info.get("Description") == theirs.info.get("Description")
+    return "" if same else f"{shown} is not the picture of this run. Put it there: cp {made} {shown}."
 
 
 def _estimate(value: float, low: float, high: float) -> str:

@@ -1,7 +1,8 @@
-"""The claims of the paper with our numbers and verdicts: of a whole study, of one page, profile by profile."""
+"""Claims, the paper's and ours, with our numbers and verdicts: of a whole study, of one page, profile by profile."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
@@ -13,6 +14,7 @@ from book.faithfulness import exact_effects
 from book.perturbation import methods
 from book.press import commands
 from book.stages import stage_1, stage_2
+from book.words import interval
 from kn_core.fingerprint import writing
 from kn_core.profile import ProfileError, load_profile, profile_names
 from kn_core.study.study import Study
@@ -31,7 +33,7 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
 
 
 def claims_table(study: Study) -> pd.DataFrame:
-    """Every claim of the paper with our number and its verdict; also written to `results/<profile>/claims.csv`."""
+    """Every claim with our number and its verdict; also written to `results/<profile>/claims.csv`."""
     frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
     frame["effort"] = _effort(study) or "short"
     with writing(study.folder / "claims.csv") as temporary:
@@ -53,11 +55,25 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     for name in [*others, *(one for one in profile_names() if one != own)]:
         made = None if name == long else _made_beside(study, name)
         if made is None and name in recorded:
-            found[f"{name}, on record"] = recorded[name]
+            found[f"{name}, on record"] = {claim: made.verdict for claim, made in recorded[name].items()}
         else:
             found[name] = {} if made is None else dict(zip(made["claim"], made["verdict"], strict=True))
     columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
     return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
+
+
+def with_long(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
+    """`claims_table` with what is on record of the long version where the short one ran: a column `long`, in words."""
+    recorded = {} if _effort(study) else verdicts.load_verdicts().get(f"{study.profile.name}, full", {})
+
+    def said(claim: str) -> str:
+        if claim not in recorded or recorded[claim].ours is None:
+            return ""
+        found = recorded[claim]
+        value, low, high = (math.nan if number is None else number for number in (found.ours, found.low, found.high))
+        return f"long version, on record: {found.verdict}, {interval(value, low, high)}; n\u00a0=\u00a0{found.n}"
+
+    return claimed.assign(long=[said(claim) for claim in claimed["claim"]])
 
 
 def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
@@ -102,7 +118,8 @@ def _counts(study: Study) -> list[Measurement]:
 
 
 def _layers(study: Study) -> list[Measurement]:
-    return [evidence.late_share(study.neurons(), study.profile.identification.budget, study.n_layers)]
+    neurons, budget = study.neurons(), study.profile.identification.budget
+    return [evidence.late_share(neurons, study.n_layers, most) for most in (None, budget)]
 
 
 def _effects(study: Study) -> list[Measurement]:
@@ -134,7 +151,7 @@ OF_MAIN_SETTING = (_counts, _layers, _effects, _thresholds)  # what asks for no 
 
 def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each verdict that is there, first what contradicts the paper."""
-    for verdict in ("not reproduced", "same direction", "reproduced", "not comparable", "not run"):
+    for verdict in ("not reproduced", "inconclusive", "same direction", "reproduced", "not comparable", "not run"):
         rows = table[table["verdict"] == verdict]
         if len(rows):
             yield verdict, rows

@@ -80,14 +80,15 @@ class Page:
 
 
 def save_figure(study: Study, figure: Figure, name: str) -> Path:
-    """`results/<profile>/figures/<name>.svg` and `.png`; the path of the first.
+    """`results/<profile>/figures/<name>.svg` and `.png`, which knows its own words; the path of the first.
 
     The figure is laid out once: what is drawn of it afterwards, by the notebook too, looks the same.
     """
+    words = [text.get_text() for ax in figure.axes for text in (ax.title, ax.xaxis.label) if text.get_text()]
     for suffix in ("png", "svg"):
         path = study.folder / "figures" / f"{name}.{suffix}"
         with writing(path) as temporary:
-            dateless = {"Date": None} if suffix == "svg" else None
-            figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=dateless)
+            known = {"Date": None} if suffix == "svg" else {"Description": " ".join(words)}
+            figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=known)
         figure.set_layout_engine("none")
     return path

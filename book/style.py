@@ -32,7 +32,7 @@ class Method:
 
     label: str  # in tables
     colour: str
-    kind: Literal["ours", "stage", "rival", "control", "reference"]
+    kind: Literal["ours", "subset", "stage", "rival", "control", "reference"]
     legend: str = ""  # in figures, where it is another one
 
     @property
@@ -44,6 +44,7 @@ class Method:
 # under protanopia and deuteranopia too.
 METHODS = {
     "two-stage": Method("both stages", "#0072b2", "ours", "two-stage neurons"),
+    "two-stage-best": Method("of these, the best by the gradient", "#00304f", "subset"),
     "stage-1": Method("stage 1 alone", "#e69f00", "stage"),
     "stage-2": Method("stage 2 alone", "#009e73", "stage"),
     "schwettmann": Method("Schwettmann et al.", "#d55e00", "rival"),

@@ -63,17 +63,19 @@ def _p_value(p: Any) -> str:
 
 def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
     """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) each leads to where it is settled."""
-    rows = claims.to_dict("records")
+    rows, printed = claims.to_dict("records"), set(claims["by"]) != {"this book"}
+    said = "the paper says" if printed else "this book says"
     shown = pd.DataFrame(
         {  # what matters first: on a narrow page the rest is a swipe away
             "verdict": [f"{chip(row['verdict'])}<small>{html.escape(row['reason'])}</small>" for row in rows],
-            "the paper says": [_statement(row, pages or {}) for row in rows],
+            said: [_statement(row, pages or {}) for row in rows],
             "printed": claims["paper"].tolist(),
             HERE: [_ours(row) for row in rows],
         }
     )
-    styled = table(shown, caption).format(str, subset=["verdict", "the paper says", HERE])
-    return styled.set_properties(subset=["the paper says", HERE], **{"min-width": "10.5rem"})
+    shown = shown if printed else shown.drop(columns="printed")
+    styled = table(shown, caption).format(str, subset=["verdict", said, HERE])
+    return styled.set_properties(subset=[said, HERE], **{"min-width": "10.5rem"})
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
@@ -85,7 +87,8 @@ def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
 
 def _ours(row: Mapping[Hashable, Any]) -> str:
     counted = f"; n\u00a0=\u00a0{row['n']}" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
-    what = f"<small>{html.escape(indexed(row['measured']))}{counted}</small>"
+    long = f"<br>{html.escape(row['long'])}" if row.get("long") else ""
+    what = f"<small>{html.escape(indexed(row['measured']))}{counted}{long}</small>"
     return html.escape(interval(row["ours"], row["low"], row["high"])) + what
 
 

@@ -29,7 +29,7 @@ from kn_core.method.identification import RANKED_BY, found_by, score_pair, score
 from kn_core.method.interventions import Setting
 from kn_core.method.rivals import integrated_gradients
 from kn_core.method.two_stages import NeuronSet
-from kn_core.models.base import CaptionModel
+from kn_core.models.base import CaptionModel, Site
 from kn_core.pictures.inpaint import DILATION, take_out
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.token_grid import cells
@@ -252,9 +252,8 @@ def perturb(
     """
     _check(model, picture)
     if not isinstance(neurons, NeuronSet):
-        raise TypeError(
-            f"neurons must be a NeuronSet, such as find_neurons(...).neurons. Got {type(neurons).__name__}."
-        )
+        given = type(neurons).__name__
+        raise TypeError(f"neurons must be a NeuronSet, such as find_neurons(...).neurons. Got {given}.")
     if kind == "mean":
         raise LocateError("'mean' puts in what other concepts' pictures give: it needs a Study. Take another kind.")
     if not 1 <= n <= len(neurons):
@@ -272,7 +271,9 @@ def perturb(
         prompt=prompt,
         prompt_inpainted=prompt_inpainted,
     )
-    trials = [perturbation.Trial(neurons, Setting(kind, where, n, strength, seed), "fresh") for seed in range(seeds)]
+    site: Site = "product" if kind == "patch" else "activation"
+    each = [Setting(kind, where, n, strength, seed, site) for seed in range(seeds)]
+    trials = [perturbation.Trial(neurons, one, "fresh") for one in each]
     said = perturbation.run(model, [shown], trials, None, max_new_tokens)
     return said.drop(columns=["concept", "method", "image_id", "image_concept", "heldout"]).rename(
         columns={"intervention": "kind"}
@@ -283,9 +284,8 @@ def _check(model: CaptionModel, picture: Sample) -> None:
     if not isinstance(model, CaptionModel):
         raise TypeError(f"model must be what load_model gives. Got {type(model).__name__}.")
     if not isinstance(picture, Sample):
-        raise TypeError(
-            f"picture must be what open_picture gives, which says where the object is. Got {type(picture).__name__}."
-        )
+        given = type(picture).__name__
+        raise TypeError(f"picture must be what open_picture gives, which says where the object is. Got {given}.")
 
 
 def _named(model: CaptionModel, picture: Sample, caption: str) -> Target:

@@ -155,6 +155,7 @@ class Perturbation(Settings):
     positions: Positions = "image"
     sigma: Annotated[float, Field(gt=0)] = 3.0  # in units of activation
     weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
+    patch_site: Literal["activation", "product"] = "product"  # where 'patch' puts in what is said without the object
     seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
     rival_seeds: Count = 1  # of these, for rivals
     rivals: tuple[Rival, ...] = ("stage-1", "stage-2")

@@ -96,7 +96,7 @@ def answers(profile: Profile, select: int, held_out: int, concepts: int) -> int:
     shown |= {"all": fresh + choosing, "dose": swept + choosing}
     found = dict.fromkeys(("two-stage", *settings.rivals), none)
     draws: dict[str, list[NeuronSet]] = {kind: [none] * settings.draws for kind in settings.controls}
-    trials = protocol.trials(settings, profile.identification.budget, found, draws)
+    trials = protocol.trials(settings, profile.identification, found, draws)
     return shown["all"] + sum(shown[trial.scope] for trial in trials)
 
 

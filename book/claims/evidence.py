@@ -35,12 +35,15 @@ def in_range(thresholds: Mapping[str, Mapping[str, float]]) -> list[Measurement]
     return found
 
 
-def late_share(neurons: pd.DataFrame, budget: int, n_layers: int) -> Measurement:
-    """Share of each concept's best neurons in the upper two thirds of the layers; control: uniformly drawn ones."""
-    best = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < budget)]
-    late = (best["layer"] >= n_layers / 3).groupby(best["concept"]).mean()
+def late_share(neurons: pd.DataFrame, n_layers: int, budget: int | None = None) -> Measurement:
+    """Share of each concept's neurons in the upper two thirds of the layers; control: uniformly drawn ones.
+
+    Of all that pass both stages, which is what the paper's Figure 2 shows, or of the `budget` best of them.
+    """
+    kept = neurons[(neurons["method"] == "two-stage") & (neurons["rank"] < (budget or math.inf))]
+    late = (kept["layer"] >= n_layers / 3).groupby(kept["concept"]).mean()
     uniform, found = float(np.mean(np.arange(n_layers) >= n_layers / 3)), estimate(late)
-    return Measurement("late_share", *found.ends, found.n, uniform)
+    return Measurement("late_share_of_best" if budget else "late_share", *found.ends, found.n, uniform)
 
 
 def effects(perturbations: pd.DataFrame, profile: Profile) -> list[Measurement]:

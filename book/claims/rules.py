@@ -1,4 +1,4 @@
-"""What the paper says, what we measured, and the verdict: `paper/claims.yml` and the rules that its claims name.
+"""What is claimed, what we measured, and the verdict: `paper/claims.yml` and the rules that its claims name.
 
     claims = load_claims()
     table(claims, [Measurement("suppression", 0.81, 0.72, 0.90, n=54, baseline=0.04)]).to_csv("claims.csv", index=False)
@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 CLAIMS = Path(__file__).parents[2] / "paper" / "claims.yml"
 
-Word = Literal["reproduced", "same direction", "not reproduced", "not comparable", "not run"]
+Word = Literal["reproduced", "same direction", "inconclusive", "not reproduced", "not comparable", "not run"]
+By = Literal["the paper", "this book"]
 Part = Literal["data", "model"]
 Words = Annotated[str, Field(min_length=1)]
 
@@ -86,10 +87,12 @@ class Near(_Entry):
         return f"within {self.tolerance:g}, or in an interval no wider than {self.widest:g}{control}"
 
     def decide(self, paper: float | str, ours: Measurement) -> Verdict:
+        inside, width = ours.low <= float(paper) <= ours.high, ours.high - ours.low
         if not ours.clears(self.above):
+            if inside and width > self.widest:
+                return Verdict("inconclusive", f"the interval holds the printed value and {self.above} alike")
             return Verdict("not reproduced", f"not clear of {self.above}")
-        held = ours.low <= float(paper) <= ours.high and ours.high - ours.low <= self.widest
-        if held or abs(ours.value - float(paper)) <= self.tolerance:
+        if (inside and width <= self.widest) or abs(ours.value - float(paper)) <= self.tolerance:
             return Verdict("reproduced", "agrees with the printed value")
         if self.above:
             return Verdict("same direction", f"above {self.above}, but away from the printed value")
@@ -108,26 +111,33 @@ class AtLeast(_Entry):
         return f"at least {self.threshold:g}" + (f", and above {self.above}" if self.above else "")
 
     def decide(self, paper: float | str, ours: Measurement) -> Verdict:
-        if not ours.clears(self.above):
-            return Verdict("not reproduced", f"not clear of {self.above}")
         if self.above is None:
             return _one_sided(self, ours, self.threshold, operator.ge)
+        if not ours.clears(self.above):
+            if ours.high >= self.threshold:
+                return Verdict("inconclusive", f"the interval holds {self.threshold:g} and {self.above} alike")
+            return Verdict("not reproduced", f"not clear of {self.above}")
         if ours.value >= self.threshold:
             return Verdict("reproduced", f"is {self}")
         return Verdict("same direction", f"above {self.above}, but below {self.threshold:g}")
 
 
 class Positive(_Entry):
-    """The paper says that there is an effect, or that one thing is more than another: a difference, a correlation."""
+    """There is an effect, or one thing is more than another: a difference, a correlation.
+
+    `smallest` is the least effect that would bear the claim out: where that is neither shown nor excluded, the design
+    cannot see what the claim asks.
+    """
 
     kind: Literal["positive"]
+    smallest: float = Field(gt=0)
     because: Words
 
     def __str__(self) -> str:
         return "above 0"
 
     def decide(self, paper: float | str, ours: Measurement) -> Verdict:
-        return _one_sided(self, ours, 0, operator.gt)
+        return _one_sided(self, ours, 0, operator.gt, self.smallest)
 
 
 Rule = Near | AtLeast | Positive
@@ -141,18 +151,25 @@ class SameSetting(_Entry):
 
 
 class Claim(_Entry):
-    """A checkable statement of the paper."""
+    """A checkable statement: of the paper, or one that this book adds, which has no place in it and nothing printed."""
 
     id: Words
+    by: By = "the paper"
     page: Words  # of the book, which settles it
-    where: Words  # in the paper
+    where: Words = "this book"  # in the paper
     statement: Words
-    paper: float | Words  # as printed
+    paper: float | Words = "–"  # as printed
     statistic: Words  # the name of our Measurement
     measured: Words  # what it is, for a reader
     rule: Rule = Field(discriminator="kind")
     same_setting: SameSetting | None = None
     needs: Words | None = None  # what has to run before there is a measurement
+
+    @model_validator(mode="after")
+    def _printed(self) -> Self:
+        if self.by == "the paper" and not {"where", "paper"} <= self.model_fields_set:
+            raise ValueError("'where' and 'paper' must be given where the statement is the paper's.")
+        return self
 
     @model_validator(mode="after")
     def _near_a_number(self) -> Self:
@@ -203,7 +220,7 @@ def judge(claim: Claim, measurement: Measurement | None, same_setting: Collectio
 def table(
     claims: Iterable[Claim], measurements: Iterable[Measurement], same_setting: Collection[Part] = ()
 ) -> pd.DataFrame:
-    """One row a claim: claim, where, paper, ours, low, high, n, verdict; then statement, measured, rule, reason, page.
+    """One row a claim: claim, where, paper, ours, low, high, n, verdict; statement, measured, rule, reason, page, by.
 
     Raises ValueError for a measurement that comes twice or that no claim asks for: misspelt, it would read 'not run'.
     """
@@ -232,22 +249,28 @@ def _row(claim: Claim, ours: Measurement | None, same_setting: Collection[Part])
         "rule": str(claim.rule),
         "reason": verdict.reason,
         "page": claim.page,
+        "by": claim.by,
     }
 
 
-def _one_sided(rule: Rule, ours: Measurement, bound: float, passes: Callable[[float, float], bool]) -> Verdict:
+def _one_sided(
+    rule: Rule, ours: Measurement, bound: float, passes: Callable[[float, float], bool], smallest: float = 0
+) -> Verdict:
     """Whether the whole interval, the estimate, or at least the interval's upper end is on the side that is claimed.
 
-    An estimate that lies less far beyond the bound than its interval reaches back across it shows no direction.
+    An estimate that lies less far beyond the bound than its interval reaches back across it shows no direction. Where
+    the interval holds the bound, and what lies `smallest` beyond it too, nothing is shown and nothing is excluded.
     """
     if passes(ours.low, bound):
         return Verdict("reproduced", f"the whole interval is {rule}")
+    if not passes(ours.high, bound):
+        return Verdict("not reproduced", f"the whole interval is not {rule}")
     if passes(ours.value, bound) and ours.value - bound >= bound - ours.low:
         return Verdict("same direction", f"the estimate is {rule}, the interval reaches across")
-    if passes(ours.value, bound):
-        return Verdict("not reproduced", f"nothing shown: {rule}, but the interval reaches further to the other side")
-    part = "the estimate" if passes(ours.high, bound) else "the whole interval"
-    return Verdict("not reproduced", f"{part} is not {rule}")
+    if ours.high >= bound + smallest:
+        least = f" by {smallest:g} or more" if smallest else ""
+        return Verdict("inconclusive", f"the interval leaves open whether it is {rule}{least}")
+    return Verdict("not reproduced", f"not {rule} by {smallest:g} or more")
 
 
 def _place(found: Any, content: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
+from scipy.stats import spearmanr
 
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
@@ -35,19 +37,33 @@ def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=["method", "over", "rho", "low", "high", "n_concepts"])
 
 
+def within(neurons: pd.DataFrame) -> pd.DataFrame:
+    """What `of_all` says within the two-stage neurons alone, those that pass both thresholds: a row a concept.
+
+    Columns concept, rho (Spearman's correlation of score and effect; NaN for fewer than three), helps (share of those
+    that can act without which the word's logit is lower), n.
+    """
+    own = neurons[(neurons["method"] == "two-stage") & neurons["score"].notna() & (neurons["effect"] != 0)]
+    records = []
+    for concept, rows in own.groupby("concept", sort=False):
+        rho = float(spearmanr(rows["score"], rows["effect"]).statistic) if len(rows) > 2 else math.nan
+        records.append((concept, rho, float((rows["effect"] > 0).mean()), len(rows)))
+    return pd.DataFrame(records, columns=["concept", "rho", "helps", "n"])
+
+
 def measured(study: Study) -> list[Measurement]:
-    """How well stage 2's score ranks neurons by their effect, over all that were switched off."""
+    """How well the gradient score tells the effect of the neurons that the method chose: by rank, and by sign."""
     try:
-        found = correlations(of_all(study, study.studied()))
+        found = within(of_all(study, study.studied()))
     except NotRun:
         return []
-    rows = found[(found["method"] == "stage-2") & (found["over"] == "all")]
-    ends = rows[["rho", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
-    return [Measurement("gradient_rank_correlation", *row) for row in ends]
+    of = {"gradient_rank_within": estimate(found["rho"].dropna()), "gradient_sign_within": estimate(found["helps"])}
+    return [Measurement(name, *each.ends, int(found["n"].sum())) for name, each in of.items()]
 
 
 def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
-    """`of_all` and `correlations` for sentences."""
+    """`of_all`, `correlations` and `within` for sentences."""
+    own = within(neurons)
     one = neurons.drop_duplicates(["concept", "layer", "unit"])
     largest = one.nlargest(1, "effect").to_dict("records")[0]
     by_method = rho[rho["over"] == "all"].set_index("method")
@@ -61,4 +77,7 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
         "best": METHODS[best].label,
         "rho-best": said[f"rho-{best}"],
         "sum-name": METHODS["gradcam-sum"].label,
+        "rho-within": interval(*estimate(own["rho"].dropna()).ends),
+        "helps": f"{own['helps'].mean():.0%}",
+        "within": f"{own['n'].sum()}",
     }

@@ -48,7 +48,7 @@ def identified(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
             pairs, neurons = study.pairs(concept), study.neurons(concept)
             captioned, named = ((pairs[column] != "").sum() for column in ("caption", "target_word"))
             passing = (neurons["method"] == "two-stage").sum()
-            late = late_share(neurons, budget, study.n_layers).value
+            late = late_share(neurons, study.n_layers, budget).value
             rows.append((model, concept, captioned, named, pairs["kept"].sum(), passing, late))
     columns = ["model", "concept", "captioned", "named", "kept", "neurons", "late"]
     return pd.DataFrame(rows, columns=columns)

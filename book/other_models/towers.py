@@ -31,7 +31,8 @@ def verdicts(studies: Studies, concepts: list[str]) -> pd.DataFrame:
         )
         measured = [
             *evidence.in_range({concept: study.thresholds(concept) for concept in concepts}),
-            evidence.late_share(neurons, study.profile.identification.budget, study.n_layers),
+            evidence.late_share(neurons, study.n_layers),
+            evidence.late_share(neurons, study.n_layers, study.profile.identification.budget),
             *evidence.effects(trials, study.profile),
         ]
         there = {measurement.name for measurement in measured}

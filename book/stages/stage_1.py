@@ -107,6 +107,6 @@ def regions_in_words(regions: pd.DataFrame) -> dict[str, str]:
 
 
 def measured(study: Study) -> list[Measurement]:
-    """`stage1_over_other_region` over all concepts."""
-    gap = region_gap(pd.concat([other_region(study, concept) for concept in study.studied()]))
-    return [Measurement("stage1_over_other_region", *gap.ends, gap.n)]
+    """`selectivity` over all concepts."""
+    found = selectivity(pd.concat([other_region(study, concept) for concept in study.studied()]))
+    return [Measurement("stage1_object_share", *found.ends, found.n)]

@@ -5,7 +5,8 @@ An intervention replaces the activations of the chosen neurons at the chosen pos
     noise    O + sigma * e, e ~ N(0, 1)      the paper's
     zero     0
     mean     the neuron's mean activation at the image tokens of other concepts' pictures
-    patch    its activations at the same image tokens of the picture without the object
+    patch    its activations at the same image tokens of the picture without the object; by default those of the
+             product SiLU(gate x) * up x, as at the activation site the up-branch keeps what it knows of the object
     weights  what it writes instead of what it says: w_out,i + sigma * rms(w_out,i) * e, as Pan et al. 2024 do
 """
 
@@ -37,6 +38,7 @@ class Setting:
     n: int  # neurons
     sigma: float  # of the noise: in units of activation, for 'weights' of the column's root mean square; else nan
     seed: int
+    site: Site = "activation"  # where the neuron is read and changed (`CaptionModel.site`)
 
     def __post_init__(self) -> None:
         if self.intervention in NEEDS_IMAGE_POSITIONS and self.positions != "image":

@@ -67,7 +67,6 @@ def run(
     planned: Sequence[Trial],
     mean: Tensor | None,
     max_new_tokens: int,
-    site: Site = "activation",
 ) -> pd.DataFrame:
     """Every trial on its pictures, one row a picture and trial.
 
@@ -76,9 +75,9 @@ def run(
     """
     jobs = [(trial, picture) for trial in planned for picture in pictures if trial.shows(picture)]
     prompts, captions = torch.stack([p.prompt for p in pictures]), [p.caption for p in pictures]
-    clean = answers(model, prompts, captions, max_new_tokens, site=site)
+    clean = answers(model, prompts, captions, max_new_tokens)
     before = {picture.image_id: answer.probabilities for picture, answer in zip(pictures, clean, strict=True)}
-    said = _answers_under(model, jobs, mean, max_new_tokens, site)
+    said = _answers_under(model, jobs, mean, max_new_tokens)
     frame = pd.DataFrame([_row(*job, before[job[1].image_id], answer) for job, answer in zip(jobs, said, strict=True)])
     written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()
     perplexity = dict(zip(written, model.perplexity(written), strict=True))
@@ -90,10 +89,8 @@ def run(
 Job = tuple[Trial, Picture]
 
 
-def _answers_under(
-    model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int, site: Site
-) -> list[Answer]:
-    """The answer of each job. Trials that edit activations share batches; noise on weights has batches of its own."""
+def _answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
+    """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
 
     def edits(part: Sequence[Job]) -> dict[int, Edit]:
         groups = []
@@ -103,14 +100,17 @@ def _answers_under(
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                replacement = inpainted_activations(model, torch.stack([p.prompt_inpainted for p in shown]), site)
+                without = torch.stack([p.prompt_inpainted for p in shown])
+                replacement = inpainted_activations(model, without, trial.setting.site)
             ids = [picture.image_id for picture in shown]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
         return side_by_side(groups)
 
     found: list[Answer] = []
-    for on_weights, group in groupby(jobs, key=lambda job: job[0].setting.intervention == "weights"):
+    for (on_weights, site), group in groupby(
+        jobs, key=lambda job: (job[0].setting.intervention == "weights", job[0].setting.site)
+    ):
         if on_weights:
             for _, same in groupby(group, key=lambda job: id(job[0])):
                 part = list(same)
@@ -146,6 +146,7 @@ def _row(trial: Trial, picture: Picture, before: np.ndarray, answer: Answer) -> 
         "positions": setting.positions,
         "n": setting.n,
         "sigma": setting.sigma,
+        "site": setting.site,
         "seed": setting.seed,
         "image_id": picture.image_id,
         "image_concept": picture.concept,

@@ -14,23 +14,26 @@ from dataclasses import replace
 from kn_core.method.interventions import Setting
 from kn_core.method.perturbation import Scope, Trial
 from kn_core.method.two_stages import NeuronSet
-from kn_core.settings import Intervention, Perturbation
+from kn_core.settings import Identification, Intervention, Perturbation
 
 
-def main_setting(settings: Perturbation, budget: int) -> Setting:
+def main_setting(settings: Perturbation, found: Identification) -> Setting:
     """The profile's main setting, with the first seed."""
-    return _setting(settings, budget, settings.intervention)
+    return _setting(settings, found, settings.intervention)
 
 
 def trials(
-    settings: Perturbation, budget: int, found: Mapping[str, NeuronSet], controls: Mapping[str, Sequence[NeuronSet]]
+    settings: Perturbation,
+    identification: Identification,
+    found: Mapping[str, NeuronSet],
+    controls: Mapping[str, Sequence[NeuronSet]],
 ) -> Iterator[Trial]:
     """The trials of one concept. `found` has the two-stage neurons first, then rivals; `controls` draws by kind.
 
     Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the rivals'
     seeds, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
     """
-    main = main_setting(settings, budget)
+    main = main_setting(settings, identification)
     two_stage, random = found["two-stage"], controls["random"]
     for seed in range(settings.seeds):
         scope: Scope = "own" if seed else "all"
@@ -51,7 +54,7 @@ def trials(
             for neurons in everyone:
                 yield Trial(neurons, replace(main, sigma=sigma), "dose")
     sweep = [replace(main, n=n) for n in settings.sweep_n]
-    sweep += [_setting(settings, budget, intervention) for intervention in settings.sweep_interventions]
+    sweep += [_setting(settings, identification, intervention) for intervention in settings.sweep_interventions]
     sweep += [replace(main, positions=where) for where in settings.sweep_positions]
     for setting in sweep:
         if setting != main:
@@ -59,6 +62,8 @@ def trials(
                 yield Trial(neurons, setting, "swept")
 
 
-def _setting(settings: Perturbation, budget: int, intervention: Intervention) -> Setting:
+def _setting(settings: Perturbation, found: Identification, intervention: Intervention) -> Setting:
     sigma = {"noise": settings.sigma, "weights": settings.weight_sigma}.get(intervention, math.nan)
-    return Setting(intervention, "all" if intervention == "weights" else settings.positions, budget, sigma, 0)
+    where = "all" if intervention == "weights" else settings.positions
+    site = settings.patch_site if intervention == "patch" else found.site
+    return Setting(intervention, where, found.budget, sigma, 0, site)

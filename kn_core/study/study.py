@@ -119,7 +119,7 @@ class Study(NeuronStudy):
         for other in self.studied():
             if other != concept:
                 pictures += self.pictures(other, "held_out", settings.others_per_concept)
-        planned = list(protocol.trials(settings, self.profile.identification.budget, found, draws))
+        planned = list(protocol.trials(settings, self.profile.identification, found, draws))
         mean = None
         if any(trial.setting.intervention == "mean" for trial in planned):
             try:
@@ -128,5 +128,4 @@ class Study(NeuronStudy):
                 if settings.intervention == "mean":
                     raise
                 planned = [trial for trial in planned if trial.setting.intervention != "mean"]
-        tokens, site = self.profile.model.max_new_tokens, self.profile.identification.site
-        return perturbation.run(self.model, pictures, planned, mean, tokens, site)
+        return perturbation.run(self.model, pictures, planned, mean, self.profile.model.max_new_tokens)

@@ -103,7 +103,7 @@ def _sets(study: Study, concept: str) -> dict[Limits, NeuronSet]:
 def _tried(study: Study, concept: str) -> pd.DataFrame:
     """Captions under the main noise on every set that has neurons, each once; `method` is the set's name."""
     settings = study.effort
-    main = protocol.main_setting(settings.perturbation, settings.identification.budget)
+    main = protocol.main_setting(settings.perturbation, settings.identification)
     sets = {neurons.method: neurons for neurons in _sets(study, concept).values() if len(neurons)}
     most = settings.sensitivity.pictures
     ids = study.pairs(concept).query("role == 'held_out'")["image_id"].head(most).tolist()
@@ -111,8 +111,8 @@ def _tried(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         planned = [perturbation.Trial(neurons, replace(main, n=len(neurons)), "own") for neurons in sets.values()]
         mean = study.mean_activation(without=concept) if main.intervention == "mean" else None
-        tokens, site = settings.model.max_new_tokens, settings.identification.site
-        return perturbation.run(study.model, study.pictures(concept, "held_out", most), planned, mean, tokens, site)
+        pictures = study.pictures(concept, "held_out", most)
+        return perturbation.run(study.model, pictures, planned, mean, settings.model.max_new_tokens)
 
     name = f"sensitivity-{concept}" + ("-full" if settings != study.profile else "")
     inputs = fingerprint(study.inputs(concept), asdict(main), sorted(sets), ids, code(__name__))

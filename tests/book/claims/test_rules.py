@@ -15,7 +15,7 @@ from book.claims.rules import Claim, ClaimsError, Measurement, judge, load_claim
 NEAR = {"kind": "near", "tolerance": 0.05, "widest": 0.4, "because": "a test"}
 ABOVE = NEAR | {"above": "the control"}
 AT_LEAST = {"kind": "at_least", "threshold": 0.8, "because": "a test"}
-POSITIVE = {"kind": "positive", "because": "a test"}
+POSITIVE = {"kind": "positive", "smallest": 0.15, "because": "a test"}
 
 
 def entry(rule: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +43,7 @@ STRAY = Measurement("supression", 0.5, 0.4, 0.6, n=9)
         (ABOVE, ours(0.50, 0.40, 0.60), "same direction"),
         (ABOVE, ours(0.99, 0.97, 1.00), "same direction"),  # too strong is not the printed value either
         (ABOVE, ours(0.50, 0.05, 0.70), "not reproduced"),  # the control may do as much
+        (ABOVE, ours(0.50, 0.05, 0.80), "inconclusive"),  # it may be the printed value, or the control's
         (ABOVE, ours(0.75, 0.70, 0.80, 0.72), "not reproduced"),  # a perfect match that the control matches too
         (ABOVE, ours(0.75, 0.70, 0.80, 0.90), "not reproduced"),  # the control does more
         (ABOVE, ours(0.75, 0.70, 0.80, 0.70), "not reproduced"),  # to touch is not to clear
@@ -51,11 +52,12 @@ STRAY = Measurement("supression", 0.5, 0.4, 0.6, n=9)
         (AT_LEAST, ours(0.90, 0.80, 0.95), "reproduced"),
         (AT_LEAST, ours(0.85, 0.79, 0.95), "same direction"),
         (AT_LEAST, ours(0.82, 0.79, 0.90), "same direction"),
-        (AT_LEAST, ours(0.82, 0.70, 0.90), "not reproduced"),
-        (AT_LEAST, ours(0.79, 0.70, 0.90), "not reproduced"),
+        (AT_LEAST, ours(0.82, 0.70, 0.90), "inconclusive"),
+        (AT_LEAST, ours(0.79, 0.70, 0.90), "inconclusive"),
+        (AT_LEAST, ours(0.75, 0.70, 0.79), "not reproduced"),
         (AT_LEAST | {"above": "uniform neurons"}, ours(0.80, 0.70, 0.90, 0.66), "reproduced"),
         (AT_LEAST | {"above": "uniform neurons"}, ours(0.79, 0.70, 0.90, 0.66), "same direction"),
-        (AT_LEAST | {"above": "uniform neurons"}, ours(0.90, 0.60, 0.95, 0.66), "not reproduced"),
+        (AT_LEAST | {"above": "uniform neurons"}, ours(0.90, 0.60, 0.95, 0.66), "inconclusive"),
         (AT_LEAST | {"above": "uniform neurons"}, ours(0.50, 0.40, 0.60, 0.66), "not reproduced"),
         (AT_LEAST | {"threshold": 9}, ours(8, 8, 8, None), "not reproduced"),  # a count is its own interval
         (AT_LEAST | {"threshold": 9}, ours(9, 9, 9, None), "reproduced"),
@@ -64,9 +66,11 @@ STRAY = Measurement("supression", 0.5, 0.4, 0.6, n=9)
         (POSITIVE, ours(0.2, -0.1, 0.5), "same direction: reaches across"),
         (POSITIVE, ours(0.2, 0.0, 0.5), "same direction: reaches across"),
         (POSITIVE, ours(0.2, -0.2, 0.5), "same direction: reaches across"),
-        (POSITIVE, ours(0.2, -0.21, 0.5), "not reproduced: nothing shown"),
+        (POSITIVE, ours(0.2, -0.21, 0.5), "inconclusive: leaves open whether it is above 0 by 0.15 or more"),
+        (POSITIVE, ours(0.05, -0.1, 0.14), "not reproduced: not above 0 by 0.15 or more"),
         (POSITIVE, ours(0.0, 0.0, 0.0), "not reproduced: the whole interval is not above 0"),
-        (POSITIVE, ours(-0.1, -0.3, 0.1), "not reproduced: the estimate is not above 0"),
+        (POSITIVE, ours(-0.1, -0.3, 0.1), "not reproduced: not above 0 by 0.15"),
+        (POSITIVE, ours(-0.1, -0.4, 0.2), "inconclusive"),
         (POSITIVE, ours(-0.2, -0.3, -0.1), "not reproduced: the whole interval is not above 0"),
     ],
 )
@@ -145,7 +149,7 @@ def test_the_claims_hold_the_comparison_with_rivals_on_every_metric() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"where": None}, "'where': Field required"),
+        ({"where": None}, "'where' and 'paper' must be given where the statement is the paper's"),
         ({"rule": None}, "'rule': Field required"),
         ({"measured": None}, "'measured': Field required"),
         ({"statment": "x"}, "'statment': Extra inputs"),

@@ -7,16 +7,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from book import __main__
 from book.claims import verdicts
 from book.claims.rules import ClaimsError, Measurement, load_claims, table
-from book.claims.verdicts import differences, load_verdicts, record
+from book.claims.verdicts import OnRecord, differences, load_verdicts, record
+
+HERO = Path(__main__.__file__).parent / "_static" / "hero.png"
 
 
 def frame(**verdict: str) -> pd.DataFrame:
-    rows = [(claim.replace("_", "-"), word, f"{claim} is so") for claim, word in verdict.items()]
-    return pd.DataFrame(rows, columns=["claim", "verdict", "reason"])
+    rows = [(claim.replace("_", "-"), word, f"{claim} is so", 0.5, 0.25, 1 / 3, 9) for claim, word in verdict.items()]
+    return pd.DataFrame(rows, columns=["claim", "verdict", "reason", "ours", "low", "high", "n"])
 
 
 def test_what_is_recorded_is_read_again_in_the_order_of_the_claims_and_beside_other_profiles(tmp_path: Path) -> None:
@@ -26,7 +30,9 @@ def test_what_is_recorded_is_read_again_in_the_order_of_the_claims_and_beside_ot
     record("paper", frame(suppression="not reproduced"), path)
     record("embedded", frame(causal="same direction", suppression="reproduced"), path)
     found = load_verdicts(path)
-    assert {name: list(of.items()) for name, of in found.items()} == {
+    words = {name: [(claim, made.verdict) for claim, made in of.items()] for name, of in found.items()}
+    assert found["paper"]["suppression"] == OnRecord(verdict="not reproduced", ours=0.5, low=0.25, high=0.3333, n=9)
+    assert words == {
         "embedded": [("causal", "same direction"), ("suppression", "reproduced")],
         "paper": [("suppression", "not reproduced")],
     }
@@ -35,7 +41,8 @@ def test_what_is_recorded_is_read_again_in_the_order_of_the_claims_and_beside_ot
 
 
 def test_a_verdict_that_changed_and_claims_that_are_new_or_gone_are_differences() -> None:
-    recorded = {"suppression": "reproduced", "gone": "not run", "causal": "reproduced"}
+    before = {"suppression": "reproduced", "gone": "not run", "causal": "reproduced"}
+    recorded = {claim: OnRecord.model_validate({"verdict": word}) for claim, word in before.items()}
     now = frame(causal="reproduced", suppression="same direction", new="not run")
     assert differences(recorded, now).to_numpy().tolist() == [
         ["suppression", "reproduced", "same direction", "suppression is so"],
@@ -51,7 +58,8 @@ def test_a_verdict_that_changed_and_claims_that_are_new_or_gone_are_differences(
         ("embedded: [", "is not YAML"),
         ("- embedded", "Input should be a valid dictionary"),
         ("embedded:", "key 'embedded': Input should be a valid dictionary"),
-        ("embedded: {causal: reproducd}", "key 'embedded.causal': Input should be 'reproduced'"),
+        ("embedded: {causal: reproducd}", "key 'embedded.causal': Input should be a valid dictionary"),
+        ("embedded: {causal: {verdict: reproducd}}", "key 'embedded.causal.verdict': Input should be 'reproduced'"),
     ],
 )
 def test_a_malformed_record_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:
@@ -117,8 +125,8 @@ def test_a_check_agrees_until_a_verdict_differs(results: Path, capsys: pytest.Ca
     n = len(load_claims())
     assert f"All {n} verdicts of 'embedded' are those on record." in capsys.readouterr().out
 
-    recorded = load_verdicts()
-    recorded["embedded"]["suppression"] = "not reproduced"
+    recorded = yaml.safe_load(verdicts.VERDICTS.read_text())
+    recorded["embedded"]["suppression"]["verdict"] = "not reproduced"
     verdicts.VERDICTS.write_text(yaml.safe_dump(recorded))
     assert check("--check") == 1
     header, row, _, last = capsys.readouterr().out.splitlines()
@@ -127,6 +135,20 @@ def test_a_check_agrees_until_a_verdict_differs(results: Path, capsys: pytest.Ca
     assert "has on record: 1." in last
 
     assert check("--record") == 0
+    assert check("--check") == 0
+
+
+def test_the_readmes_picture_is_the_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--record") == check("--check") == 0
+    made = results.parent / "figures" / "hero.png"
+    made.parent.mkdir()
+    known = PngInfo()
+    with Image.open(HERO) as shown:
+        known.add_text("Description", str(shown.info["Description"]))
+        shown.save(made)  # as drawn by another run, whose captions it does not know
+        assert check("--check") == 1
+        assert f"{HERO} is not the picture of this run. Put it there: cp {made} {HERO}." in capsys.readouterr().out
+        shown.save(made, pnginfo=known)
     assert check("--check") == 0
 
 

@@ -62,8 +62,11 @@ def test_correlations_are_summed_up_and_worded(study):
     said = exact_effects.in_words(neurons, rho)
     assert said["rho-gradcam-sum"].startswith(f"{by_hand.mean():.2f} [")
     assert said["best"] in {METHODS[name].label for name in ("two-stage", "stage-1", "stage-2", "schwettmann", "dai")}
-    (measured,) = exact_effects.measured(study)
-    assert measured.value == pytest.approx(sums["stage-2", "all"])
+    rank, sign = exact_effects.measured(study)
+    own = neurons[(neurons["method"] == "two-stage") & neurons["score"].notna() & (neurons["effect"] != 0)]
+    assert sign.value == pytest.approx((own["effect"] > 0).groupby(own["concept"]).mean().mean())
+    alike = [rows["score"].rank().corr(rows["effect"].rank()) for _, rows in own.groupby("concept")]
+    assert rank.value == pytest.approx(np.mean(alike)) and rank.n == sign.n == len(own)
 
 
 def test_maps_and_sets_for_a_reader(study):

@@ -243,7 +243,7 @@ def test_a_small_p_value_is_not_shown_as_zero() -> None:
 def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     row = {"claim": "a", "where": "Table II", "paper": "0.77", "ours": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     row |= {"verdict": "same direction", "statement": "<It> works: S_se.", "rule": "", "reason": "so"}
-    row |= {"measured": "S_re < 1"}
+    row |= {"measured": "S_re < 1", "by": "the paper", "long": "long version: < 1"}
     claims = pd.DataFrame([row | {"page": "perturbation"}, row | {"page": "no-page-yet"}])
     soup = BeautifulSoup(
         tables.claim_rows(claims, "Claims", {"perturbation": "perturbation.html"}).to_html(), "html.parser"
@@ -252,7 +252,7 @@ def test_claims_lead_to_the_page_that_settles_them_where_there_is_one() -> None:
     assert (link["href"], link.text) == ("perturbation.html", "perturbation")
     assert "<It> works: Sₛₑ." in soup.text  # the index is set as one
     small = [cell.text for cell in soup.find_all("small")]
-    assert small[:3] == ["so", "Table II; see perturbation", "Sᵣₑ < 1; n\u00a0=\u00a09"]
+    assert small[:3] == ["so", "Table II; see perturbation", "Sᵣₑ < 1; n\u00a0=\u00a09long version: < 1"]
     assert small[4] == "Table II"
 
 

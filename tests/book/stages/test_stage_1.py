@@ -51,4 +51,8 @@ def test_the_figure_says_how_far_as_much_elsewhere_moves_them():
 def test_the_claim_is_measured_over_all_concepts(monkeypatch):
     monkeypatch.setattr(stage_1, "other_region", lambda study, concept: REGIONS[REGIONS["concept"] == concept])
     (measured,) = stage_1.measured(SimpleNamespace(studied=lambda: ["bear", "bus"]))
-    assert (measured.name, measured.n, measured.value) == ("stage1_over_other_region", 3, pytest.approx(1.25))
+    assert (measured.name, measured.n, measured.value) == (
+        "stage1_object_share",
+        3,
+        pytest.approx(stage_1.selectivity(REGIONS).value),
+    )

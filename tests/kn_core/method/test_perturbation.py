@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -252,6 +253,7 @@ def test_rows_do_not_depend_on_the_batches(taught_model, pictures, monkeypatch):
     settings = [
         setting(),
         setting("patch", sigma=math.nan),
+        replace(setting("patch", sigma=math.nan), site="product"),
         setting("weights", "all"),
         setting(positions="all", seed=1),
     ]
@@ -261,3 +263,5 @@ def test_rows_do_not_depend_on_the_batches(taught_model, pictures, monkeypatch):
     parts = perturbation.run(taught_model, pictures, planned, None, 12)
     assert whole["caption"].tolist() == parts["caption"].tolist()
     assert np.allclose(whole["target_probability"], parts["target_probability"], atol=1e-5)
+    patched = whole[whole["intervention"] == "patch"].groupby("site")["target_probability"].agg(tuple)
+    assert set(patched.index) == {"activation", "product"} and patched["activation"] != patched["product"]

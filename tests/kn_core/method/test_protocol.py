@@ -10,7 +10,7 @@ import numpy as np
 from kn_core.method.interventions import Setting
 from kn_core.method.protocol import main_setting, trials
 from kn_core.method.two_stages import NeuronSet
-from kn_core.settings import Perturbation
+from kn_core.settings import Identification, Perturbation, Threshold
 
 
 def neurons(method: str) -> NeuronSet:
@@ -18,6 +18,7 @@ def neurons(method: str) -> NeuronSet:
 
 
 FOUND = {method: neurons(method) for method in ("two-stage", "schwettmann")}
+IDENTIFICATION = Identification(threshold_a=Threshold(quantile=0.95), threshold_g=Threshold(quantile=0.95), budget=2)
 CONTROLS = {kind: [neurons(kind) for _ in range(3)] for kind in ("random", "uniform")}
 
 
@@ -30,7 +31,7 @@ def planned(**settings) -> Counter[tuple[str, Setting, str]]:
         "rivals": ("schwettmann",),
         "controls": ("random", "uniform"),
     }
-    made = trials(Perturbation.model_validate(given | settings), 2, FOUND, CONTROLS)
+    made = trials(Perturbation.model_validate(given | settings), IDENTIFICATION, FOUND, CONTROLS)
     return Counter((trial.neurons.method, trial.setting, trial.scope) for trial in made)
 
 
@@ -89,8 +90,18 @@ def test_sweeps_are_run_for_rivals_where_the_profile_says_so():
 
 def test_a_main_setting_without_noise_has_no_sigma():
     settings = Perturbation(intervention="zero", seeds=1, sweep_interventions=("noise",))
-    assert math.isnan(main_setting(settings, 2).sigma)
+    assert math.isnan(main_setting(settings, IDENTIFICATION).sigma)
     swept = [
-        t.setting for t in trials(settings, 2, {"two-stage": neurons("two-stage")}, {"random": CONTROLS["random"]})
+        t.setting
+        for t in trials(settings, IDENTIFICATION, {"two-stage": neurons("two-stage")}, {"random": CONTROLS["random"]})
     ]
     assert [one.sigma for one in swept if one.intervention == "noise"] == [3.0, 3.0]
+
+
+def test_patching_is_at_the_product_unless_the_profile_says_otherwise_and_noise_where_neurons_are_read():
+    def sites(**settings) -> dict[str, str]:
+        found = planned(sweep_interventions=("zero", "patch"), **settings)
+        return {one.intervention: one.site for _, one, _ in found}
+
+    assert sites() == {"noise": "activation", "zero": "activation", "patch": "product"}
+    assert sites(patch_site="activation")["patch"] == "activation"

@@ -378,7 +378,10 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
 
     monkeypatch.setattr(claims_table, "profile_names", lambda: sorted([*profiles, "broken"]))
     monkeypatch.setattr(claims_table, "load_profile", load)
-    on_record = {"toy-third": {"causal": "reproduced"}, "toy, full": {"causal": "same direction"}}
+    on_record = {
+        "toy-third": {"causal": verdicts.OnRecord(verdict="reproduced")},
+        "toy, full": {"causal": verdicts.OnRecord(verdict="same direction", ours=0.5, low=0.25, high=0.75, n=9)},
+    }
     monkeypatch.setattr(verdicts, "load_verdicts", lambda: on_record)
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("no model is needed"))
     go_on()
