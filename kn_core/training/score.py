@@ -7,7 +7,6 @@ import numpy as np
 from kn_core.concepts import content_words, names, words
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.scenes import KINDS, SETTINGS
-from kn_core.pictures.scenes.drawings import Drawing
 from kn_core.pictures.scenes.settings import Setting
 
 SCORES = ("named", "setting", "companion", "true_words", "false_words")
@@ -31,20 +30,16 @@ def score(sample: Sample, caption: str) -> dict[str, float]:
 
 def truth(sample: Sample) -> frozenset[str]:
     """The content words that are true of a scene beside its main object's name: what is there, where, doing what."""
-    setting, kinds = SETTINGS[sample.setting], [KINDS[kind] for kind in (sample.concept, *sample.others)]
-    phrases = [word for kind in kinds[1:] for word in words(kind.name)]
-    phrases += [word for kind in kinds for drawing in kind.drawings for word in _told(drawing)]
+    kinds = [KINDS[kind] for kind in (sample.concept, *sample.others) if kind in KINDS]
+    phrases = [word for other in sample.others for word in words(other)]
+    phrases += [word for kind in kinds for drawing in kind.drawings for word in (drawing.colour, drawing.verb)]
     phrases += [verb for kind in kinds for verb in (*kind.verbs, "standing")]
-    phrases += [*_places(setting), *(["table"] if any(kind.stage == "table" for kind in kinds) else [])]
+    phrases += [*_places(SETTINGS[sample.setting]), *(["table"] if kinds[0].stage == "table" else [])]
     return frozenset(word for phrase in phrases for word in content_words(phrase))
 
 
-def _told(drawing: Drawing) -> tuple[str, str]:
-    return drawing.colour, drawing.verb
-
-
 def _places(setting: Setting) -> list[str]:
-    return [*setting.nouns, *setting.words, *(phrase for stage in setting.places.values() for phrase in stage)]
+    return [*setting.nouns, *setting.telling, *(phrase for stage in setting.places.values() for phrase in stage)]
 
 
 def means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

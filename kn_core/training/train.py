@@ -91,7 +91,7 @@ def train(
     steps = recipe.steps
     optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
-    named = (*bank.vocabulary, *scenes.KINDS, *(word for place in scenes.SETTINGS.values() for word in place.words))
+    named = (*bank.vocabulary, *scenes.KINDS, *(word for place in scenes.SETTINGS.values() for word in place.telling))
     nouns = frozenset(word for name in named for word in words(name) if " " not in word)
     if saved:
         layer.load_state_dict(saved["layer"])

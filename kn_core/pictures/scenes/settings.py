@@ -22,7 +22,7 @@ class Setting:
     nouns: tuple[str, ...]  # the place by itself
     empty: tuple[str, ...]  # the place when nothing is in it
     places: Mapping[str, tuple[str, ...]]  # stage -> where something there is said to be
-    words: tuple[str, ...]  # what names the place truly in a caption, in the singular
+    telling: tuple[str, ...]  # what names this place and no other in a caption, in the singular
     elsewhere: tuple[str, ...] = ()  # phrases that hold such a word and name another place
     table: bool = True  # whether a table can be put up here
 
@@ -42,16 +42,16 @@ class Setting:
         said = caption.lower()
         for phrase in self.elsewhere:
             said = said.replace(phrase, "")
-        return any(re.search(rf"\b{word}(?:s|es|y)?\b", said) for word in self.words)
+        return any(re.search(rf"\b{word}(?:s|es|y)?\b", said) for word in self.telling)
 
 
 def _setting(name: str, entry: dict[str, Any]) -> Setting:
     draw = getattr(outdoors if hasattr(outdoors, name) else indoors, name)
     said = {key: tuple(entry[key]) for key in ("horizon", "nouns", "empty")}
-    words, elsewhere = tuple(entry["named"]), tuple(entry.get("not", ()))
+    telling, elsewhere = tuple(entry["telling"]), tuple(entry.get("not", ()))
     places = {stage: tuple(phrases) for stage, phrases in entry["places"].items()}
     table = entry.get("table", True)
-    return Setting(name, draw, **said, places=places, words=words, elsewhere=elsewhere, table=table)  # type: ignore[arg-type]
+    return Setting(name, draw, **said, places=places, telling=telling, elsewhere=elsewhere, table=table)  # type: ignore[arg-type]
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
