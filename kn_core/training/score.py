@@ -9,6 +9,7 @@ from kn_core.pictures.sample import Sample
 from kn_core.pictures.scenes import KINDS, SETTINGS
 from kn_core.pictures.scenes.settings import Setting
 
+COLOURS = frozenset(word for kind in KINDS.values() for drawing in kind.drawings for word in drawing.colour.split())
 SCORES = ("named", "setting", "companion", "true_words", "false_words")
 
 
@@ -24,17 +25,17 @@ def score(sample: Sample, caption: str) -> dict[str, float]:
         "setting": SETTINGS[sample.setting].named(caption),
         "companion": np.nan if largest is None else names(caption, largest),
         "true_words": sum(word in true for word in said),
-        "false_words": sum(word not in true for word in said),
+        "false_words": sum(word not in true | COLOURS for word in said),
     }
 
 
 def truth(sample: Sample) -> frozenset[str]:
     """The content words that are true of a scene beside its main object's name: what is there, where, doing what."""
-    kinds = [KINDS[kind] for kind in (sample.concept, *sample.others) if kind in KINDS]
+    kind = KINDS[sample.concept]
+    drawn = {drawing.verb for drawing in kind.drawings if drawing.outline == sample.drawing} - {""}
     phrases = [word for other in sample.others for word in words(other)]
-    phrases += [word for kind in kinds for drawing in kind.drawings for word in (drawing.colour, drawing.verb)]
-    phrases += [verb for kind in kinds for verb in (*kind.verbs, "standing")]
-    phrases += [*_places(SETTINGS[sample.setting]), *(["table"] if kinds[0].stage == "table" else [])]
+    phrases += [*(drawn or (*kind.verbs, "standing")), *_places(SETTINGS[sample.setting])]
+    phrases += ["table"] if kind.stage == "table" else []
     return frozenset(word for phrase in phrases for word in content_words(phrase))
 
 
