@@ -17,6 +17,7 @@ from kn_core.models.qformer import N_QUERIES
 from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.sample import Sample
+from kn_core.pictures.scenes.kinds import ROLES
 from kn_core.profile import Profile
 from kn_core.settings import Model
 from kn_core.training.data import PHOTO_CONCEPTS
@@ -31,6 +32,8 @@ cross-attention, and a linear layer makes of each query an input embedding of Sm
 Q4_1). Trained with both networks frozen, as MiniGPT-4 and LiMBeR do it."""
 DISTILLED = """one that learnt, without captions, the mean over a query's region of the tokens of the linear layer with
 sha256 `{teacher}` ({steps} steps of {batch} pictures, {variance_left:.0%} of the variance left)"""
+WORDS = """A scene's caption holds {true_words:.1f} true words beside the target, and {false_words:.1f} that the scene
+does not bear out."""
 OPTIONS = ("steps", "until", "seed", "rate", "warm_up", "dtype", "tower_dtype")  # of a phase, as the card gives them
 
 
@@ -112,7 +115,9 @@ def write(path: Path, report: Mapping[str, Any], profile: Profile) -> None:
         sha256=digest(layer),
         minutes=round(sum(float(row["seconds"]) for row in last) / 60),
         scenes=drawn,
+        roles=" / ".join(f"{drawn['roles'][role]:.1%}" for role in ROLES),
         photo_rows="\n".join(rows),
+        note_on_words=textwrap.fill(WORDS.format(**drawn), 120),
         photo_note=note,
         bad="\n".join(_weak(drawn["kinds"], photos)),
     )
