@@ -48,9 +48,8 @@ def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:
 
 def _drawings(pairs: pd.DataFrame) -> str:
     """How many drawings of a concept there are among the pictures of each role, in words."""
-    found = pairs[pairs["role"] != ""].groupby(["role", "concept"])["drawing"].nunique()
-    told = {role: (found[role].min(), found[role].max()) for role in ("select", "held_out") if role in found}
-    said = [f"{low}" if low == high else f"{low} to {high}" for low, high in told.values()]
+    by_role = [pairs[pairs["role"] == role].groupby("concept")["drawing"].nunique() for role in ("select", "held_out")]
+    said = [f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}" for n in by_role if len(n)]
     return f"{' and '.join(said)} of a concept" if said else "none were kept"
 
 

@@ -157,7 +157,7 @@ def _validation(model: MiniGPT4, validate: Sequence[Sample]) -> list[float]:
     ]
 
 
-def _mean(hits: Sequence[bool]) -> float:
+def _mean(hits: Sequence[float]) -> float:
     return float(np.mean(hits or [np.nan]))
 
 
