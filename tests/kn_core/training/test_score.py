@@ -25,7 +25,7 @@ def a_scene(*others: str, setting: str = "field") -> Sample:
             1,
             4,
             0,
-        ),  # colours and posture aside
+        ),  # no colours
         ("A dog is parked on a sandy beach next to a pine.", 0, 0, 0, 0, 4),
         ("A bear is standing in a snowy field next to a car.", 1, 0, 0, 2, 1),
         ("There is a bear.", 1, 0, 0, 0, 0),
