@@ -1,6 +1,10 @@
 # make book       run every page and render the book             PROFILE=embedded  COCO=folder  CONCEPT=giraffe  EFFORT=full
 #                 on a Dask cluster                            DASK=tcp://host:8786, its scheduler file, or local
 # make concept    run one concept's page and render it           CONCEPT=giraffe
+#                 or of another kind that the pictures show      CONCEPT=zebra
+# make serve      show the rendered book in a browser, at http://127.0.0.1:8000
+# make publish    copy it, for any static host               DIR=folder  URL=https://host/book/ (for previews elsewhere)
+# make pdf        print it, with an installed Chromium: _build/embedded/book.pdf
 # make check      whether the verdicts of the last run are those on record in paper/verdicts.yml
 # make test       run the tests
 # make lint       style and types
@@ -23,11 +27,22 @@ DOIT     = exec $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(
 book concept check: export JOBS := $(JOBS)# not for the tests, which have folders of their own
 book concept check: export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))# where the reader stands; -C brings w along
 
-.PHONY: book concept check test lint clean
+EDITION  = $(basename $(notdir $(PROFILE)))$(if $(CONCEPT),-$(subst $() ,-,$(CONCEPT)))
+
+.PHONY: book concept check serve publish pdf test lint clean
 
 book: .venv/installed
 	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)") compute
 	@$(DOIT) -n $(PAGES) $(if $(CONCEPT),concept="$(CONCEPT)")
+	@echo; echo "The book: $(CURDIR)/_build/$(EDITION)/html/index.html"
+	@echo "To read it: make serve$(if $(filter embedded,$(PROFILE)),, PROFILE=$(PROFILE))$(if $(CONCEPT), CONCEPT=\"$(CONCEPT)\")"
+
+serve pdf: .venv/installed
+	@exec $(BIN)/python -m book $@ --edition "$(EDITION)"
+
+publish: .venv/installed
+	@test -n "$(DIR)" || { echo "Where to? make publish DIR=folder"; exit 2; }
+	@exec $(BIN)/python -m book publish "$(DIR)" --edition "$(EDITION)" --url "$(URL)"
 
 concept: .venv/installed
 	@test -n "$(CONCEPT)" || { echo "Which concept? make concept CONCEPT=giraffe"; exit 2; }
@@ -38,7 +53,7 @@ check: .venv/installed
 	@$(BIN)/python -m book claims --profile "$(PROFILE)" --check
 
 test: .venv/installed
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadscope
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -3,6 +3,7 @@
     doit                                        run every page, then render _build/embedded/html
     doit section:stage-1                        one section; it computes for itself what is not there yet
     doit section:perturbation concept=giraffe   the same for one concept alone, in _build/embedded-giraffe
+    doit concept:zebra                          one concept's page; also of what the profile does not list (`beyond`)
     doit preview                                render the pages that have been run so far
     doit profile=embedded-coco coco=DIR         another setting (PROFILE and COCO in the environment do the same)
     doit effort=full                            the long version: more draws, seeds and sweeps (EFFORT does the same)
@@ -42,9 +43,14 @@ SECTIONS = (
     "thresholds",
     "faithfulness",
     "each-choice",
+    "editing",
+    "transfer",
     "beyond-projectors",
     "limitations",
+    "neurons",
     "your-own-model",
+    "add-a-model",
+    "gallery",
 )
 APPENDIX = ("models-and-data", "doses", "departures", "towers", "paper-setting")
 
@@ -90,9 +96,17 @@ except ProfileError as error:
     running.stop(f"{error}")
 CONCEPTS = (CONCEPT,) if CONCEPT else SETTINGS.concepts
 PAGES_OF = [argument.partition(":")[2] for argument in sys.argv[1:] if re.match(r"concept:[^*]+$", argument)]
-for named, known in ((CONCEPT, SETTINGS.concepts), *((name, list(map(slug, CONCEPTS))) for name in PAGES_OF)):
-    if named and named not in known:
-        running.stop(f"the profile {PROFILE!r} has no concept {named!r}. {nearest(named, known)}")
+if CONCEPT and CONCEPT not in SETTINGS.concepts:
+    running.stop(f"the profile {PROFILE!r} has no concept {CONCEPT!r}. {nearest(CONCEPT, SETTINGS.concepts)}")
+ASKED: dict[str, str] = {}  # concepts that the profile does not list, by the names of their pages
+for named in set(PAGES_OF) - set(map(slug, CONCEPTS)):
+    try:
+        known = {slug(name): name for name in (*CONCEPTS, *commands.beyond(SETTINGS))}
+    except (commands.NoPicturesError, ValueError, OSError) as error:
+        running.stop(f"the profile {PROFILE!r} lists no concept {named!r}. {error}")
+    if named not in known:
+        running.stop(f"neither the profile {PROFILE!r} nor its pictures have {named!r}. {nearest(named, known)}")
+    ASKED[named] = known[named]
 
 JOBS = os.environ.get("JOBS") or "2"
 
@@ -156,9 +170,12 @@ def task_section() -> Iterator[dict[str, Any]]:
 
 def task_concept() -> Iterator[dict[str, Any]]:
     """One page a concept: pictures, neurons, heatmaps, decoded tokens, captions under noise"""
-    for concept in CONCEPTS:
-        name = slug(concept)
-        yield {"name": name} | notebook("concept", f"concepts/{name}", concept=concept)
+    for name, concept in ({slug(concept): concept for concept in CONCEPTS} | ASKED).items():
+        page = notebook("concept", f"concepts/{name}", concept=concept)
+        page["uptodate"].append(
+            config_changed({"all": (RESULTS / "perturbations.parquet").exists()})
+        )  # it says more then
+        yield {"name": name} | page
 
 
 def task_appendix() -> Iterator[dict[str, Any]]:
@@ -174,6 +191,7 @@ def task_book() -> dict[str, Any]:
     """The rendered book, built strictly and checked"""
     texts = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "book" / "references.md", ROOT / "book" / "references.bib"]
     texts += [path for path in sorted(ROOT.glob("book/_static/**/*")) if path.is_file()]
+    texts += [path for path in sorted(ROOT.glob("book/browser/*")) if path.suffix in (".js", ".css")]
     return {
         "actions": [(render, [True])],
         "file_dep": [*map(executed, PAGES), executed("appendix/manifest"), *texts],
@@ -200,12 +218,14 @@ def notebook(source: str, page: str, **given: str | None) -> dict[str, Any]:
     from book.press import book  # what it imports takes a second, which a wrong letter need not wait for
 
     path = ROOT / "book" / f"{source}.md"
+    skeleton = sorted((ROOT / "book" / "browser").glob("*.html")) if source == "neurons" else []
     parameters = {"profile": PROFILE} | {name: value for name, value in given.items() if value}
+    whole = source == "concept" and (RESULTS / "perturbations.parquet").exists()  # beside others it says more
     return {
         "doc": book.title(path).replace("{{concept}}", parameters.get("concept", "")),
         "actions": [(run, [path, executed(page), parameters])],
-        "file_dep": [path, *INPUTS],
-        "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path)})],
+        "file_dep": [path, *skeleton, *INPUTS],
+        "uptodate": [config_changed(parameters | VERSION | {"code": book.code_of_page(path), "whole": whole})],
         "targets": [executed(page)],
     }
 
@@ -227,8 +247,9 @@ def run(source: Path, target: Path, parameters: dict[str, object]) -> TaskFailed
 def render(complete: bool) -> TaskFailed | None:
     from book.press import book
 
+    concepts = CONCEPTS if complete else book.with_others(SOURCE, CONCEPTS)
     try:
-        missing = book.assemble(ROOT, SOURCE, CONCEPTS, RESULTS / "figures")
+        missing = book.assemble(ROOT, SOURCE, concepts, RESULTS / "figures")
         book.render(SOURCE, HTML, strict=complete or not missing)
     except (book.BookError, OSError) as error:
         return TaskFailed(str(error))

@@ -3,6 +3,9 @@
 python -m book claims                                  the paper's claims, our numbers and the verdicts
 python -m book claims --profile embedded --check       which verdicts are not those on record; exit code 1 if any
 python -m book claims --profile embedded --record      put them on record in paper/verdicts.yml
+python -m book serve --edition embedded                show the rendered book in a browser
+python -m book publish public --edition embedded       copy it to a folder that any static host takes
+python -m book pdf --edition embedded                  print it, with a headless Chromium
 """
 
 from __future__ import annotations
@@ -108,6 +111,43 @@ def _stale_picture(edition: str) -> str:
     return "" if same else f"{shown} is not the picture of this run. Put it there: cp {made} {shown}."
 
 
+def _site(options: argparse.Namespace) -> Path:
+    """The rendered pages of an edition, `_build/<edition>/html`."""
+    site: Path = Path(__file__).parents[1] / "_build" / options.edition / "html"
+    if not (site / "index.html").is_file():
+        raise CommandError(f"no book in {site} yet. Make it: `make book`.")
+    return site
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from book.press import publishing
+
+    publishing.serve(_site(options), options.port, look=not options.quiet)
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from book.press import publishing
+
+    site = _site(options)
+    try:
+        print(f"Published: {publishing.publish(site, options.folder.expanduser().resolve(), options.url)}")
+    except publishing.PublishingError as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
+def _pdf(options: argparse.Namespace) -> int:
+    from book.press import publishing
+
+    site = _site(options)
+    try:
+        print(publishing.pdf(site, site.parent / "book.pdf"))
+    except publishing.PublishingError as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
 def _estimate(value: float, low: float, high: float) -> str:
     """'0.77 [0.70, 0.84]'; a count, which is its own interval, is '9'."""
     return f"{value:g}" if low == high else f"{value:.2f} [{low:.2f}, {high:.2f}]"
@@ -130,6 +170,21 @@ def parser() -> Parser:
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--check", action="store_true", help="print those that are not on record; exit code 1 if any")
     instead.add_argument("--record", action="store_true", help="put them on record in paper/verdicts.yml")
+    speak = {
+        "serve": (_serve, "show the rendered book in a browser, on this machine alone"),
+        "publish": (_publish, "copy the rendered book to a folder that any static host takes"),
+        "pdf": (_pdf, "print the rendered book, with a headless Chromium that is installed"),
+    }
+    for name, (run, words) in speak.items():
+        command = commands.add_parser(name, help=words)
+        command.set_defaults(run=run)
+        command.add_argument("--edition", default="embedded", help="folder of _build (embedded)")
+        if name == "serve":
+            command.add_argument("--port", type=int, default=8000, help="(8000)")
+            command.add_argument("--quiet", action="store_true", help="open no browser")
+        if name == "publish":
+            command.add_argument("folder", type=Path, help="new, empty, or written by this command")
+            command.add_argument("--url", default="", help="where it will lie, as previews elsewhere need")
     return whole
 
 

@@ -1,57 +1,165 @@
-"""Three questions that the paper's claim comes down to, and what does work: the first page's answers, in words."""
+"""The first page: what the paper claims in three questions, what came out, and what does work instead."""
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+import html
+import math
+from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from book import first_figures as drawn
 from book.ceiling import ceilings
 from book.choices import third_stage
 from book.choices.ladder import DONE
-from book.perturbation import matched, ownership, readings, references
-from book.words import NotRun, interval, spread, told
-from kn_core.measures.metrics import perplexity_limit
+from book.perturbation import matched, ownership, references
+from book.perturbation.readings import printed
+from book.words import NotRun, interval, told
+from kn_core.measures.metrics import contrast, headline, main_retention, perplexity_limit, summarise
+from kn_core.measures.stats import Estimate
+from kn_core.settings import Checkpoint
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ownership import cross
 from kn_core.study.study import Study
 
 
 def in_words(study: Study) -> dict[str, str]:
-    """The answers to: does noise take the object away, are the neurons its own, does the rest stay; and what works."""
-    perturbations, paper = study.perturbations(), readings.printed()
-    doses = matched.Doses(perturbations, study.effort)
-    words = matched.in_words(matched.table(doses, paper["suppression"]), doses, paper["suppression"])
-    bounds = references.bounds(perturbations, perplexity_limit(perturbations)).set_index(["method", "metric"])["value"]
-    words["removal"] = f"{bounds.get(('removal', doses.retention), float('nan')):.2f}"
-    return words | _whose(study, perturbations) | {"works": _what_works(study)}
-
-
-def _whose(study: Study, perturbations: pd.DataFrame) -> dict[str, str]:
-    crossed = pd.concat([cross(study, concept) for concept in study.studied()], ignore_index=True)
-    found = ownership.silenced(perturbations, crossed, study.profile)
-    own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
-    means = (found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own))
-    which = told(gap.low, gap.high, "They are", "They are not: others' take more", "Not to be told from others'")
+    """What was run, for the first page's sentences, and what the object's removal itself keeps of the rest."""
+    perturbations, profile = study.perturbations(), study.profile
+    own = headline(perturbations, profile).query("method == 'two-stage'")
+    model = profile.model
+    bounds = references.bounds(perturbations, perplexity_limit(perturbations)).set_index(["method", "metric"])
+    removal = bounds["value"].get(("removal", main_retention(perturbations)), math.nan)
     return {
-        "whose": which,
-        **dict(zip(("own", "foreign"), ("–" if np.isnan(mean) else f"{mean:.0%}" for mean in means), strict=True)),
+        "n": f"{profile.identification.budget}",
+        "pictures": f"{own['image_id'].nunique()}",
+        "concepts": f"{own['concept'].nunique()}",
+        "kind-of-pictures": "drawn scenes" if profile.data.source == "scenes" else "photographs",
+        "model": Path(model.checkpoint).name if isinstance(model, Checkpoint) else f"{model.tower} and {model.decoder}",
+        "removal": "–" if math.isnan(removal) else f"{removal:.0%}",
     }
 
 
-def _what_works(study: Study) -> str:
-    """What all neurons could do, and what as many do that three stages choose; or why it was not run."""
-    n, limit = study.profile.identification.budget, perplexity_limit(study.perturbations())
+@dataclass(frozen=True)
+class Answer:
+    """A question of the first page, the answer in a word or five, its numbers in a sentence, where to read on."""
+
+    question: str
+    answer: str
+    numbers: str
+    page: str  # address, relative to the first page
+    figure: Figure | None = None
+    drawing: str = ""  # the figure in words
+
+
+def answers(study: Study) -> list[Answer]:
+    """Does noise take the object away, are the neurons its own, does the rest stay; and what works."""
+    doses = matched.Doses(study.perturbations(), study.effort)
+    return [_taken(study, doses), _whose(study), _kept(doses), _works(study, doses)]
+
+
+def _taken(study: Study, doses: matched.Doses) -> Answer:
+    perturbations, paper = study.perturbations(), printed()
+    main = headline(perturbations, study.profile)
+    means = summarise(main, ["method"]).query("metric == 'suppression'").set_index("method")
+    found = {name: _shares(means, name) for name in ("two-stage", "random")}
+    (gap,) = contrast(main, "two-stage", "random").query("metric == 'suppression'").to_dict("records")
+    ours = doses.at_main("two-stage")
+    alike = doses.told(ours[1] - doses.at("random", ours[0]))
+    more = told(
+        alike.low,
+        alike.high,
+        "Yes, and more neatly than random neurons",
+        "Yes, but random neurons do it more neatly",
+        "Yes, but so does more noise on any neurons",
+        "Yes, more than on random neurons",
+    )
+    return Answer(
+        "Does noise on these neurons take the object away?",
+        told(gap["low"], gap["high"], more, "No: less than on random neurons", "Not to be told from random neurons"),
+        f"{found['two-stage']} of the captions lose the name (the paper: {paper['suppression']:.0%}); with noise on "
+        f"random neurons of the same layers, {found['random']}.",
+        "perturbation.html",
+        drawn.over_noise(doses, paper["suppression"]),
+        "Share of captions that lose the name against the noise, on the neurons of both stages and on random ones.",
+    )
+
+
+def _whose(study: Study) -> Answer:
+    concepts = study.studied()
+    crossed = pd.concat([cross(study, concept) for concept in concepts], ignore_index=True)
+    found = ownership.silenced(study.perturbations(), crossed, study.profile)
+    own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
+    means = [found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own)]
+    here, there = ("–" if math.isnan(mean) else f"{mean:.0%}" for mean in means)
+    return Answer(
+        "Are they the object’s own?",
+        told(gap.low, gap.high, "Yes", "No: others’ take more", "No: others’ neurons do it as well"),
+        f"A concept’s own neurons take {here} of its word’s probability, another concept’s {there} (difference "
+        f"{interval(*gap.ends)}).",
+        "perturbation.html",
+        drawn.who_silences_whom(found, concepts),
+        "A row the concept whose neurons are disturbed, a column the concept shown; dark where its word is lost.",
+    )
+
+
+def _kept(doses: matched.Doses) -> Answer:
+    paper = printed()
+    there = doses.told(doses.at("two-stage", paper["suppression"]))
+    most = doses.means["two-stage"][0, :, 0].max()
+    short = Estimate(there.value - paper["retention"], there.low - paper["retention"], there.high - paper["retention"])
+    kept = f"{interval(*there.ends, '{:z.0%}')} of the rest stays"
+    if math.isnan(there.value):
+        kept = f"nothing can be read: no noise goes beyond {most:.0%}"
+    return Answer(
+        "Does the rest stay?",
+        told(
+            short.low, short.high, "Yes, more than in the paper", "No: less than in the paper", "As in the paper", "–"
+        ),
+        f"Where {paper['suppression']:.0%} of the captions lose the name, as in the paper, {kept}; the paper: "
+        f"{paper['retention']:.0%}.",
+        "perturbation.html",
+        drawn.plane(doses, paper),
+        "Retention against suppression over the noise: neurons of both stages, random ones, and the paper’s point.",
+    )
+
+
+def _works(study: Study, doses: matched.Doses) -> Answer:
+    """What as many neurons do that a third stage chooses; or why it was not run."""
+    question, page = "What does work?", "each-choice.html"
+    n, limit, paper = study.profile.identification.budget, perplexity_limit(study.perturbations()), printed()
     try:
         everything = ceilings.measured(study)[0]
-        rows = third_stage.of_all(study, study.studied())
+        chosen = third_stage.main(third_stage.of_all(study, study.studied()), n, limit).set_index("metric")
     except NotRun as error:
-        return str(error)
-    chosen = {row["metric"]: row for row in third_stage.main(rows, n, limit).to_dict("records")}
-    has = {name: spread(*(chosen[name][end] for end in ("value", "low", "high"))) for name in third_stage.REACHED}
-    lost, done = interval(everything.value, everything.low, everything.high), DONE[ladder.choice(study)[1]]
-    return (
-        f"With every neuron patched to what it says without the object, {lost} of the captions lose the name, so the "
-        f"neurons are there. {n} of them, chosen by their part in the word less what they do for other words, and "
-        f"{done}, have Sₛₑ {has['suppression']} and Sᵣₑ {has['retention']}, by probability "
-        f"{has['retention_probability']}; of the captions {has['fluent']} are fluent"
+        return Answer(question, "Not run", str(error).replace("**", "").replace("`", ""), page)
+    has = {name: _shares(chosen, name) for name in third_stage.REACHED}
+    return Answer(
+        question,
+        f"A third stage: as many neurons, {DONE[ladder.choice(study)[1]]}",
+        f"{n} chosen by what they do for this word and not for others: {has['suppression']} lose the name, "
+        f"{has['retention']} of the rest stays. All neurons together: {everything.value:.0%} lose it.",
+        page,
+        drawn.third(doses, chosen, paper),
+        "Retention against suppression: the paper’s recipe here, the third stage here, and the paper’s point.",
     )
+
+
+def _shares(found: pd.DataFrame, name: str) -> str:
+    value, low, high = (float(found[end][name]) for end in ("value", "low", "high"))
+    return interval(value, low, high, "{:z.0%}")
+
+
+def cards(found: list[Answer]) -> str:
+    """The answers as HTML: a card each, the last one as wide as the page."""
+    made = []
+    for one in found:
+        figure = drawn.svg(one.figure, one.drawing) if one.figure else ""
+        made.append(
+            f'<a class="answer" href="{one.page}"><span class="question">{html.escape(one.question)}</span>'
+            f'<strong>{html.escape(one.answer)}</strong><span class="drawn">{figure}</span>'
+            f"<span>{html.escape(one.numbers)}</span></a>"
+        )
+    return f'<div class="answers">{"".join(made)}</div>'

@@ -92,7 +92,7 @@ def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
         return pd.read_csv(folder / "claims.csv")
     try:
         other = Study(load_profile(name), folder)
-        return _table(other, OF_MAIN_SETTING) if other.tried else None
+        return _table(other, OF_MAIN_SETTING) if other.tried() else None
     except (WeightsError, ProfileError):  # without weights, or settings that make sense, nothing was made
         return None
 
@@ -162,6 +162,22 @@ def by_verdict(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         rows = table[table["verdict"] == verdict]
         if len(rows):
             yield verdict, rows
+
+
+TOPICS = {  # what the paper's claims are about -> the pages that settle them
+    "What noise on the neurons does": ("perturbation", "ceiling"),
+    "How the neurons are found": ("stage-1", "stage-2", "ablation", "faithfulness", "choices"),
+    "Where they lie": ("layers",),
+    "The paper’s own setting": ("filtering", "thresholds"),
+}
+
+
+def by_topic(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each topic that has some, under its name and tally."""
+    for topic, pages in TOPICS.items():
+        rows = table[table["page"].isin(pages)]
+        if len(rows):
+            yield f"{topic}: {tally(rows)}", rows
 
 
 def tally(table: pd.DataFrame) -> str:

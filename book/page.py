@@ -3,15 +3,18 @@
 page = Page("stage-1", profile, concept)
 page.say({"kept": 37})                                 # {glue:text}`kept` in the text
 page.table(counts, "How many neurons each stage leaves", "stages")
-page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG and PNG
+page.figure(figures.funnel(frame), "funnel")           # drawn below the cell, and kept as SVG and PDF
 page.settled()                                         # the claims that this page decides
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,11 +23,15 @@ from myst_nb import glue
 from pandas.io.formats.style import Styler
 
 from book import claims_table, tables
+from book.narrow import narrow
 from kn_core.concepts import slug
 from kn_core.drawing import figure_of, set_theme
 from kn_core.fingerprint import writing
 from kn_core.profile import load_profile
 from kn_core.study.study import Study
+
+FORMATS = ("pdf", "svg")  # of a figure, for papers and for the book
+SAVED = "saved:"  # before the name of a table, among the words that a notebook keeps
 
 
 class Page:
@@ -34,10 +41,15 @@ class Page:
     """
 
     def __init__(self, name: str, profile: str, concept: str | None = None, study: Study | None = None) -> None:
-        """`study`: the page's, where that of the profile is not meant."""
+        """`study`: the page's, where that of the profile is not meant; `concept` may be one that it does not list."""
         set_theme()
         self.name, self.concept = name, concept
-        self.study = study or Study(load_profile(profile))
+        settings = load_profile(profile)
+        self.study = study or Study(settings.with_concept(concept) if concept else settings)
+        began = time.perf_counter()
+        self.study.store.begins = lambda artefact: sys.stderr.write(
+            f"{name}: {artefact}, after {time.perf_counter() - began:.0f} s\n"
+        )
         self.suffix = f"-{slug(concept)}" if concept else ""
 
     @cached_property
@@ -52,8 +64,10 @@ class Page:
 
     def save(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a frame as `tables/<name>.csv`."""
-        with writing(self.study.folder / "tables" / f"{name}{self.suffix}.csv") as temporary:
+        file = f"{name}{self.suffix}.csv"
+        with writing(self.study.folder / "tables" / file) as temporary:
             frame.to_csv(temporary, index=False)
+        glue(f"{SAVED}{file}", file, display=False)  # the page's first lines lead to it (`press.book`)
 
     def table(
         self,
@@ -68,9 +82,13 @@ class Page:
             self.save(frame, name)
         return tables.table(frame if shown is None else shown, caption, formats)
 
-    def figure(self, drawn: Figure | Axes, name: str) -> None:
-        """Keep a figure as `figures/<name>.svg` and `.png`; the notebook draws it below the cell."""
-        save_figure(self.study, drawn if isinstance(drawn, Figure) else figure_of(drawn), f"{name}{self.suffix}")
+    def figure(self, drawn: Figure | Axes, name: str, *, preview: bool = False) -> None:
+        """Keep a figure as `figures/<name>.svg` and `.pdf`; the notebook draws it below the cell.
+
+        `preview`: as `.png` too, for where the book is spoken of.
+        """
+        figure = drawn if isinstance(drawn, Figure) else figure_of(drawn)
+        save_figure(self.study, figure, f"{name}{self.suffix}", preview=preview)
 
     def settled(self) -> Styler | str:
         """The claims that the page settles, with verdicts; of one concept alone none is decided."""
@@ -79,16 +97,25 @@ class Page:
         return tables.claim_rows(claims_table.settled(self.study, self.name), "The claims that this page settles")
 
 
-def save_figure(study: Study, figure: Figure, name: str) -> Path:
-    """`results/<profile>/figures/<name>.svg` and `.png`, which knows its own words; the path of the first.
+def save_figure(study: Study, figure: Figure, name: str, *, preview: bool = False) -> Path:
+    """`results/<profile>/figures/<name>.svg` and `.pdf`, and `.png`, which knows its own words; the path of the first.
 
-    The figure is laid out once: what is drawn of it afterwards, by the notebook too, looks the same.
+    `<name>-narrow.svg` is for telephones: the book finds it by the figure's id, which is its name. The figure is laid
+    out once: what is drawn of it afterwards, by the notebook too, looks the same.
     """
     words = [text.get_text() for ax in figure.axes for text in (ax.title, ax.xaxis.label) if text.get_text()]
-    for suffix in ("png", "svg"):
-        path = study.folder / "figures" / f"{name}.{suffix}"
-        with writing(path) as temporary:
-            known = {"Date": None} if suffix == "svg" else {"Description": " ".join(words)}
-            figure.savefig(temporary, format=suffix, bbox_inches="tight", metadata=known)
+    known: dict[str, dict[str, Any]] = {"png": {"Description": " ".join(words)}}
+    known |= {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    figure.set_gid(f"figure:{name}")
+    _save(study, narrow(figure), f"{name}-narrow.svg", known["svg"])
+    for suffix in ("png", *FORMATS) if preview else FORMATS:
+        path = _save(study, figure, f"{name}.{suffix}", known[suffix])
         figure.set_layout_engine("none")
+    return path
+
+
+def _save(study: Study, figure: Figure, name: str, known: dict[str, Any]) -> Path:
+    path = study.folder / "figures" / name
+    with writing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], bbox_inches="tight", metadata=known)
     return path

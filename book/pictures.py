@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -10,6 +12,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from PIL import Image
 
 from kn_core.drawing import HEATMAP, WIDTH, heatmap, picture, wrapped
 from kn_core.pictures.sample import Sample
@@ -88,3 +91,11 @@ def hero(sample: Sample, without: np.ndarray, heat: np.ndarray, said: tuple[str,
         words = textwrap.fill(f"“{caption}”" if caption else "(nothing)", 24)
         ax.set_xlabel(f"{note}\n{words}", loc="left", parse_math=False)
     return figure
+
+
+def data_address(image: np.ndarray, side: int = 256) -> str:
+    """A picture (h, w, 3) uint8 as an address that holds it: WebP of at most `side` pixels a side."""
+    small, file = Image.fromarray(image), io.BytesIO()
+    small.thumbnail((side, side))
+    small.save(file, "WEBP", quality=88)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from kn_core.drawing import FAINT
 
-# Concepts: Paul Tol's palette of twelve; what is drawn together in the book comes from the same nine.
+# Concepts: after Paul Tol's palette of twelve, each with a contrast of 3 to white (`press.drawn` sees to the dark).
+# Nine hues are too many to be told apart by hue alone: lines have dashes of their own too (`concept_dashes`).
 CONCEPTS = {
     "bear": "#882255",
     "bed": "#aa4499",
     "bus": "#332288",
-    "banana": "#ddcc77",
-    "giraffe": "#999933",
+    "banana": "#a8871f",
+    "giraffe": "#8f8f2b",
     "pizza": "#cc6677",
-    "cat": "#44aa99",
+    "cat": "#2a9484",
     "dog": "#117733",
-    "train": "#88ccee",
+    "train": "#3d8fc0",
     "toilet": "#661100",
 }
-SPARE = ("#6699cc", "#aa4466", "#e08214", "#5d5d5d", "#b2abd2", "#35978f")
+DASHES: Any = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (2.5, 1)))
+SPARE = ("#5f92c6", "#aa4466", "#c86f0c", "#5d5d5d", "#8073ac", "#35978f")
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,16 @@ class Method:
 METHODS = {
     "two-stage": Method("both stages", "#0072b2", "ours", "two-stage neurons"),
     "two-stage-best": Method("of these, the best by the gradient", "#00304f", "subset"),
-    "stage-1": Method("stage 1 alone", "#e69f00", "stage"),
+    "stage-1": Method("stage 1 alone", "#c98000", "stage"),
     "stage-2": Method("stage 2 alone", "#009e73", "stage"),
     "schwettmann": Method("Schwettmann et al.", "#d55e00", "rival"),
-    "pan-released": Method("Pan et al. (released)", "#bbcc66", "rival"),
+    "pan-released": Method("Pan et al. (released)", "#849133", "rival"),
     "pan-gated": Method("Pan et al. (gated)", "#554400", "rival"),
-    "dai": Method("Dai et al.", "#56b4e9", "rival"),
+    "dai": Method("Dai et al.", "#2f93cf", "rival"),
     "pan-released-text": Method("Pan et al. (released), at text", "#8a9a3b", "at text"),
     "pan-gated-text": Method("Pan et al. (gated), at text", "#7d6a1f", "at text"),
     "dai-text": Method("Dai et al., at text", "#2f7fb0", "at text"),
-    "random-text": Method("random, same layers, at text", "#9a9a9a", "at text"),
+    "random-text": Method("random, same layers, at text", "#8f8f8f", "at text"),
     "random": Method("random, same layers", FAINT, "control"),
     "uniform": Method("random, any layer", "#555555", "control"),
     "same-activation": Method("random, same activation", "#b74fd6", "control"),
@@ -65,7 +67,7 @@ METHODS = {
     "removal": Method("the object taken out of the picture", "#111111", "bound"),
     "chance": Method("another concept's caption", "#8c8c8c", "bound"),
     "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
-    "activation": Method("mean activation", "#b0b0b0", "reference"),
+    "activation": Method("mean activation", "#958395", "reference"),
     "atp": Method("attribution patching", "#00523c", "ranking"),
     "gxa": Method("activation × gradient, summed", "#7a8b00", "ranking"),
     "mask": Method("learnt mask", "#cc79a7", "ranking"),
@@ -124,6 +126,12 @@ def concept_colours(concepts: Iterable[str]) -> dict[str, str]:
     strangers = [concept for concept in concepts if concept not in CONCEPTS]
     given = CONCEPTS | {concept: SPARE[i % len(SPARE)] for i, concept in enumerate(strangers)}
     return {concept: given[concept] for concept in concepts}
+
+
+def concept_dashes(concepts: Iterable[str]) -> dict[str, Any]:
+    """Dashes for each concept's line, the second code beside its colour."""
+    given = {concept: DASHES[i % len(DASHES)] for i, concept in enumerate(CONCEPTS)}
+    return {concept: given.get(concept, DASHES[0]) for concept in concepts}
 
 
 def method_colour(method: str) -> str:

@@ -47,7 +47,11 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
 
     Numbers are shown to three digits where `formats` (column -> '{:.2f}') says nothing else, p-values never as zero;
     a column `verdict` becomes chips; text stands flush left, numbers flush right. Wide frames scroll in their own box.
+    Columns `layer` and `unit` become one, as L9/200, which leads to the neuron's card (`press.neuron_links`).
     """
+    if {"layer", "unit"} <= set(frame.columns):
+        named = [f"L{layer}/{unit}" for layer, unit in zip(frame["layer"], frame["unit"], strict=True)]
+        frame = frame.assign(layer=named).drop(columns="unit").rename(columns={"layer": "neuron"})
     words: list[Hashable] = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
     shown = frame.style.hide(axis="index").set_caption(html.escape(caption))
     shown = shown.set_uuid(re.sub(r"\W+", "-", caption.lower())).set_table_attributes('class="dataframe"')
@@ -89,9 +93,10 @@ def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | No
 
 
 def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
-    """What the paper says, and below where it says so and which page settles it."""
+    """What the paper says, and below where it says so and which figure of which page shows it."""
     page, words = row["page"], html.escape(row["page"].replace("-", " "))
-    settled = f'; see <a href="{html.escape(pages[page])}">{words}</a>' if page in pages else ""
+    address = f"{pages[page]}#{row['figure']}" if page in pages and row.get("figure") else pages.get(page, "")
+    settled = f'; see <a href="{html.escape(address)}">{words}</a>' if address else ""
     return f"{html.escape(indexed(row['statement']))}<small>{html.escape(row['where'])}{settled}</small>"
 
 

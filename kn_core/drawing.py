@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-WIDTH = 6.0  # inches: 576 px in the book; text of 10 pt is still some 9 px on a telephone of 390 px
+WIDTH = 7.0  # inches: 672 px, the book's column; a telephone gets a drawing of its own (`book.narrow`)
 INK, FAINT, CARD = "#222222", "#8c8c8c", "#ffffff"  # text, what a finding is compared with, the card of a figure
-MASK = "#d55e00"  # outlines of masks, on any picture
+MASK, HALO = "#d55e00", "#fefefe"  # outlines of masks, on any picture; white that stays so where the card is dark
 HEAT, SIGNED = "magma", "RdBu_r"  # sequential and two-sided maps; both keep their order for colour-blind readers
 
 
@@ -50,7 +50,8 @@ RC: Any = {  # matplotlib types its settings one by one
     "legend.fontsize": 9,
     "legend.frameon": False,
     "svg.hashsalt": "kn_core",  # the same bytes on every run
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "pdf.fonttype": 42,  # and in papers
 }
 
 
@@ -118,7 +119,7 @@ def outline(ax: Axes, mask: np.ndarray, colour: str = MASK) -> Axes:
     height, width = mask.shape
     closed = np.pad(mask, 1).astype(float)  # else it would stay open where the object leaves the frame
     x, y = np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5
-    for line, thickness in (("white", 2.4), (colour, 1.2)):
+    for line, thickness in ((HALO, 2.4), (colour, 1.2)):
         ax.contour(x, y, closed, levels=[0.5], colors=[line], linewidths=[thickness])
     ax.set(xlim=(0, width), ylim=(height, 0))
     return ax
@@ -136,7 +137,7 @@ def heatmap(
     picture(ax, np.repeat((160 + 0.35 * (image @ GRAY))[..., None], 3, axis=2).astype(np.uint8))
     extent = (0, width, height, 0)
     ax.imshow(values, cmap=HEATMAP, norm=Normalize(-limit, limit), extent=extent, interpolation="nearest")
-    return ax if mask is None else outline(ax, mask, INK)
+    return ax if mask is None else outline(ax, mask, "black")
 
 
 def wrapped(ax: Axes, text: str) -> str:

@@ -20,8 +20,10 @@ from kn_core.settings import (
     Ceiling,
     Checkpoint,
     Choices,
+    Count,
     Dask,
     Data,
+    Editor,
     Faithfulness,
     Filtering,
     Identification,
@@ -29,6 +31,7 @@ from kn_core.settings import (
     Model,
     Ownership,
     Perturbation,
+    Positive,
     Rules,
     Sensitivity,
     Settings,
@@ -37,6 +40,7 @@ from kn_core.settings import (
 LONG = (
     "ceiling",
     "choices",
+    "editing",
     "faithfulness",
     "ownership",
     "perturbation",
@@ -66,6 +70,45 @@ class ProfileError(ValueError):
     """A profile that does not exist or does not make sense; the message names the key."""
 
 
+class Editing(Settings):
+    """Edits of a concept's name into another's (`method.editors`), made on selection pictures, judged on held-out ones.
+
+    The first editor, with the first set at its first strength, is the main one: it was chosen on selection pictures.
+    """
+
+    editors: tuple[Editor, ...] = ("driven", "swap")
+    sets: tuple[str, ...] = ("third stage", "random")  # the neurons that edits are restricted to
+    compared: Count | None = 3  # concepts with controls, other editors and questions; others, the main edit alone
+    all_sets: bool = False  # for every editor, not the main one alone
+    all_pairs: bool = False  # every other concept's name, by the main editor; else the next concept's
+    strengths: dict[Editor, tuple[Positive, ...]] = Field(
+        default={
+            "swap": (2.0, 3.0, 5.0),
+            "ridge": (1.0, 2.0, 4.0),
+            "unembedding": (0.25, 0.5, 1.0),
+            "dai": (0.1, 0.3, 1.0),
+        }
+    )  # of which selection pictures choose one for every edit; 1 where none is named
+    all_doses: bool = False  # every strength too, for the plane of success against locality
+    budget: Count = 400  # neurons, of a swap half of them the other word's
+    layer: Annotated[int, Field(ge=0)] = 2  # up to which 'ridge' writes
+    pictures: Count = 5  # selection pictures of the concept
+    optimised: Count = 2  # of these, for editors that run the model on them
+    others: Count = 1  # selection pictures of each other concept, whose captions are to stay
+    towards: Count = 3  # of the concept whose name is taken
+    learnt: Annotated[int, Field(ge=0)] = 1  # of the edit's own pictures, judged too
+    judged: Count = 3  # held-out pictures of the concept
+    judged_others: Count = 3  # held-out pictures of other concepts, one of each in turn
+    without: Annotated[int, Field(ge=0)] = 1  # pictures without the object
+    light: Count = 2  # pictures of each kind for what is not the main edit
+    ported: Annotated[int, Field(ge=0)] = 1  # held-out pictures asked about otherwise
+    phrasings: tuple[str, ...] = ()  # other texts after the image tokens
+    poll: str = ""  # one that asks for {word}, to be answered yes or no
+    texts: bool = True  # whether sentences without a picture are tried
+    zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
+    sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
+
+
 FAMILIES = ("minigpt4", "transformers")
 
 
@@ -93,6 +136,7 @@ class Profile(Settings):
     sensitivity: Sensitivity = Sensitivity()
     rules: Rules = Rules()
     choices: Choices = Choices()
+    editing: Editing = Editing()
     dask: Dask | None = None
     full: dict[str, dict[str, Any]] = Field(default={})  # group -> settings that the long version, EFFORT=full, changes
     _file: Path | None = PrivateAttr(default=None)
@@ -150,6 +194,14 @@ class Profile(Settings):
         for group, changes in self.full.items():
             settings[group] = settings[group] | changes
         return Profile.model_validate(settings) if self.full else self
+
+    def with_concept(self, concept: str) -> Profile:
+        """The same settings with one concept more, where it is none of the profile's: results lie side by side."""
+        if concept in self.concepts:
+            return self
+        more = Profile.model_validate(self.model_dump() | {"concepts": (*self.concepts, concept)})
+        more._file = self._file
+        return more
 
     def fingerprint(self, *parts: str) -> str:
         """Digest of all that decides numbers, or of the named parts of it."""

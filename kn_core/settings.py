@@ -13,6 +13,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
+Editor = Literal["driven", "swap", "ridge", "unembedding", "dai", "fine"]
 Between = Literal["none", "mean", "largest"]
 Control = Literal["random", "uniform", "same-activation", "same-norm"]
 FromNull = Literal["decoy", "sign-flips", "bh", "local-fdr", "stability"]
@@ -76,8 +77,8 @@ class Model(Captioner):
 class Checkpoint(Captioner):
     """A vision-language model as transformers saves it; which adapter reads it follows from its config's model_type.
 
-    `before` and `after`, the prompt's texts around the image tokens, are read from the checkpoint's chat template where
-    they are not given. BLIP-2 and InstructBLIP have none: there they are '' and `prompt`.
+    `before` and `after`, the prompt's texts around the image tokens, are the chat template's where they are not given.
+    BLIP-2 and InstructBLIP have no template: there they are '' and `prompt`.
     """
 
     family: Literal["transformers"]
@@ -85,8 +86,11 @@ class Checkpoint(Captioner):
     before: str | None = None
     after: str | None = None
     prompt: str = "Provide a one-sentence caption for the provided image."  # what the chat template asks
+    pixels: Count | None = None  # a side of the square that pictures are made, for families that read several sizes
+    views: Literal["base", "all"] = "base"  # of families that read a picture small and whole, and large in tiles
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # 'auto': an accelerator where there is one
+    bits: Literal["all", "8-bit", "4-bit"] = "all"  # of the decoder's weights, packed when they are loaded
+    device: Literal["auto", "cpu", "cuda", "spread"] = "auto"  # 'auto': an accelerator, if any; 'spread': over all
 
 
 class Data(Settings):

@@ -11,11 +11,15 @@ from kn_core.fingerprint import closure, imported
 ROOT = Path(__file__).parents[1]
 # From the top down: a room imports from rooms below it, and from itself. `kn_core` itself imports when it is asked to.
 LAYERS = (
-    *("book.__main__", "book.page", "book.claims_table", "book.answers"),
+    *("book.__main__", "book.page", "book.claims_table", "book.answers", "book.concept_card", "book.first_figures"),
+    "book.your_concept",
     *(
+        "book.browser",
         "book.other_models",
         "book.appendix",
         "book.choices",
+        "book.editing",
+        "book.transfer",
         "book.ablation",
         "book.thresholds",
         "book.perturbation",
@@ -24,7 +28,7 @@ LAYERS = (
         "book.stages",
     ),
     *("book.data_filtering", "book.claims"),
-    *("book.press", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
+    *("book.press", "book.narrow", "book.pictures", "book.intervals", "book.tables", "book.style", "book.words"),
     *(
         "kn_core.training.__main__",
         "kn_core.__main__",

@@ -147,7 +147,7 @@ def _cells(ax: Axes, region: pd.DataFrame, metric: str, written: bool = False) -
     style |= {"annot": said if written else None, "annot_kws": {"fontsize": 8, "linespacing": 1.1}}
     sns.heatmap(value.fillna(-1), vmin=0, vmax=1, ax=ax, **style)
     for text, share in zip(ax.texts, value.to_numpy().ravel(), strict=False):  # seaborn writes white on coral
-        text.set_color(INK if np.isnan(share) or share > 0.6 else CARD)
+        text.set_color("black" if np.isnan(share) or share > 0.6 else "white")
     ax.invert_yaxis()
     ax.set(xlabel="", ylabel="")
     edges = np.pad(near.to_numpy(bool), 1)

@@ -1,8 +1,7 @@
-"""What a study costs where nobody has run it: hours, memory, disk. Estimates, right to a factor of about three.
+"""What the paper's setting costs where nobody has run it: hours, memory, disk.
 
-Operations of a pass follow from a model's shapes (a multiplication with an addition counts as two; a backward pass
-through frozen weights as a forward pass), their number from a profile's protocol, and the operations a second from
-`benchmarks/results.csv`, or from a share of an accelerator's peak. Norms, softmax and reading files are left out.
+Hours are how many captions, pairs and answers a profile's protocol asks for, times what `benchmarks/accelerator.py`
+measured of each on an accelerator (`benchmarks/results.csv`). Memory follows from a model's shapes.
 """
 
 from __future__ import annotations
@@ -22,6 +21,14 @@ from kn_core.profile import Profile
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results.csv"
 STEPS = 20  # m of Dai et al., as in `rivals.integrated_gradients`
 ARRAYS = 7  # scores (L, D) that are kept of a picture, as in `identification.scores_of`
+SIZES = {"9 × 16": (9, 16), "80 × 50": (80, 50)}  # concepts, kept images of each: the paper's, and all of COCO's
+UNITS = {  # what the script calls a unit of each stage; inpainting by diffusion is not among what it measures
+    "pairs": "seconds a caption, batch 8",
+    "scores": "seconds of a pair's scores, all methods but Dai's",
+    "dai": "seconds of Dai's scores, a picture",
+    "perturbations": "seconds a perturbed caption",
+}
+UNKNOWN = "not measured"
 
 
 @dataclass(frozen=True)
@@ -29,50 +36,23 @@ class Captioner:
     """The shapes of a caption model whose decoder is a Llama, and how long what it reads and writes is."""
 
     weights: float  # of tower, projection and decoder
-    look: float  # operations of tower and projection a picture, as torch.utils.flop_counter counts them
     layers: int
     hidden: int
     ffn: int
     keys: int  # numbers of a token's keys in a layer: fewer than `hidden` where heads share them
-    vocabulary: int
     prompt: int  # tokens, with the image
-    text: int  # tokens of the prompt that are words
     written: int  # tokens of a caption, its end included
-    inpainting: float = 0  # operations a picture
-
-    def forward(self, tokens: int, past: float = 0, read: int = 1) -> float:
-        """Operations of the decoder for `tokens` more behind `past`; logits at the last `read`."""
-        matrices = self.hidden * (2 * self.hidden + 2 * self.keys + 3 * self.ffn)  # q and output, k and v, the FFN's
-        attention = 4 * (past + tokens) * self.hidden  # above the diagonal too, because it is computed
-        return tokens * self.layers * (2 * matrices + attention) + 2 * read * self.hidden * self.vocabulary
 
 
-DIFFUSION = 4.4e13  # Stable Diffusion 2 on 512 px: 50 steps of 0.8e12 operations, and the autoencoder
 CAPTIONERS = {
-    "embedded": Captioner(0.139e9, 1.1e9, 30, 576, 1536, 192, 49152, prompt=85, text=21, written=8),
-    "minigpt4-llama2": Captioner(7.75e9, 5.2e11, 32, 4096, 11008, 4096, 32000, 99, 35, 100, DIFFUSION),
-    "llava-1.5-7b": Captioner(7.06e9, 4.1e11, 32, 4096, 11008, 4096, 32064, prompt=596, text=20, written=20),
+    "embedded": Captioner(0.139e9, 30, 576, 1536, 192, prompt=85, written=8),
+    "minigpt4-llama2": Captioner(7.75e9, 32, 4096, 11008, 4096, prompt=99, written=100),
+    "llava-1.5-7b": Captioner(7.06e9, 32, 4096, 11008, 4096, prompt=596, written=20),
 }
 
 
-def work(model: Captioner) -> dict[str, np.ndarray]:
-    """Operations (2,) of a unit of each stage: at tokens that pass together, and at tokens written one by one."""
-    prompt, said = model.forward(model.prompt), model.written - 1
-    whole = model.forward(model.prompt + said, read=1 + said)
-    written = said * model.forward(1, past=model.prompt + said / 2)
-    judged = model.forward(said, past=model.prompt, read=said) + model.forward(model.text + said, read=said)
-    upwards = 1.5 * STEPS * model.layers * model.forward(1, past=model.prompt)  # and back through half of the layers
-    return {
-        "inpainting": np.array([model.inpainting, 0]),  # a picture
-        "pairs": np.array([model.look + prompt, written]),  # a caption
-        "scores": np.array([2 * model.look + prompt + 2 * whole, 0]),  # a pair: two forward passes, one backward
-        "dai": np.array([model.look + prompt + upwards, 0]),  # a picture
-        "perturbations": np.array([prompt + judged, written]),  # an answer: caption, clean one's tokens, perplexity
-    }
-
-
 def counts(profile: Profile, pairs: pd.DataFrame, concepts: int, images: int) -> dict[str, float]:
-    """How many units of `work` the protocol asks for, where so many images of each of so many concepts are kept.
+    """How many units the protocol asks for, where so many images of each of so many concepts are kept.
 
     Some choose neurons, others are held out, as in the profile; `pairs`, a study's, say how many are looked at for one.
     """
@@ -103,31 +83,39 @@ def answers(profile: Profile, select: int, held_out: int, concepts: int) -> int:
     return shown["all"] + sum(shown[trial.scope] for trial in trials)
 
 
-def rates() -> dict[str, np.ndarray]:
-    """Operations a second of each machine (2, 2): at best and at worst, split as `work` is."""
-    last = pd.read_csv(RESULTS).groupby("figure")["value"].last()
-    pair, caption = (work(CAPTIONERS["embedded"])[stage].sum() for stage in ("scores", "pairs"))
-    here = np.array([pair / last["seconds a pair"], caption * last["captions a second batched"]])
-    card = 1.65e14 * np.array([[0.5, 0.03], [0.15, 0.01]])  # the peak of a GeForce RTX 4090 in half precision
-    return {"laptop": np.array([here, here / 4]), "one card": card, "eight cards": 8 * card}
+def measured() -> pd.DataFrame:
+    """What the script has measured: a row a figure, a column a machine; of the same twice, the last."""
+    found = pd.read_csv(RESULTS)
+    found = found[found["benchmark"] == "accelerator"]
+    return found.pivot_table("value", "figure", "machine", aggfunc="last")
 
 
-def hours(counted: dict[str, float], *names: str) -> pd.DataFrame:
-    """How long models take: columns model, stage (the last is all together), and a machine each ('4 h to 10 h')."""
-    rows = []
-    for name in names:
-        stages = {stage: counted[stage] * unit for stage, unit in work(CAPTIONERS[name]).items() if unit.any()}
-        for stage, operations in (stages | {"together": sum(stages.values())}).items():
-            cells = {machine: " to ".join(map(words, (operations / each).sum(1))) for machine, each in rates().items()}
-            rows.append({"model": name, "stage": stage} | cells)
-    return pd.DataFrame(rows)
+def hours(profile: Profile, pairs: pd.DataFrame) -> pd.DataFrame:
+    """A row a stage, then all together: how many units in each of `SIZES`, and how long they take on each machine.
+
+    Without a machine, or a figure of it, 'not measured'; together, inpainting is left out.
+    """
+    units = pd.DataFrame({size: counts(profile, pairs, *counted) for size, counted in SIZES.items()})
+    seconds, last = measured(), "together, but inpainting"
+    found = units.reindex([*units.index, last])
+    for machine in seconds.columns:
+        each = pd.Series({stage: seconds[machine].get(figure, np.nan) for stage, figure in UNITS.items()})
+        for size in SIZES:
+            took = units[size] * each
+            took[last] = took[list(UNITS)].sum(skipna=False)
+            found[f"{machine}: {size}"] = took.map(words)
+    if seconds.columns.empty:
+        found[[f"hours of {size}" for size in SIZES]] = UNKNOWN
+    return found.rename_axis("stage").reset_index()
 
 
 def words(seconds: float) -> str:
-    """A duration to one digit, which is all that it is good for."""
+    """A duration to two digits."""
+    if np.isnan(seconds):
+        return UNKNOWN
     units = {"days": 86400, "h": 3600, "min": 60, "s": 1}
     unit = next((name for name, length in units.items() if seconds >= 2 * length), "s")
-    return f"{float(f'{seconds / units[unit]:.1g}'):,g} {unit}"
+    return f"{float(f'{seconds / units[unit]:.2g}'):,g} {unit}"
 
 
 def memory() -> pd.DataFrame:
@@ -141,13 +129,30 @@ def memory() -> pd.DataFrame:
     return pd.DataFrame(found, columns=["model", "weights", "a backward pass", "copies for Dai et al.", "together"])
 
 
-def for_sentences(counted: dict[str, float], concepts: int) -> dict[str, str]:
-    """What the page's text says of all this."""
-    model, (pair, caption) = CAPTIONERS["minigpt4-llama2"], rates()["laptop"][0] / 1e9
+def for_sentences(profile: Profile, pairs: pd.DataFrame) -> dict[str, str]:
+    """What the page's text says of all this: of each figure, what every machine gave."""
+    model, found, (concepts, images) = CAPTIONERS["minigpt4-llama2"], measured(), SIZES["80 × 50"]
+    counted = counts(profile, pairs, concepts, images)
     kept = (ARRAYS * counted["scores"] + counted["dai"]) * model.layers * model.ffn
+
+    def told(*figures: str) -> str:
+        cells = found.reindex(list(figures))
+        return (
+            "; ".join(
+                ", ".join(UNKNOWN if np.isnan(value) else f"{value:.3g}" for value in cells[machine])
+                for machine in found
+            )
+            or UNKNOWN
+        )
+
+    batches, kinds, tiny = (1, 8, 32), ("float32", "bfloat16", "float16"), "a tiny model there against float32"
     return {
         "answers": f"{counted['perturbations'] / concepts:,.0f}",
-        "rates": f"{pair:.0f} and {caption:.0f}",
-        "embedded": hours(counted, "embedded")["laptop"].iloc[-1],
         "disk": f"{4 * kept / 1e9:.0f}",
+        "machines": "; ".join(found.columns) or "none",
+        "ratio": told("over three bare forwards"),
+        "captions": told(*(f"captions a second, batch {batch}" for batch in batches)),
+        "shares": told(*(f"share of the matrix rate, captions, batch {batch}" for batch in batches)),
+        "digits": told(*(f"largest error in {kind}, {tiny} on the processor" for kind in kinds)),
+        "peak": told("GB at the peak, perturbed captions"),
     }

@@ -53,7 +53,7 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> F
     colours = {
         "suppression": "#0072b2",
         "retention": "#d55e00",
-        "retention_probability": "#e69f00",
+        "retention_probability": "#c98000",
         "fluent": "#555555",
     }
     for metric, colour in colours.items():

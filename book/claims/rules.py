@@ -156,6 +156,7 @@ class Claim(_Entry):
     id: Words
     by: By = "the paper"
     page: Words  # of the book, which settles it
+    figure: Words | None = None  # there
     where: Words = "this book"  # in the paper
     statement: Words
     paper: float | Words = "–"  # as printed
@@ -220,7 +221,8 @@ def judge(claim: Claim, measurement: Measurement | None, same_setting: Collectio
 def table(
     claims: Iterable[Claim], measurements: Iterable[Measurement], same_setting: Collection[Part] = ()
 ) -> pd.DataFrame:
-    """One row a claim: claim, where, paper, ours, low, high, n, verdict; statement, measured, rule, reason, page, by.
+    """One row a claim: claim, where, paper, ours, low, high, n, verdict; statement, measured, rule, reason, page,
+    figure, by.
 
     Raises ValueError for a measurement that comes twice or that no claim asks for: misspelt, it would read 'not run'.
     """
@@ -249,6 +251,7 @@ def _row(claim: Claim, ours: Measurement | None, same_setting: Collection[Part])
         "rule": str(claim.rule),
         "reason": verdict.reason,
         "page": claim.page,
+        "figure": claim.figure or "",
         "by": claim.by,
     }
 

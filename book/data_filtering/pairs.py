@@ -10,7 +10,7 @@ import pandas as pd
 
 from kn_core.method.filtering import ORDER, explain
 from kn_core.pictures.sample import Sample
-from kn_core.profile import Profile
+from kn_core.profile import Profile, load_profile
 from kn_core.study.study import Study
 
 
@@ -34,6 +34,14 @@ def kept_by_concept(pairs: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     found = marked.groupby("concept", sort=False).agg(**columns).reset_index()
     found.insert(1, "chosen by", np.where(found["concept"].isin(profile.ours), "us", "the paper"))
     return found
+
+
+def chosen_by(concept: str, profile: str) -> str:
+    """Who chose a concept that has a page in this profile's book, as a sentence ends."""
+    listed = load_profile(profile)
+    if concept not in listed.concepts:
+        return "not among the profile's: you asked for it"
+    return "our own choice" if concept in listed.ours else "among those that the paper names"
 
 
 def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:

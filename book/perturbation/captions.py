@@ -6,16 +6,14 @@ it stands, and those that a caption has lost follow it, struck through.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from book.pictures import data_address
 from book.style import METHODS, methods_of
 from kn_core.concepts import content_words, mention, names
 from kn_core.measures.metrics import headline
@@ -96,12 +94,4 @@ def _card(concept: str, rows: pd.DataFrame, picture: np.ndarray) -> str:
         for under, caption, clean in zip(rows["under"], rows["caption"], rows["clean_caption"], strict=True)
     )
     words = html.escape(f"The picture of '{concept}' that these captions speak of: {rows['image_id'].iloc[0]}")
-    return f'<div class="said"><img src="{_data(picture)}" alt="{words}"><dl>{said}</dl></div>'
-
-
-def _data(picture: np.ndarray, side: int = 256) -> str:
-    image = Image.fromarray(picture)
-    image.thumbnail((side, side))
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f'<div class="said"><img src="{data_address(picture)}" alt="{words}"><dl>{said}</dl></div>'

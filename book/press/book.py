@@ -32,12 +32,14 @@ from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
 from book import words
-from book.press import commands, kernels
+from book.press import commands, finishing, kernels
+from book.press.neuron_links import BROWSER, CODE, link
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
 from kn_core.fingerprint import code_of
 from kn_core.profile import nearest
 
+ROOT = Path(__file__).parents[2]
 BUILD_DATE = "1767225600"  # 2026-01-01: Sphinx and matplotlib stamp this instead of today, so that builds compare equal
 
 
@@ -132,15 +134,39 @@ def run_notebook(
         _end_page(unfinished, error)
     except DeadKernelError as error:
         raise BookError(f"{source}: the kernel died (out of memory?). What it had done: {unfinished}") from error
+    _tell(unfinished, target)
     unfinished.replace(target)
 
 
+def _tell(executed: Path, target: Path) -> None:
+    """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
+    notebook = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs]
+    saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
+    up = "../" if target.parent.name in ("concepts", "appendix") else ""
+    data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
+    told = f" Last time it took {notebook.metadata.papermill.duration:.0f} seconds."
+    told += f" Data: {data}." if data else ""
+    command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
+    for cell in notebook.cells:
+        cell.source = command.sub(lambda found: found[0] + told, cell.source)
+    nbformat.write(notebook, executed)
+
+
 def _end_page(executed: Path, error: PapermillExecutionError) -> None:
-    """Keep the cells up to that which raised `NotRun`, whose words become its output."""
+    """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    for cell in notebook.cells:
+        cell.source = without_brief(cell.source)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
+
+
+def without_brief(text: str) -> str:
+    """A page's Markdown without the lines that say in brief what it found."""
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:
@@ -158,14 +184,16 @@ def contents(root: Path, concepts: Sequence[str]) -> dict[str, Any]:
     """The top-level `_toc.yml` (the default profile's) with its concept pages exchanged for those of `concepts`."""
     toc: dict[str, Any] = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     part = next(part for part in toc["parts"] if part["caption"] == "Concepts")
-    part["chapters"] = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    pages = [{"file": f"concepts/{slug(concept)}", "title": concept.capitalize()} for concept in concepts]
+    part["chapters"] = [chapter for chapter in part["chapters"] if not chapter["file"].startswith("concepts/")] + pages
     return toc
 
 
 def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -> list[str]:
     """Complete `source`, where the executed notebooks lie, to a Jupyter Book; return the pages that are still missing.
 
-    Copies the configuration, the bibliography, the pages without code, `_static` and the run's `figures`.
+    Copies the configuration, the bibliography, the pages without code, `_static`, the run's `figures`, the tables
+    beside them, and the neuron browser's code and data, which lie beside its page and are loaded by it alone.
     """
     for page in (root / "book").rglob("*.md"):
         if not is_notebook(page):
@@ -173,6 +201,13 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
     for asset in (root / "_config.yml", root / "book" / "references.bib", root / "book" / "_static"):
         _copy(asset, source / asset.name)
     _copy(figures, source / "figures")
+    beside = source / "beside" / BROWSER
+    beside.mkdir(parents=True, exist_ok=True)  # Sphinx wants it, also before the browser's page has run
+    _copy(figures.with_name(BROWSER), beside)
+    for name in CODE:
+        _copy(root / "book" / "browser" / name, beside / name)
+    if (tables := figures.with_name("tables")).is_dir():  # beside those of pages that were run on other results
+        shutil.copytree(tables, source / "tables", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
     toc = contents(root, concepts)
     missing = [page for page in _pages(toc) if not any((source / page).with_suffix(end).exists() for end in PAGE_ENDS)]
@@ -184,6 +219,15 @@ def assemble(root: Path, source: Path, concepts: Sequence[str], figures: Path) -
         toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     return missing
+
+
+def with_others(source: Path, concepts: Sequence[str]) -> list[str]:
+    """The concepts, then those of other pages that have been run: concepts that were asked for one by one."""
+    named = {slug(concept): concept for concept in concepts}
+    for page in sorted(source.glob("concepts/*.ipynb")):
+        if not page.name.startswith("unfinished-"):
+            named.setdefault(page.stem, page.stem.replace("-", " "))
+    return list(named.values())
 
 
 PAGE_ENDS = (".ipynb", ".md")
@@ -234,6 +278,8 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
         plain = re.sub(r"\x1b\[[\d;]*m", "", log.read_text(encoding="utf-8"))
         complaints = re.findall(r"^.*(?:WARNING|ERROR).*$", plain, flags=re.MULTILINE)
         raise BookError("\n  ".join([f"The book does not render; see {log}", *dict.fromkeys(complaints)]))
+    link(site)
+    finishing.finish(site, source / "figures", finishing.about(ROOT))
     found = list(flaws(site)) if strict else []
     if found:
         raise BookError("\n  ".join([f"The rendered book in {site} has flaws:", *found]))

@@ -7,14 +7,35 @@ Pages are written for the default profile, whose commands need no variable.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kn_core.profile import Profile
 
 DEFAULT, EXAMPLE = "embedded", "giraffe"
 COMMAND = re.compile(r"(doit|make (?:book|concept|check))(?= |$)")
+
+
+class NoPicturesError(RuntimeError):
+    """Nobody has said where a profile's photographs are."""
+
+
+def beyond(profile: Profile) -> Sequence[str]:
+    """What a profile's pictures show, listed or not: every kind that scenes draw, or the categories of the photographs.
+
+    Each can have a page of its own, `concept:<name>`. Raises NoPicturesError, or what `CocoFolder` raises.
+    """
+    if profile.data.source == "scenes":
+        from kn_core.pictures.scenes import KINDS  # which takes a second: most names are the profile's
+
+        return tuple(KINDS)
+    from kn_core.pictures.coco import CocoFolder
+
+    if not (folder := os.environ.get("KN_COCO")):
+        raise NoPicturesError("It reads photographs, which may show it: name their folder, COCO=folder.")
+    return CocoFolder(folder).concepts
 
 
 def variables(profile: Profile, effort: str = "") -> dict[str, str]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from book.style import by_concept, concept_colours, method_colour
+from book.style import by_concept, method_colour
 from kn_core.drawing import CARD, FAINT, INK, MASK, WIDTH, figure_of, title
 
 CARD_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
@@ -21,55 +21,66 @@ PAPER = "#f3e9c6"  # the band of the paper's thresholds
 KINDS = {"own": ("the concept’s own", method_colour("two-stage"), "o"), "companion": ("the companion’s", MASK, "s")}
 
 
+def _band(ax: Axes, x: np.ndarray, curves: np.ndarray) -> None:
+    """The median of curves (n, x) and the band between the lowest and the highest; one curve is its own median."""
+    look: Any = {"step": "post", "color": method_colour("two-stage"), "alpha": 0.25, "linewidth": 0}
+    if len(curves) > 1:
+        ax.fill_between(x, curves.min(axis=0), curves.max(axis=0), label=f"all {len(curves)} concepts", **look)
+    said = "their median" if len(curves) > 1 else None
+    ax.step(x, np.median(curves, axis=0), where="post", color=method_colour("two-stage"), linewidth=1.5, label=said)
+
+
 def distribution(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> Axes:
-    """Neurons by pooled difference, a line a concept on a logarithmic count; its threshold is dotted."""
-    colours, (_, ax) = concept_colours(scored["concept"]), plt.subplots()
-    steps: Any = {"element": "step", "fill": False, "linewidth": 1.3, "bins": 60}
-    sns.histplot(scored, x="delta", hue="concept", palette=colours, ax=ax, **steps)
-    for concept, threshold in thresholds.items():
-        ax.axvline(threshold, color=colours[concept], linewidth=0.8, linestyle=":")
+    """Neurons by pooled difference on a logarithmic count, concepts as a band; each one's threshold is dotted."""
+    _, ax = plt.subplots()
+    edges = np.histogram_bin_edges(scored["delta"], 60)
+    counts = np.array([np.histogram(rows["delta"], edges)[0] for _, rows in by_concept(scored)])
+    _band(ax, edges, np.c_[counts, counts[:, -1]])
+    for place, threshold in enumerate(thresholds.values()):
+        said = None if place else "thresholds"
+        ax.axvline(threshold, color=INK, linewidth=0.7, linestyle=":", label=said)
     ax.set(yscale="log", ylim=(0.8, None))
     ax.set(xlabel="activation difference, pooled over pictures", ylabel="neurons (log scale)")
-    sns.move_legend(ax, "best", ncols=2 if len(colours) > 5 else 1, title=None)
+    ax.legend(loc="upper right")
     middle, far = scored["delta"].median(), scored["delta"].max()
     title(ax, f"Half of the neurons move by less than {middle:.2g}; the strongest by {far:.2g}")
     return ax
 
 
 def candidates(scored: pd.DataFrame, thresholds: Mapping[str, float], paper: Mapping[float, float]) -> Axes:
-    """Candidates that each threshold would leave, a line a concept; dots: our thresholds, band: the paper's range.
+    """Candidates that each threshold would leave, concepts as a band; dots: our thresholds, shaded: the paper's range.
 
     `paper` has the ends of that range and what they leave (`stage_1.paper_leaves`).
     """
-    colours, (low, high) = concept_colours(scored["concept"]), paper
-    _, ax = plt.subplots()
+    (low, high), (_, ax) = paper, plt.subplots()
     ax.axvspan(low, high, color=PAPER, zorder=0)
     place: Any = {"ha": "center", "va": "top", "transform": ax.get_xaxis_transform()}
     ax.text(np.sqrt(low * high), 0.97, "the paper’s\nthresholds", **place)
-    left: Any = {"stat": "count", "complementary": True, "linewidth": 1.3}
-    sns.ecdfplot(scored, x="delta", hue="concept", palette=colours, ax=ax, **left)
-    for concept, count in scored.groupby("concept", sort=False)["candidate"].sum().items():
-        ax.plot(thresholds[str(concept)], count, "o", color=colours[str(concept)])
-    farthest = 1.1 * max(scored["delta"].max(), high)
-    ax.set(xscale="log", yscale="log", xlim=(min(0.1, *thresholds.values()), farthest), ylim=(0.8, None))
+    nearest, farthest = min(0.1, *thresholds.values()), 1.1 * max(scored["delta"].max(), high)
+    at = np.unique(np.r_[np.geomspace(nearest, farthest, 400), low, high])
+    left = [len(rows) - np.searchsorted(np.sort(rows["delta"]), at) for _, rows in by_concept(scored)]
+    _band(ax, at, np.array(left))
+    counts = scored.groupby("concept", sort=False)["candidate"].sum()
+    dots = [thresholds[str(concept)] for concept in counts.index]
+    ax.plot(dots, counts, "o", color=INK, markersize=4, label="at our thresholds")
+    ax.set(xscale="log", yscale="log", xlim=(nearest, farthest), ylim=(0.8, None))
     ax.set(xlabel="threshold of the activation difference", ylabel="candidates")
-    sns.move_legend(ax, "lower left", ncols=2 if len(colours) > 5 else 1, title=None)
+    ax.legend(loc="lower left")
     most, fewest = paper.values()
     title(ax, f"At the paper’s thresholds {fewest:,.0f} to {most:,.0f} candidates a concept would be left here")
     return ax
 
 
 def stability(scored: pd.DataFrame) -> Axes:
-    """Share of a concept's candidates that pass stage 1 in at least so many of its pictures, a line a concept."""
+    """Share of a concept's candidates that pass stage 1 in at least so many of its pictures, concepts as a band."""
     chosen, (_, ax) = scored[scored["candidate"]], plt.subplots()
-    colours = concept_colours(scored["concept"])
     at_least = np.linspace(0, 1, 101)
-    for concept, group in by_concept(chosen):
-        passing = (group["share"].to_numpy()[:, None] >= at_least - 1e-9).mean(axis=0)
-        ax.step(100 * at_least, 100 * passing, color=colours[concept], linewidth=1.5, label=concept)
+    passing = [(rows["share"].to_numpy()[:, None] >= at_least - 1e-9).mean(axis=0) for _, rows in by_concept(chosen)]
+    _band(ax, 100 * at_least, 100 * np.array(passing))
     ax.set(xlabel="in at least so many of the pictures (%)", xlim=(0, 100))
     ax.set(ylabel="candidates that pass (%)", ylim=(0, 102))
-    ax.legend(loc="lower left", ncols=2 if len(colours) > 5 else 1)
+    if len(passing) > 1:
+        ax.legend(loc="lower left")
     by = chosen.groupby("concept", sort=False)["share"]
     mean, always = by.mean().mean(), by.agg(lambda share: (share > 1 - 1e-9).mean()).mean()
     title(ax, f"A candidate passes in {mean:.0%} of its concept’s pictures on average; {always:.0%} pass in all")

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from book.claims.evidence import PAPER_A, PAPER_G
 from book.stages.figures import PAPER
-from book.style import by_concept, concept_colours
+from book.style import by_concept, concept_colours, concept_dashes
 from book.thresholds.rules import RULES
 from kn_core.drawing import FAINT, INK, WIDTH, title
 from kn_core.study.experiments.null_thresholds import OWN
@@ -31,10 +31,12 @@ def false_shares(curves: pd.DataFrame, rules: pd.DataFrame, q: float, names: Map
     `rules` is `rules.of_all`, q what rules from the null allow; `names` says what the legend calls each rule.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
-    colours = concept_colours(curves["concept"])
+    colours, dashes = concept_colours(curves["concept"]), concept_dashes(curves["concept"].unique())
     for ax, (scale, words) in zip(axes, AXES.items(), strict=True):
         for concept, rows in by_concept(curves[curves["scale"] == scale]):
-            ax.plot(rows["threshold"], rows["false_share"], color=colours[concept], linewidth=1.2)
+            ax.plot(
+                rows["threshold"], rows["false_share"], color=colours[concept], linestyle=dashes[concept], linewidth=1.2
+            )
         for name in names:
             placed = rules[(rules["rule"] == name) & (rules["scale"] == scale) & (rules["candidates"] > 0)]
             look: Any = {"marker": RULES[name].marker, "edgecolors": INK, "linewidths": 0.6, "zorder": 3}
@@ -47,7 +49,9 @@ def false_shares(curves: pd.DataFrame, rules: pd.DataFrame, q: float, names: Map
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].axvspan(*PAPER_A, color=PAPER, zorder=0)
     axes[0].set_ylabel("estimated share of false candidates")
-    lines = [Line2D([], [], color=colour, label=concept) for concept, colour in colours.items()]
+    lines = [
+        Line2D([], [], color=colour, linestyle=dashes[concept], label=concept) for concept, colour in colours.items()
+    ]
     plain: Any = {"linestyle": "", "markerfacecolor": "none", "markeredgecolor": INK}
     marks = [Line2D([], [], marker=RULES[name].marker, label=words, **plain) for name, words in names.items()]
     marks.append(Line2D([], [], color=FAINT, linestyle="--", label=f"{q:.0%} false"))

@@ -38,7 +38,7 @@ def word_states(model: CaptionModel, word: str) -> Tensor:
     ids = torch.tensor(model.encode(f" {word}")[0], device=model.before.device)
     embeds = model.embed_tokens(torch.cat([model.before, model.after, ids]))[None]
     with record(model, "residual") as streams, torch.no_grad():
-        model.backbone(inputs_embeds=embeds, use_cache=False)
+        model.extend(embeds, picture=False)
     return torch.stack([plain(stream[0, -1]) for stream in streams])
 
 
@@ -50,7 +50,7 @@ def mean_differences(model: CaptionModel, prompts: Tensor, without: Tensor, insi
     found = []
     for embeds in (prompts, without):
         with record(model, "residual") as streams, torch.no_grad():
-            model.backbone(inputs_embeds=embeds, use_cache=False)
+            model.extend(embeds)
         found.append(torch.stack([plain(stream[:, model.image_positions]) for stream in streams]))  # (L, B, P, H)
     added = found[0] - found[1]
     each = [added[:, i, torch.from_numpy(tokens)].mean(dim=1) for i, tokens in enumerate(inside)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from kn_core.concepts import mention
 from kn_core.models.base import CaptionModel, Site
-from kn_core.models.hooks import gradients, plain, record
+from kn_core.models.hooks import descend, plain, record, record_slopes
 
 
 @dataclass(frozen=True)
@@ -72,29 +70,33 @@ def capture(
     `caption` is what the model says of the picture, teacher-forced; y^c is read where the model writes the target.
     Attention is causal, so nothing after the target matters, and O' at the image tokens does not depend on the caption.
     Cost: two forward passes and one backward pass, whatever the number of neurons. Everything returned is on the CPU,
-    in float32 at least, wherever and in whatever precision the model is.
+    in float32 at least, wherever and in whatever precision the model is, and goes there a layer at a time.
     """
 
-    def at(layers: Sequence[Tensor], positions: int | slice) -> Tensor:
-        return torch.stack([plain(layer[0, positions]) for layer in layers])
+    def tokens(layer: Tensor) -> Tensor:
+        return plain(layer[0, model.image_positions])  # (P, D), a layer at a time
 
     prompts = model.prompts([image, inpainted]).detach()
-    with record(model, site) as activations, torch.no_grad():
+    with record(model, site, tokens) as without, torch.no_grad():
         model.logits(prompts[1:])
-    without = at(activations, model.image_positions)  # (L, P, D)
-    with ExitStack() as stack:
-        seen = {place: stack.enter_context(record(model, place)) for place in get_args(Site)}
-        stack.enter_context(torch.enable_grad())
-        logits = model.logits(prompts[:1].requires_grad_(), [caption])
-        read = [*seen[site], *seen["preactivation"]]
-        slopes = gradients(logits[0, target.position, target.token], read, logits.dtype)
     last = model.prompt_length - 1 + target.position  # predicts the target
+    with ExitStack() as stack:
+        seen = {place: stack.enter_context(record(model, place, tokens)) for place in {site, "preactivation"}}
+        there = [
+            stack.enter_context(record(model, place, lambda layer: plain(layer[0, last])))
+            for place in ("activation", "product")
+        ]
+        slopes = [stack.enter_context(record_slopes(model, place, tokens)) for place in (site, "preactivation")]
+        stack.enter_context(torch.enable_grad())
+        start = prompts[:1].requires_grad_()
+        logits = model.logits(start, [caption])
+        found = descend(logits[0, target.position, target.token], start, slopes, logits.dtype)
     return Capture(
-        original=at(seen[site], model.image_positions),
-        inpainted=without,
-        gradient=at(slopes[: model.n_layers], model.image_positions),
-        preactivation=at(seen["preactivation"], model.image_positions),
-        preactivation_gradient=at(slopes[model.n_layers :], model.image_positions),
-        predicting=at(seen["activation"], last),
-        predicting_product=at(seen["product"], last),
+        original=torch.stack(seen[site]),
+        inpainted=torch.stack(without),
+        gradient=torch.stack(found[0]),
+        preactivation=torch.stack(seen["preactivation"]),
+        preactivation_gradient=torch.stack(found[1]),
+        predicting=torch.stack(there[0]),
+        predicting_product=torch.stack(there[1]),
     )

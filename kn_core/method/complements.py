@@ -131,6 +131,4 @@ def perplexities(model: CaptionModel, picture: Picture, layers: np.ndarray, unit
 
 def _last_logits(model: CaptionModel, embeds: Tensor) -> Tensor:
     """Logits at the last position, (B, V)."""
-    hidden = model.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1]
-    logits: Tensor = model.head(hidden).float()
-    return logits
+    return model.score(model.extend(embeds)[:, -1]).float()

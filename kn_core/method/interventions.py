@@ -24,6 +24,7 @@ from torch import Tensor
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel, Site
 from kn_core.models.hooks import Edit, intervene, plain, record
+from kn_core.models.packed import packed
 from kn_core.settings import Intervention, Positions
 
 NEEDS_IMAGE_POSITIONS = ("mean", "patch")
@@ -154,6 +155,8 @@ def noisy_weights(model: CaptionModel, neurons: NeuronSet, setting: Setting) -> 
     try:
         for layer, units in neurons.top(setting.n).by_layer().items():
             weight = model.w_out(layer)
+            if packed(model.ffn[layer].down_proj):
+                raise ValueError("packed weights take no noise. Load it with bits 'all', or leave 'weights' out.")
             chosen = torch.from_numpy(units).to(weight.device)
             columns = weight.detach()[:, chosen]  # (H, n), a copy
             noise = _noise(setting.seed, "w_out", layer, len(columns), len(units)).to(columns.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ import transformers
 from torch import Tensor, nn
 
 from kn_core.models import decoding
+from kn_core.models.packed import dense, packed
 from kn_core.pictures.image_files import Picture, as_picture, check_list
 
 Site = Literal["preactivation", "activation", "product"]
 Place = Site | Literal["written", "residual"]  # where something can be read or changed
+Cache = transformers.DynamicCache
+Rows = tuple[Tensor, int]  # which rows of a batch are run, and of how many
 
 
 class FeedForward(Protocol):
@@ -48,8 +51,9 @@ class CaptionModel(nn.Module, ABC):
     before: Tensor  # token ids (T_before,)
     after: Tensor  # (T_after,)
     ends: Tensor  # the ids that end a caption; the first of them pads what is shorter
+    prompt_sees_ahead = False  # whether the prompt's tokens attend to those after them, up to its end
     first_position: int = 0
-    rows: tuple[Tensor, int] | None = None
+    rows: Rows | None = None
 
     def __init__(
         self,
@@ -70,15 +74,14 @@ class CaptionModel(nn.Module, ABC):
         tokenizer's own end of sequence.
         """
         super().__init__()
-        # Not registered as modules: they are parts of a decoder that a subclass holds, under its own name.
-        self._parts: tuple[transformers.PreTrainedModel, nn.Linear] = (backbone, head)
+        self._parts = (backbone, head)  # not modules: they are parts of a decoder that a subclass holds, by its name
         self.tokenizer, self.grid, self.batch_size = tokenizer, grid, batch_size
-        self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
-        self.register_buffer("after", torch.tensor(after, dtype=torch.long), persistent=False)
+        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
+        place = cast("nn.Embedding", backbone.get_input_embeddings()).weight.device
+        for name, ids in (("before", before), ("after", after), ("ends", ends or [self.end])):
+            self.register_buffer(name, torch.tensor(ids, dtype=torch.long, device=place), persistent=False)
         self.image_positions = slice(len(before), len(before) + n_image_tokens)
         self.prompt_length = self.image_positions.stop + len(after)  # T
-        self.end = int(ends[0] if ends else tokenizer.eos_token_id)
-        self.register_buffer("ends", torch.tensor(ends or [self.end], dtype=torch.long), persistent=False)
 
     @abstractmethod
     def image_embeds(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -103,17 +106,23 @@ class CaptionModel(nn.Module, ABC):
         return self.head.weight
 
     @property
+    def cap(self) -> float | None:
+        """c, where logits are c tanh(y / c) of what the unembedding gives."""
+        return None
+
+    @property
     def n_layers(self) -> int:
         return len(self.ffn)
 
     @property
     def ffn_width(self) -> int:
         """D, neurons a layer."""
-        return int(self.w_out(0).shape[1])
+        return self.ffn[0].down_proj.in_features
 
     def w_out(self, layer: int) -> Tensor:
         """The FFN's output matrix (H, D); column i is what neuron i writes."""
-        return self.ffn[layer].down_proj.weight
+        module = self.ffn[layer].down_proj
+        return dense(module) if packed(module) else module.weight
 
     def site(self, layer: int, site: Place) -> tuple[nn.Module, bool]:
         """The module at which a layer's neurons are read, and whether as its output (True) or its input (False).
@@ -135,9 +144,10 @@ class CaptionModel(nn.Module, ABC):
         if len(layers) == 0:
             return []
         unembed = self.unembed.float()
-        columns = [self.w_out(layer)[:, unit].to(unembed) for layer, unit in zip(layers, units, strict=True)]
+        order = np.argsort(layers, kind="stable")  # a layer's together
+        columns = [self.w_out(layers[i])[:, units[i]].to(unembed) for i in order]
         best: list[list[int]] = []
-        for part in torch.stack(columns).split(1024):  # (n, H), in parts whose logits (n, V) fit beside the model
+        for part in torch.stack(columns)[np.argsort(order)].split(1024):  # (n, H): logits (n, V) fit beside the model
             best += torch.topk(part @ unembed.T, n).indices.tolist()
         return [[self.token(index) for index in row] for row in best]
 
@@ -212,7 +222,7 @@ class CaptionModel(nn.Module, ABC):
                 texts = [""] * len(batch) if forced is None else forced[start : start + self.batch_size]
                 hidden = self.extend(self.teacher_forced(batch, texts), cache)[:, self.prompt_length - 1 :]
                 # Contiguous, because a matrix product with a slice copies the whole unembedding first.
-                scored = self.head(hidden.contiguous())  # (B, 1 + C, V), the first caption token's first
+                scored = self.score(hidden.contiguous())  # (B, 1 + C, V), the first caption token's first
                 if forced is None:
                     captions += decoding.write(self, [scored[:, 0].argmax(-1)], cache, max_new_tokens)
                 else:
@@ -227,58 +237,49 @@ class CaptionModel(nn.Module, ABC):
         """
         prompts = self._embedded(images)
         embeds = self.teacher_forced(prompts, captions or [""] * len(prompts))
-        hidden = self.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        return self.head(hidden[:, self.prompt_length - 1 :].contiguous())
+        return self.score(self.extend(embeds)[:, self.prompt_length - 1 :].contiguous())
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of the decoder's last hidden states (..., H), capped where the model caps them."""
+        logits: Tensor = self.head(hidden)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def perplexity(self, captions: Sequence[str]) -> np.ndarray:
         """How much each caption surprises the decoder when it sees no picture, (N,); NaN for an empty caption."""
-        surprise = np.empty(len(captions))
-        ids = [torch.tensor(self.encode(caption)[0], dtype=torch.long) for caption in captions]
-        by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # batches of one length hold little padding
-        prompt = self.embed_tokens(torch.cat([self.before, self.after]))[None]
-        for start in range(0, len(ids), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
-            with torch.no_grad():
-                cache = transformers.DynamicCache(config=self.backbone.config)
-                asked = self.extend(prompt, cache)[:, -1:].expand(len(rows), -1, -1)  # once: it is the same for all
-                cache.batch_repeat_interleave(len(rows))
-                said = self.extend(self._embed_captions([captions[i] for i in rows]), cache)
-                logits = self.head(torch.cat([asked, said], dim=1))
-            for i, row in zip(rows, logits, strict=True):
-                chances = row[: len(ids[i])].float().log_softmax(-1).cpu()
-                surprise[i] = -chances.gather(1, ids[i][:, None]).mean()  # NaN without tokens
-        return np.exp(surprise)
+        return decoding.perplexity(self, captions)
 
     def extend(
-        self, embeds: Tensor, cache: transformers.DynamicCache, rows: tuple[Tensor, int] | None = None
+        self, embeds: Tensor, cache: Cache | None = None, rows: Rows | None = None, picture: bool = True
     ) -> Tensor:
-        """Run the decoder on (B, t, H) embeddings that follow what the cache holds: last hidden states (B, t, H).
+        """Run the decoder on (B, t, E) embeddings that follow what the cache holds: last hidden states (B, t, H).
 
-        `rows` says which rows of the batch these are, and of how many; None: all.
+        `rows`: which rows of the batch these are, and of how many; None: all. `picture`: whether image tokens are read.
         """
         if embeds.shape[1] == 0:
             return embeds
-        self.first_position, self.rows = cache.get_seq_length(), rows
+        self.first_position, self.rows = cache.get_seq_length() if cache is not None else 0, rows
         try:
-            hidden = self.backbone(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+            given = self.guide(embeds, cache, picture)
+            hidden = self.backbone(**given, past_key_values=cache, use_cache=cache is not None).last_hidden_state
         finally:
             self.first_position, self.rows = 0, None
         return hidden
 
+    def guide(self, embeds: Tensor, cache: Cache | None, picture: bool) -> dict[str, Any]:  # noqa: ARG002
+        """What the decoder is given with embeddings from `first_position` on: here no mask or positions beside them."""
+        return {"inputs_embeds": embeds}
+
     def teacher_forced(self, prompts: Tensor, captions: Sequence[str]) -> Tensor:
         """Embedded prompts (B, T, H) followed by their captions: (B, T + C, H), shorter captions padded on the right.
 
-        Padding on the right changes nothing before it: attention is causal.
+        Padding on the right changes nothing before it, as attention is causal there.
         """
         if len(captions) != len(prompts):
             raise ValueError(f"captions must be as many as images, {len(prompts)}. Got {len(captions)}.")
-        return torch.cat([prompts, self._embed_captions(captions)], dim=1)
-
-    def _embed_captions(self, captions: Sequence[str]) -> Tensor:
-        return self.embed_tokens(self.padded(captions).to(self.before.device))
+        return torch.cat([prompts, self.embed_tokens(self.padded(captions))], dim=1)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (..., T) -> input embeddings (..., T, H)."""
+        """Token ids (..., T) -> input embeddings (..., T, E), what the decoder reads: E is H in most families."""
         embeddings: Any = self.backbone.get_input_embeddings()
         return embeddings(ids.to(embeddings.weight.device))
 

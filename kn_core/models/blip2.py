@@ -56,7 +56,7 @@ class Blip2(CaptionModel):
         if qformer_tokenizer is not None:
             self._instruction = {"qformer_input_ids": torch.tensor([qformer_tokenizer(after).input_ids])}
         model.qformer.config._attn_implementation = "eager"  # the one that gives attention weights
-        self.to(model.device).requires_grad_(False).eval()
+        self.requires_grad_(False).eval()
 
     @property
     def ffn(self) -> list[FeedForward]:

@@ -11,12 +11,15 @@ from kn_core.models.checkpoints import CheckpointError, Found
 from kn_core.settings import Checkpoint
 
 
-def prompt_texts(found: Found, settings: Checkpoint, marks: tuple[str, str]) -> tuple[str, str]:
+def prompt_texts(
+    found: Found, settings: Checkpoint, marks: tuple[str, str], written: str | None = None
+) -> tuple[str, str]:
     """The prompt before and after the image tokens: the profile's own, else as the chat template writes them.
 
     The template is given one picture and the question `settings.prompt`, and begins the answer. `marks` are what the
     family's processor puts around the tokens of a single view; a beginning of sequence is added where the tokenizer
-    begins every text with one. Raises CheckpointError where there is no template, or none for one picture.
+    begins every text with one. `written` is what the template writes for a picture, where it is not the image token.
+    Raises CheckpointError where there is no template, or none for one picture.
     """
     if settings.before is not None and settings.after is not None:
         return settings.before, settings.after
@@ -33,7 +36,7 @@ def prompt_texts(found: Found, settings: Checkpoint, marks: tuple[str, str]) -> 
         )
     except (jinja2.TemplateError, TypeError) as error:
         raise CheckpointError(f"The chat template of {found.name} takes no picture ({error}). {give}") from None
-    image_token = str(found.tokenizer.convert_ids_to_tokens(found.model.config.image_token_id))
+    image_token = written or str(found.tokenizer.convert_ids_to_tokens(found.model.config.image_token_id))
     if (n := text.count(image_token)) != 1:
         raise CheckpointError(
             f"The chat template of {found.name} must write '{image_token}' once for one picture. It is there {n} times "
@@ -49,12 +52,13 @@ def prompt_texts(found: Found, settings: Checkpoint, marks: tuple[str, str]) -> 
 
 
 def prompt_ids(
-    tokenizer: transformers.PreTrainedTokenizerBase, image_token: int, before: str, after: str
+    tokenizer: transformers.PreTrainedTokenizerBase, image_token: int, before: str, after: str, begins: bool = True
 ) -> tuple[list[int], list[int]]:
     """Token ids of the prompt's texts before and after the image tokens, tokenised as one text around them.
 
     Some tokenizers treat a text's first word apart, so that `after` on its own would not be what the model was trained
-    on. Nothing is added: a beginning-of-sequence token that the tokenizer would have added stands in `before`.
+    on. Nothing is added: a beginning-of-sequence token that the tokenizer would have added stands in `before`, or, not
+    `begins`, behind the image tokens.
     """
     text = f"{before}{tokenizer.convert_ids_to_tokens(image_token)}{after}"
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
@@ -64,7 +68,7 @@ def prompt_ids(
             f"between them. It is there {n} times."
         )
     begin = _beginning(tokenizer)
-    if begin and ids[0] != tokenizer.bos_token_id:
+    if begins and begin and ids[0] != tokenizer.bos_token_id:
         raise CheckpointError(
             f"model.before must begin with '{begin}', as all of this model's texts do. Got {before!r}."
         )

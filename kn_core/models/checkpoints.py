@@ -20,6 +20,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from kn_core.models import packed
 from kn_core.models.base import CaptionModel
 from kn_core.models.towers import resize
 from kn_core.profile import ProfileError
@@ -35,6 +36,9 @@ SETTINGS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
 """What transformers reads of a checkpoint beside the weights, where it is there."""
+
+
+PACKED = ("bitsandbytes",)  # the ways to pack weights through which gradients pass and neurons can be read
 
 
 class CheckpointError(ProfileError):
@@ -100,8 +104,11 @@ class Preprocessing:
         return (resize(images, self.size, self.resample) * self.scale - mean) / std
 
     @classmethod
-    def of(cls, found: Found, size: int) -> Preprocessing:
-        """As the image processor's settings say. Raises CheckpointError where they do not make size x size pixels."""
+    def of(cls, found: Found, size: int, any_size: bool = False) -> Preprocessing:
+        """As the image processor's settings say. Raises CheckpointError where they do not make size x size pixels.
+
+        `any_size`: they say between which numbers of pixels it keeps a picture's own size.
+        """
         said, name = found.image_processor, f"The image processor of {found.name}"
         rescales, normalises = said.get("do_rescale", True), said.get("do_normalize", True)
         needed = ["resample", *["rescale_factor"] * rescales, *["image_mean", "image_std"] * normalises]
@@ -111,7 +118,7 @@ class Preprocessing:
         keys = ["crop_size"] * said.get("do_center_crop", False) + ["max_image_size", "size"]
         last = next((said[key] for key in keys if said.get(key)), size)
         sides = set(last.values()) if isinstance(last, Mapping) else {last}
-        if sides != {size}:
+        if sides != {size} and not any_size:
             raise CheckpointError(f"{name} must make pictures of {size} x {size} pixels, as config.json. Got {last}.")
         return cls(
             size,
@@ -136,20 +143,33 @@ class Found:
 
 def load(folder: Path, settings: Checkpoint) -> Found:
     """The checkpoint in a folder, of the precision and on the device that the profile asks for."""
-    place = device(settings.device)
+    dtype = getattr(torch, settings.dtype)
+    place = settings.device if settings.device == "spread" else device(settings.device)
     if place == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("model.device: 'cuda' needs an accelerator, and torch sees none. Set 'cpu' or 'auto'.")
-    files.check_unquantised(files.read_json(folder / "config.json"), str(folder))
-    model = read(transformers.AutoModelForImageTextToText, folder, dtype=getattr(torch, settings.dtype))
+    config = files.read_json(folder / "config.json")
+    files.check_unquantised(config, str(folder), PACKED)
+    how: dict[str, Any] = {"dtype": dtype}
+    if settings.bits != "all":
+        how["quantization_config"] = packed.how(settings.bits, dtype)
+    if place == "spread" or "quantization_config" in {**how, **config}:  # these are not moved afterwards
+        how["device_map"] = "auto" if place == "spread" else {"": place}
+    model = read(transformers.AutoModelForImageTextToText, folder, **how)
+    packed.settle(model)
+    if "device_map" not in how:
+        model = model.to(place)
+    return beside(folder, model)
+
+
+def beside(folder: Path, model: Any) -> Found:
+    """A model with what lies beside its weights in its folder."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     pictures = files.read_json(folder / "preprocessor_config.json")
     pictures = pictures or files.read_json(folder / "processor_config.json").get("image_processor", {})
     second, qformer_tokenizer = folder / "qformer_tokenizer", None
     if (second / "tokenizer.json").is_file():
         qformer_tokenizer = transformers.AutoTokenizer.from_pretrained(second, local_files_only=True)
-    return Found(
-        str(folder), model.to(place), tokenizer, pictures, _chat_template(folder, tokenizer), qformer_tokenizer
-    )
+    return Found(str(folder), model, tokenizer, pictures, _chat_template(folder, tokenizer), qformer_tokenizer)
 
 
 def read(kind: Any, folder: Path, **how: Any) -> Any:
@@ -188,11 +208,17 @@ def read(kind: Any, folder: Path, **how: Any) -> Any:
     return model
 
 
+def ramp() -> np.ndarray:
+    """A picture that is dark above and light below, uint8 (64, 64, 3)."""
+    return np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None, None], (1, 64, 3))
+
+
 def check_numbers(model: CaptionModel, name: str) -> None:
     """Look at one picture. Raises CheckpointError where the logits are no finite numbers, or all the same."""
-    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    if model.before.is_meta:  # has shapes alone
+        return
     with torch.no_grad():
-        logits = model.logits([np.tile(ramp[:, None, None], (1, 64, 3))])
+        logits = model.logits([ramp()])
     if logits.isfinite().all() and logits.min() < logits.max():
         return
     if nan := [key for key, weight in model.named_parameters() if weight.isnan().any()]:
@@ -210,7 +236,8 @@ def hold(model: transformers.PreTrainedModel, processor: Any) -> Found:
     name = type(model).__name__
     config = model.config.to_dict()
     if config.get("quantization_config", {}).get("quant_method") != "gguf":  # of which transformers makes plain weights
-        files.check_unquantised(config, name)
+        files.check_unquantised(config, name, PACKED)
+    packed.settle(model)
     if not model.can_generate():
         raise CheckpointError(f"the model must write text, as a ...ForConditionalGeneration does. Got {name}.")
     templates = [getattr(each, "chat_template", None) for each in (processor, processor.tokenizer)]

@@ -1,10 +1,11 @@
-"""Greedy decoding with a cache, for batches whose captions end at different lengths."""
+"""Greedy decoding with a cache, for batches whose captions end at different lengths; how likely a caption is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
@@ -59,8 +60,30 @@ def write(
             rows, last = rows[going], last[going]
         hidden = model.extend(model.embed_tokens(last[:, None]), cache, (rows, len(written[-1])))  # (b, 1, H)
         ids = torch.full_like(written[-1], model.end)
-        ids[rows] = model.head(hidden[:, -1].contiguous()).argmax(-1).to(ids.device)
+        ids[rows] = model.score(hidden[:, -1].contiguous()).argmax(-1).to(ids.device)
         written.append(ids)
+
+
+def perplexity(model: CaptionModel, captions: Sequence[str]) -> np.ndarray:
+    """How much each caption surprises the decoder when it sees no picture, (N,); NaN for an empty caption."""
+    surprise = np.empty(len(captions))
+    ids = [torch.tensor(model.encode(caption)[0], dtype=torch.long) for caption in captions]
+    by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # batches of one length hold little padding
+    prompt = model.embed_tokens(torch.cat([model.before, model.after]))[None]
+    for start in range(0, len(ids), model.batch_size):
+        rows = by_length[start : start + model.batch_size]
+        with torch.no_grad():
+            cache = transformers.DynamicCache(config=model.backbone.config)
+            asked = model.extend(prompt, cache, picture=False)[:, -1:].expand(
+                len(rows), -1, -1
+            )  # once: it is the same for all
+            cache.batch_repeat_interleave(len(rows))
+            said = model.extend(model.embed_tokens(model.padded([captions[i] for i in rows])), cache, picture=False)
+            logits = model.score(torch.cat([asked, said], dim=1))
+        for i, row in zip(rows, logits, strict=True):
+            chances = row[: len(ids[i])].float().log_softmax(-1).cpu()
+            surprise[i] = -chances.gather(1, ids[i][:, None]).mean()  # NaN without tokens
+    return np.exp(surprise)
 
 
 def _text(model: CaptionModel, ids: Tensor) -> list[str]:

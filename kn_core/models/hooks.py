@@ -29,14 +29,17 @@ Edit = Callable[[Tensor, int], Tensor]
 
 
 @contextmanager
-def record(model: CaptionModel, site: Place = "activation") -> Iterator[list[Tensor]]:
+def record(
+    model: CaptionModel, site: Place = "activation", keep: Callable[[Tensor], Tensor] = lambda values: values
+) -> Iterator[list[Tensor]]:
     """Collect every layer's activations of the last forward pass, in a list by layer; empty before the first.
 
     Each is (B, T, D), in the model's own precision: of every picture, at every token of prompt and caption that the
     pass reads, of every FFN neuron. `site` says what of a neuron is read: 'activation' is SiLU(gate x), the paper's O^l
     (section II-C); 'preactivation' is gate x; 'product' is what the output matrix reads (`CaptionModel.site`). They are
     the tensors of the graph itself: gradients can be taken with respect to them. While a caption is decoded with a
-    cache, T is 1 and rows whose captions have ended are left out.
+    cache, T is 1 and rows whose captions have ended are left out. `keep` makes of a layer's, as soon as they are there,
+    what is kept instead: with `plain` of some tokens, no more than one layer's lie beside the model.
 
     As baukit's `nethook` does it: hooks in a context, gone when it is left, also by an error.
 
@@ -51,12 +54,32 @@ def record(model: CaptionModel, site: Place = "activation") -> Iterator[list[Ten
     """
     found = [torch.empty(0)] * model.n_layers
 
-    def keep(activations: Tensor, layer: int) -> None:
-        found[layer] = activations
+    def see(activations: Tensor, layer: int) -> None:
+        found[layer] = keep(activations)
 
     with ExitStack() as stack:
         for layer in range(model.n_layers):
-            _attach(stack, model, layer, site, partial(keep, layer=layer))
+            _attach(stack, model, layer, site, partial(see, layer=layer))
+        yield found
+
+
+@contextmanager
+def record_slopes(model: CaptionModel, site: Place, keep: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """Collect what is kept of d number / d activations, layer by layer, while `descend` goes back through a pass.
+
+    The activations are not held, nor is any layer's gradient longer than the step that needs it.
+    """
+    found = [torch.empty(0)] * model.n_layers
+
+    def see(activations: Tensor, layer: int) -> None:
+        def slope(gradient: Tensor) -> None:
+            found[layer] = keep(gradient)
+
+        activations.register_hook(slope)
+
+    with ExitStack() as stack:
+        for layer in range(model.n_layers):
+            _attach(stack, model, layer, site, partial(see, layer=layer))
         yield found
 
 
@@ -146,9 +169,36 @@ def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep
     `precision` is that of the decoder between them; `keep` leaves the graph for another number. Raises
     FloatingPointError where float16 holds the gradients at no scale.
     """
+    found: list[Tensor] = []
+
+    def seen() -> list[Tensor]:
+        return found
+
+    def back(scaled: Tensor, again: bool) -> None:
+        found[:] = torch.autograd.grad(scaled, list(of), retain_graph=keep or again)
+
+    return _at_some_scale(number, back, seen, precision)
+
+
+def descend(
+    number: Tensor, start: Tensor, slopes: Sequence[list[Tensor]], precision: torch.dtype
+) -> list[list[Tensor]]:
+    """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`."""
+
+    def back(scaled: Tensor, again: bool) -> None:
+        torch.autograd.grad(scaled, start, retain_graph=again)
+
+    found = iter(_at_some_scale(number, back, lambda: [each for layers in slopes for each in layers], precision))
+    return [[next(found) for _ in layers] for layers in slopes]
+
+
+def _at_some_scale(
+    number: Tensor, back: Callable[[Tensor, bool], None], seen: Callable[[], list[Tensor]], precision: torch.dtype
+) -> list[Tensor]:
     scales = SCALES.get(precision, (1.0,))
     for scale in scales:
-        found = torch.autograd.grad(precise(number) * scale, list(of), retain_graph=keep or scale != scales[-1])
+        back(precise(number) * scale, scale != scales[-1])
+        found = seen()
         if precision not in SCALES or all(bool(each.isfinite().all()) for each in found):
             return [precise(each) / scale for each in found]
     raise FloatingPointError(

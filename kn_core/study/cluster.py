@@ -29,7 +29,7 @@ from distributed import Client, Future, as_completed, get_worker
 from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
-from kn_core.models import CaptionModel, load_model
+from kn_core.models import CaptionModel, load_model, memory
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
 from kn_core.study.run import FOR_ALL, STAGES, concepts, left_out, stages
@@ -87,6 +87,7 @@ def run(
     threads = max(1, torch.get_num_threads() // workers) if where == "local" else None
     with ExitStack() as stack:
         client, without = None, left_out(profile, until)
+        yield from memory.foretold(profile)
         yield from (f"{stage}: left out. {why}" for stage, why in without.items())
         for stage in (stage for stage in stages(until) if stage not in without):
             missing = []

@@ -125,8 +125,16 @@ class PairStudy:
 
     def studied(self) -> list[str]:
         """The profile's concepts with at least two kept pairs: one to choose neurons on, one to try them on."""
-        kept = self.pairs().query("kept").groupby("concept").size()
-        return [concept for concept in self.profile.concepts if kept.get(concept, 0) >= 2]
+        return list(self._studied)
+
+    @cached_property
+    def _studied(self) -> tuple[str, ...]:
+        self.pairs()
+        return tuple(concept for concept in self.profile.concepts if self.enough(concept))
+
+    def enough(self, concept: str) -> bool:
+        """Whether the concept itself has them; no other's pairs are asked for."""
+        return bool(self.pairs(concept)["kept"].sum() >= 2)
 
     def shortage(self, *concepts: str) -> str:
         """Why these concepts, or all, have fewer than two kept pairs: the count of each reason, in lines."""

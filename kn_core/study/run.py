@@ -12,25 +12,29 @@ that follows, because perturbations are tried on other concepts' pictures too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
+from kn_core.models import memory
 from kn_core.profile import Profile
 from kn_core.study.experiments import (
     attribution,
     ceiling,
     companions,
     curves,
+    editing,
     heatmaps,
     inpainters,
     ladder,
+    neuron_maps,
     null_thresholds,
     other_region,
     ownership,
     prompts,
     single_neurons,
     thresholds,
+    transfer,
 )
 from kn_core.study.study import Study, StudyError
 
@@ -58,9 +62,16 @@ STAGES: dict[str, Stage] = {
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
+    "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
+    "edits": lambda study, concept: editing.edits(study, concept),
+    "transfer": lambda study, concept: [
+        made(study, concept) for made in (transfer.transfer, transfer.sizes, transfer.taken)
+    ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
     "single neurons": single_neurons.lacks,
+    "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
     "companions": companions.lacks,
 }
@@ -69,17 +80,23 @@ FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's 
 
 
 def run(
-    profile: Profile, folder: Path | None, processes: Executor, only: str | None = None, until: str | None = None
+    profile: Profile,
+    folder: Path | None,
+    processes: Executor,
+    only: str | None = None,
+    until: str | None = None,
+    among: Collection[str] = tuple(STAGES),
 ) -> Iterator[str]:
     """Fill the study's store, all concepts or what `only` one of them needs; a line for each thing done or left.
 
-    `until` is the last stage that is wanted, of `STAGES`; None: all of them.
+    `until` is the last stage that is wanted, of `STAGES`; None: all of them that are `among` those asked for.
     What lies there already costs a look; what was made stays, whatever ends the run, and the same command goes on.
     """
     study, began = Study(profile, folder), time.perf_counter()
-    without = left_out(profile, until)
+    without = {stage: why for stage, why in left_out(profile, until).items() if stage in among}
+    yield from memory.foretold(profile)
     yield from (f"{stage}: left out. {why}" for stage, why in without.items())
-    wanted = [stage for stage in stages(until) if stage not in without]
+    wanted = [stage for stage in stages(until) if stage in among and stage not in without]
     for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
         jobs = {
             processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"

@@ -29,6 +29,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.begins: Callable[[str], object] = lambda _: None  # told the name of an artefact before it is computed
         self._frames: dict[str, tuple[object, pd.DataFrame]] = {}  # what was read, and the state of its file
 
     def table(self, name: str, inputs: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -43,6 +44,7 @@ class Store:
                 if self._made_from(path) == inputs:
                     frame = pd.read_parquet(path)
                 else:
+                    self.begins(name)
                     began = time.perf_counter()
                     frame = compute()
                     frame.attrs = {"inputs": inputs, "seconds": time.perf_counter() - began}
@@ -56,6 +58,7 @@ class Store:
         path = self.folder / f"{name}.safetensors"
         with self._lock(path):
             if self._made_from(path) != inputs:
+                self.begins(name)
                 began = time.perf_counter()
                 made = {key: np.ascontiguousarray(array) for key, array in compute().items()}
                 metadata = {"inputs": inputs, "seconds": str(time.perf_counter() - began)}

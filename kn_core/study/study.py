@@ -48,26 +48,23 @@ class Study(NeuronStudy):
     @cached_property
     def effort(self) -> Profile:
         """The profile, or its long version: with EFFORT=full, or where all of that lies on disk already."""
-        long = self.profile.long
-        if os.environ.get("EFFORT") == "full" or all(
-            self.store.holds(self._trials_name(name, long), self._trial_inputs(name, long)) for name in self.studied()
-        ):
-            return long
-        return self.profile
+        full = os.environ.get("EFFORT") == "full" or self._holds_trials(self.profile.long)
+        return self.profile.long if full else self.profile
 
-    @property
-    def tried(self) -> bool:
-        """Whether the perturbations of every concept are on disk, made from what they would be made from now."""
+    def tried(self, concept: str | None = None) -> bool:
+        """Whether the perturbations of one concept, or of all, are on disk, made from what they would be made from now.
+
+        Nothing is computed for the answer.
+        """
+        return self._holds_trials(self.effort, concept)
+
+    def _holds_trials(self, profile: Profile, concept: str | None = None) -> bool:
         try:
             if not all(self.store.holds(f"pairs-{name}", self._pair_inputs(name)) for name in self.profile.concepts):
                 return False
-        except (
-            FileNotFoundError,
-            CocoError,
-            StudyError,
-        ):  # no weights, no photographs: nothing was made from them
+        except (FileNotFoundError, CocoError, StudyError):  # no weights, no photographs: nothing was made from them
             return False
-        profile, concepts = self.effort, self.studied()
+        concepts = [concept] if concept else self.studied()
         return bool(concepts) and all(
             self.store.holds(self._trials_name(name, profile), self._trial_inputs(name, profile)) for name in concepts
         )
@@ -110,15 +107,16 @@ class Study(NeuronStudy):
     def _perturbations(self, concept: str) -> pd.DataFrame:
         profile = self.effort
         name, inputs = self._trials_name(concept, profile), self._trial_inputs(concept, profile)
-        return self.store.table(name, inputs, lambda: self._perturb(concept, profile.perturbation))
+        return self.store.table(name, inputs, lambda: self.perturb(concept, profile.perturbation))
 
-    def _perturb(self, concept: str, settings: Perturbation) -> pd.DataFrame:
+    def perturb(self, concept: str, settings: Perturbation, held_out: int | None = None) -> pd.DataFrame:
+        """The rows that `settings` ask for, on all held-out pictures or the first; nothing is kept on disk."""
         found = {method: self.neuron_set(concept, method) for method in ("two-stage", *settings.rivals)}
         draws: dict[str, list[NeuronSet]] = {
             kind: [self.neuron_set(concept, kind, i) for i in range(settings.draws)] for kind in settings.controls
         }
-        pictures = self.pictures(concept, "select", settings.choosing) + self.pictures(concept, "held_out")
-        for other in self.studied():
+        pictures = self.pictures(concept, "select", settings.choosing) + self.pictures(concept, "held_out", held_out)
+        for other in self.studied() if settings.others_per_concept else ():
             if other != concept:
                 pictures += self.pictures(other, "held_out", settings.others_per_concept)
         scored = [method for method in AT_TEXT if method in settings.rivals and settings.text_sigma]

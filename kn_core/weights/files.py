@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return held
 
 
-def check_unquantised(config: Mapping[str, Any], name: str) -> None:
-    """Raises WeightsError where a checkpoint's settings, or those of a part of it, say that its weights are packed."""
+def check_unquantised(config: Mapping[str, Any], name: str, read: Collection[str] = ()) -> None:
+    """Raises WeightsError where a checkpoint's settings, or those of a part of it, say that its weights are packed.
+
+    `read` are the ways to pack them that can be read.
+    """
     for part in (config, *config.values()):
         how = part.get("quantization_config") if isinstance(part, Mapping) else None
         if how:
             by = how.get("quant_method", "some method") if isinstance(how, Mapping) else how
+            if by in read:
+                continue
             raise WeightsError(
                 f"{name} is quantised (quantization_config in its settings: {by}). The method reads what each neuron "
                 "writes from plain weights, and quantised ones are packed. Take the checkpoint that it was made from, "

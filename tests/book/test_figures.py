@@ -9,6 +9,8 @@ import pytest
 from matplotlib.axes import Axes
 
 from book import pictures, style
+from book.page import Page
+from book.press.drawn import CONTRAST, DARK, contrast, in_the_dark
 from book.style import CONCEPTS
 from kn_core import drawing
 from kn_core.pictures.sample import Sample
@@ -120,4 +122,26 @@ def test_captioned_pictures_fill_rows_and_only_the_first_is_outlined():
     assert [ax.get_title(loc="left") for ax in drawn] == [f"way {i}" for i in range(5)] and len(figure.axes) == 8
     assert [ax.get_xlabel() for ax in drawn] == [f"“Caption {i}.”" for i in range(5)]
     assert [bool(ax.collections) for ax in drawn] == [True, False, False, False, False]
+    plt.close(figure)
+
+
+def test_every_colour_of_concepts_and_methods_stands_out_from_both_grounds():
+    shown = [*CONCEPTS.values(), *style.SPARE, *(method.colour for method in style.METHODS.values())]
+    assert [colour for colour in shown if contrast(colour, drawing.CARD) < CONTRAST] == []
+    assert [colour for colour in shown if contrast(in_the_dark(colour), DARK) < CONTRAST] == []
+    looks = set(zip(CONCEPTS.values(), map(str, style.concept_dashes(CONCEPTS).values()), strict=True))
+    assert len(looks) == len(CONCEPTS)
+
+
+def test_a_kept_figure_has_its_name_in_the_drawing_and_a_narrow_one_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KN_RESULTS", str(tmp_path))
+    page = Page("stage-1", "embedded", "hot dog")
+    figure, ax = plt.subplots()
+    ax.set_title("Found")
+    shown = plt.get_fignums()
+    page.figure(ax, "found", preview=True)
+    kept = sorted(path.name for path in (page.study.folder / "figures").iterdir())
+    assert kept == [f"found-hot-dog{end}" for end in ("-narrow.svg", ".pdf", ".png", ".svg")]
+    assert 'id="figure:found-hot-dog"' in (page.study.folder / "figures" / "found-hot-dog.svg").read_text()
+    assert plt.get_fignums() == shown  # the copy is not
     plt.close(figure)

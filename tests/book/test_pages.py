@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
+from book.press.book import without_brief
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes
@@ -24,7 +26,8 @@ from kn_core.study.experiments.thresholds import ARMS
 from tests.toy_world import toy_samples
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = ("your-own-model", "appendix/models-and-data", "appendix/manifest")  # they speak of packaged weights
+# They speak of packaged weights.
+ELSEWHERE = ("your-own-model", "add-a-model", "appendix/models-and-data", "appendix/manifest")
 SOURCES = {str(file.relative_to(ROOT / "book").with_suffix("")): file for file in sorted((ROOT / "book").rglob("*.md"))}
 PAGES = [name for name, file in SOURCES.items() if "{code-cell}" in file.read_text("utf-8") and name not in ELSEWHERE]
 
@@ -39,6 +42,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "myst_nb", glue)
         patch.setattr("book.page.glue", glue.glue)
+        patch.setattr("book.page.FORMATS", ("svg",))  # PDFs take their time
         for cell in jupytext.read(SOURCES[page]).cells:
             if cell.cell_type == "markdown":
                 text += cell.source
@@ -56,6 +60,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
+    text = without_brief(text) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 
@@ -97,7 +102,8 @@ SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}
 
 def test_a_book_of_one_concept_is_whole(book_of):
     profile = book_of(concepts=["bear"], perturbation=SHORT | {"sweep_interventions": ["zero"]})
-    assert whole_book(profile).keys() == {"appendix/towers", "beyond-projectors"}  # which compare two profiles
+    two = {"appendix/towers", "beyond-projectors"} | {"editing", "transfer"}  # profiles compared, and names exchanged
+    assert whole_book(profile).keys() == two
 
 
 def test_a_book_is_whole_where_one_concept_alone_has_two_kept_pairs(book_of, monkeypatch):
@@ -107,6 +113,18 @@ def test_a_book_is_whole_where_one_concept_alone_has_two_kept_pairs(book_of, mon
     monkeypatch.setattr(scenes, "samples", few)
     profile = book_of(perturbation=SHORT | {"sweep_interventions": ["mean", "zero"]})  # there is no mean of others
     assert not whole_book(profile, ["data-filtering", "stage-2", "perturbation", "limitations", "concept"])
+
+
+def test_a_concepts_page_asks_for_that_concept_alone_listed_or_not(book_of, tmp_path, capsys):
+    profile = book_of(concepts=["bear", "bus"], perturbation=SHORT | {"sweep_interventions": ["zero"]})
+    for concept in ("bus", "pizza"):
+        assert run("concept", profile="toy", concept=concept) == ("", set())
+        made = {path.stem for path in (tmp_path / "results" / "toy" / "parts").glob("[!.]*")}
+        assert made == {f"{what}-{concept}" for what in ("pairs", "scores", "neurons", "heatmaps", "examples")}
+        told = [line.split()[1].rstrip(",") for line in capsys.readouterr().err.splitlines()]
+        assert set(told) == made and told[0] == f"pairs-{concept}"
+        shutil.rmtree(tmp_path / "results")
+    assert profile.concepts == ("bear", "bus")
 
 
 def test_what_a_profile_does_without_ends_its_page_with_the_reason(book_of, taught_model, monkeypatch):

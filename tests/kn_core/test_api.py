@@ -14,15 +14,15 @@ import pytest
 import kn_core as kn
 
 PUBLIC = ["load_model", "open_picture", "find_neurons", "perturb", "Study", "load_profile", "NeuronSet", "Sample"]
-PUBLIC += ["record", "intervene"]
+PUBLIC += ["record", "intervene", "edit", "Edit"]
 PHOTOGRAPH = Path(__file__).parents[2] / "book" / "_static" / "chelsea.jpg"
 
 
-def test_ten_names_and_no_torch():
+def test_a_dozen_names_and_no_torch():
     said = "import sys, kn_core as kn; print(sorted(dir(kn)), sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{sorted([*PUBLIC, '__version__'])} []"
-    with pytest.raises(AttributeError, match="no attribute 'find_neuron'. There is NeuronSet, Sample"):
+    with pytest.raises(AttributeError, match="no attribute 'find_neuron'. There is Edit, NeuronSet, Sample"):
         kn.find_neuron  # noqa: B018
 
 

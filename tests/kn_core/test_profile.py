@@ -87,7 +87,7 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
         (
             "full.data",
             {"pool": 80},
-            "full: only ceiling, choices, faithfulness, ownership, perturbation, rules, sensitivity",
+            "full: only ceiling, choices, editing, faithfulness, ownership, perturbation, rules, sensitivity",
         ),
     ],
 )

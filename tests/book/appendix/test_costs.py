@@ -1,35 +1,19 @@
-"""The count behind the hours: against torch's own, against a study that ran, and what the page's tables say."""
+"""The count behind the hours: by hand, against a study that ran, and what the page's tables say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from book.appendix import costs
-from book.appendix.costs import CAPTIONERS, Captioner
 from kn_core.models import released
 from kn_core.profile import load_profile
 from kn_core.study.study import Study
 from tests.kn_core.study.test_study import changed, inhabit
 
 PAGE = Path(costs.__file__).with_name("paper-setting.md")
-
-
-def test_forward_passes_as_torch_counts_them():
-    sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 3}
-    config = LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager")
-    llama, ids, cache = LlamaForCausalLM(config), torch.zeros(1, 5, dtype=torch.long), DynamicCache(config=config)
-    shape = Captioner(0, 0, 3, 8, 12, keys=4, vocabulary=20, prompt=5, text=2, written=3)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        llama(ids, past_key_values=cache, logits_to_keep=2)
-        first = counter.get_total_flops()
-        llama(ids[:, :1], past_key_values=cache)
-    assert first == shape.forward(5, read=2)
-    assert counter.get_total_flops() - first == shape.forward(1, past=5)
 
 
 def test_a_protocol_by_hand(toy_profile):
@@ -55,18 +39,49 @@ def test_as_many_units_as_a_study_has(monkeypatch, tmp_path, taught_model, toy_p
     assert len(arrays) - 1 == costs.ARRAYS
 
 
-def test_hours_for_readers(monkeypatch, tmp_path):
-    rows = ["seconds a pair,9", "seconds a pair,0.5", "captions a second batched,4"]  # the last one counts
-    (tmp_path / "results.csv").write_text("\n".join(["figure,value", *rows]))
-    monkeypatch.setattr(costs, "RESULTS", tmp_path / "results.csv")
-    assert all((best >= worst).all() and worst.min() > 0 for best, worst in costs.rates().values())
-    counted = {"inpainting": 0.0, "pairs": 0.0, "scores": 3 * 3600 / 0.5, "dai": 0.0, "perturbations": 0.0}
-    found = costs.hours(counted, *CAPTIONERS).set_index(["model", "stage"])
-    assert found.columns.tolist() == list(costs.rates())
-    assert found.loc["minigpt4-llama2"].index.tolist() == [*counted, "together"]
-    assert "inpainting" not in [*found.loc["embedded"].index, *found.loc["llava-1.5-7b"].index]
-    assert found.loc[("embedded", "together"), "laptop"] == "3 h to 10 h"  # at worst four times as long, to one digit
-    assert [costs.words(each) for each in (0.04, 5400, 49 * 3600, 1e8)] == ["0.04 s", "90 min", "2 days", "1,000 days"]
+ROWS = [
+    "seconds a caption, batch 8,9",
+    "seconds a caption, batch 8,0.5",
+    "seconds a perturbed caption,1",
+]  # the last counts
+
+
+def test_hours_are_units_times_what_was_measured(monkeypatch, tmp_path, toy_profile):
+    results = tmp_path / "results.csv"
+    monkeypatch.setattr(costs, "RESULTS", results)
+    monkeypatch.setattr(costs, "counts", lambda *_: dict.fromkeys(["inpainting", *costs.UNITS], 7200))
+    head, size = "machine,benchmark,figure,value\nhere,identify,over three bare forwards,1\n", "80 × 50"
+    results.write_text(head)
+    found = costs.hours(toy_profile, pd.DataFrame())
+    assert (
+        set(found[f"hours of {size}"])
+        == {costs.for_sentences(toy_profile, pd.DataFrame())["ratio"]}
+        == {"not measured"}
+    )
+
+    def rows(*lines: str) -> str:
+        return head + "".join(
+            f'a card,accelerator,"{figure}",{value}\n' for figure, value in (x.rsplit(",", 1) for x in lines)
+        )
+
+    results.write_text(rows(*ROWS))
+    found = costs.hours(toy_profile, pd.DataFrame()).set_index("stage")[f"a card: {size}"]
+    assert found["pairs"] == "60 min"
+    assert found["perturbations"] == "2 h"
+    assert {found["inpainting"], found["dai"], found["together, but inpainting"]} == {"not measured"}
+    results.write_text(
+        rows(*ROWS, *(f"{costs.UNITS[stage]},2" for stage in ("dai", "scores")), "over three bare forwards,1.2")
+    )
+    found = costs.hours(toy_profile, pd.DataFrame()).set_index("stage")
+    assert found.loc["together, but inpainting", f"a card: {size}"] == "11 h"
+    assert found.loc["pairs", size] == 7200
+    said = costs.for_sentences(toy_profile, pd.DataFrame())
+    assert (said["machines"], said["ratio"], said["captions"]) == (
+        "a card",
+        "1.2",
+        "not measured, not measured, not measured",
+    )
+    assert [costs.words(each) for each in (0.04, 5400, 49 * 3600, 1e8)] == ["0.04 s", "90 min", "2 days", "1,200 days"]
 
 
 def test_one_card_holds_the_papers_model_and_llava_without_integrated_gradients():

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from book.claims.rules import Claim, ClaimsError, Measurement, judge, load_claims, table
+from book import claims_table
+from book.claims.rules import CLAIMS, Claim, ClaimsError, Measurement, judge, load_claims, table
 
 NEAR = {"kind": "near", "tolerance": 0.05, "widest": 0.4, "because": "a test"}
 ABOVE = NEAR | {"above": "the control"}
@@ -190,3 +191,9 @@ def test_a_malformed_file_is_refused(tmp_path: Path, content: str, message: str)
     path.write_text(content)
     with pytest.raises(ClaimsError, match=message):
         load_claims(path)
+
+
+def test_the_figures_that_claims_name_are_on_their_pages() -> None:
+    for claim in load_claims():
+        page = CLAIMS.parents[1] / "book" / f"{claims_table.PAGES[claim.page]}.md"
+        assert claim.figure is None or f"name: {claim.figure}\n" in page.read_text(encoding="utf-8"), claim.id

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from book import __main__
+from book import __main__, claims_table
 from book.claims import verdicts
 from book.claims.rules import ClaimsError, Measurement, load_claims, table
 from book.claims.verdicts import OnRecord, differences, load_verdicts, record
@@ -172,3 +172,9 @@ def test_results_that_are_older_than_the_claims_are_not_compared(
         stale.to_csv(results, index=False)
         assert check("--check") == check("--record") == 2
         assert f"{results} is older than" in capsys.readouterr().err
+
+
+def test_every_claim_of_the_paper_stands_under_one_topic() -> None:
+    pages = [page for pages in claims_table.TOPICS.values() for page in pages]
+    assert len(pages) == len(set(pages))
+    assert {claim.page for claim in load_claims() if claim.by == "the paper"} <= set(pages)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kn_core.models.hooks import intervene, record
+from kn_core.models.hooks import descend, intervene, plain, record, record_slopes
 from tests.toy_world import toy_samples
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
@@ -43,6 +43,30 @@ def test_recorded_activations_are_the_graphs_own_and_the_last_passes(tiny_model)
         gradients = torch.autograd.grad(logits[0, 0, 5], activations)
     assert [gradient.shape for gradient in gradients] == [(1, tiny_model.prompt_length, 48)] * 3
     assert gradients[0].abs().sum() > 0
+
+
+def test_what_is_kept_of_a_layer_goes_as_soon_as_it_is_there(tiny_model):
+    """Values and slopes on the way are those of a pass that holds them all, and hold nothing of the graph."""
+    seen: list[str] = []
+
+    def first(values: torch.Tensor) -> torch.Tensor:
+        seen.append(f"{len(seen)}")
+        return plain(values[0, 0])
+
+    prompts = tiny_model.prompts(IMAGES[:1]).requires_grad_()
+    with record(tiny_model) as whole:
+        y = tiny_model.logits(prompts)[0, 0, 5]
+        expected = torch.autograd.grad(y, whole)
+    with record(tiny_model, keep=first) as kept, record_slopes(tiny_model, "activation", first) as slopes:
+        y = tiny_model.logits(prompts)[0, 0, 5]
+        assert len(seen) == 3
+        (found,) = descend(y, prompts, [slopes], y.dtype)
+    assert len(seen) == 6
+    for layer in range(3):
+        assert torch.equal(kept[layer], whole[layer][0, 0].detach())
+        assert torch.equal(found[layer], expected[layer][0, 0])
+        assert kept[layer].grad_fn is None and found[layer].grad_fn is None
+    assert hooks_on(tiny_model) == 0
 
 
 @pytest.mark.parametrize("site", ["preactivation", "activation", "product"])

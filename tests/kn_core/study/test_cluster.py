@@ -32,6 +32,7 @@ WATCHED = {"pairs": (filtering, "make_pairs"), "score": (neurons, "score_pair"),
 ASK_THE_MODEL = (
     *("pairs", "scores", "attribution", "contrasts", "neurons", "perturbations", "single neurons", "ceiling", "curves"),
     *("heatmaps", "rules", "inpainters", "other regions", "ownership", "companions", "patches", "ladder"),
+    *("neuron maps", "neurons removed", "edits", "transfer"),
 )
 
 
@@ -114,7 +115,8 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(
     assert noted["what"].value_counts().drop("load").to_dict() == {
         "pairs": 3,
         "score": 1 + 3 * 7,
-        "perturb": 3 * 8,  # with those of contrasts, steps of the ladder, rules and a set's parts
+        "perturb": 3
+        * 12,  # with those of contrasts, steps of the ladder, rules, a set's parts, other wordings and numbers
         "killed": 1,
     }
     assert not noted[noted["what"] == "load"]["process"].duplicated().any()  # the model was loaded once a process
@@ -251,3 +253,9 @@ def test_another_server_is_no_scheduler(monkeypatch):
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(scheduler.ClusterError, match=f"no Dask scheduler answers at {address} within 0.3 s"):
             scheduler._knock(address)
+
+
+def test_workers_of_this_machine_keep_memory_that_they_freed():
+    with scheduler.connected("local", workers=1) as client:
+        (found,) = client.run(lambda: {name: os.environ[name] for name in scheduler.MALLOC}).values()
+    assert found == {name: str(2**30) for name in scheduler.MALLOC}

@@ -335,7 +335,7 @@ def test_what_kept_no_pair_is_counted_by_reason(photographs, tmp_path):
         "  1 picture left out: not a picture in a format that Pillow reads, "
         f"first: {pictures / '2.png'} (PNG, JPEG, TIFF, WebP, GIF, ...), or one with a damaged beginning",
     ]
-    assert not photographs(concepts=["cat"], ours=["cat"]).tried  # of a concept that the folder does not know
+    assert not photographs(concepts=["cat"], ours=["cat"]).tried()  # of a concept that the folder does not know
 
 
 def test_results_lie_where_kn_results_says(monkeypatch, toy_profile, tmp_path):
@@ -401,7 +401,7 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
         "toy-third, on record": ["reproduced", "not run"],
     }
     shutil.copytree(tmp_path / "toy", tmp_path / "toy-other")
-    assert Study(other, tmp_path / "toy-other").tried
+    assert Study(other, tmp_path / "toy-other").tried()
     (ran,) = evidence_of(Study(other, tmp_path / "toy-other"), FLUENT)
     assert shown()["toy-other"] == [ran, "not run"]
     assert ran != "not run"

@@ -1,0 +1,102 @@
+"""A figure drawn again for a telephone: panels below one another, the legend under them, words broken to fit."""
+
+from __future__ import annotations
+
+import textwrap
+from copy import deepcopy
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+from kn_core.drawing import figure_of
+
+WIDTH = 3.75  # inches: 360 px
+TITLE, TEXT = 10.0, 9.0  # points
+
+
+def narrow(figure: Figure) -> Figure:
+    """A copy of a figure that was not saved yet, `WIDTH` wide. Pictures stay side by side; other panels are stacked."""
+    copy = deepcopy(figure)
+    plt.close(copy)  # else it would be shown too
+    wide, tall = copy.get_size_inches()
+    panels = [ax for ax in copy.axes if ax.get_visible() and ax.get_subplotspec() is not None]
+    panels = [ax for ax in panels if ax.get_label() != "<colorbar>"]
+    beside = max((ax.get_subplotspec().get_gridspec().ncols for ax in panels), default=1)  # type: ignore[union-attr]
+    of_pictures = any(ax.images for ax in panels)
+    if beside > 1 and not of_pictures:
+        _stack(copy, panels, tall)
+    elif of_pictures:
+        copy.set_size_inches(WIDTH, tall * WIDTH / wide)
+    else:
+        copy.set_size_inches(WIDTH, tall)
+    for ax in panels:
+        _reword(ax, 1 if not of_pictures else beside)
+    if of_pictures:  # whose words take more lines than they did
+        lines: dict[int, int] = {}
+        for ax in panels:
+            row = ax.get_subplotspec().rowspan.start  # type: ignore[union-attr]
+            said = ax.get_title(loc="left"), ax.get_title(loc="center"), ax.get_xlabel()
+            lines[row] = max(lines.get(row, 0), sum(1 + text.count("\n") for text in said if text.strip()))
+        copy.set_figheight(copy.get_figheight() + 0.1 * sum(lines.values()))
+    if copy._suptitle is not None:  # type: ignore[attr-defined]
+        copy._suptitle.set_text(_broken(copy._suptitle.get_text(), WIDTH, TITLE, 0.6))  # type: ignore[attr-defined]
+        copy._suptitle.set_fontsize(TITLE)  # type: ignore[attr-defined]
+    for legend in copy.legends:
+        _relegend(legend)
+    return copy
+
+
+def _stack(figure: Figure, panels: list[Axes], tall: float) -> None:
+    """One panel a row, each as tall as its row was, with the labels that its neighbours had for it."""
+    rows = max(ax.get_subplotspec().get_gridspec().nrows for ax in panels)  # type: ignore[union-attr]
+    grid = figure.add_gridspec(len(panels), 1)
+    for place, ax in enumerate(panels):
+        ax.set_subplotspec(grid[place])
+        ax.tick_params(labelleft=True, labelbottom=True)
+    figure.set_size_inches(WIDTH, len(panels) * (0.4 + (tall - 0.9) / rows) + 0.9)
+
+
+def _reword(ax: Axes, beside: int) -> None:
+    room = WIDTH / beside
+    for where in ("left", "center", "right"):
+        if text := ax.get_title(loc=where):
+            old = {"left": ax._left_title, "center": ax.title, "right": ax._right_title}[where]  # type: ignore[attr-defined]
+            size = min(TITLE if beside == 1 else 8.0, old.get_fontsize())
+            old.set_fontsize(size)
+            if text.strip():
+                old.set_text(_broken(text, room, size, 0.62 if old.get_fontweight() == "bold" else 0.56))
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        if text := label.get_text():
+            size = min(TEXT if beside == 1 else 8.0, float(label.get_fontsize()))
+            label.set_fontsize(size)
+            tall = ax.get_position().height * float(figure_of(ax).get_figheight())
+            length = room if label is ax.xaxis.label else max(1.6, tall)
+            label.set_text(_broken(text, length, size, 0.52 if "$" not in text else 0.42))
+    _ticks(ax)
+    if legend := ax.get_legend():
+        _relegend(legend)
+
+
+def _ticks(ax: Axes) -> None:
+    """Long names of rows in lines of some 20 letters; half of the numbers across, where they would touch."""
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    if any(len(name) > 17 for name in names) and ax.yaxis.get_visible():
+        ax.set_yticks(ax.get_yticks(), [textwrap.fill(name, 20) for name in names])
+    ax.tick_params(labelsize=8)
+    numbers = [label.get_text() for label in ax.get_xticklabels()]
+    if ax.get_xscale() == "linear" and sum(map(len, numbers)) > 34 and len(numbers) > 5:
+        ax.set_xticks(ax.get_xticks()[::2], numbers[::2])
+
+
+def _relegend(legend: Legend) -> None:
+    entries = [text.get_text() for text in legend.get_texts()]
+    for text in legend.get_texts():
+        text.set_fontsize(8)
+    longest = max(map(len, entries), default=1)
+    legend.set_ncols(max(1, min(len(entries), int(WIDTH * 72 / (8 * (0.56 * longest + 4))))))
+
+
+def _broken(text: str, inches: float, points: float, em: float) -> str:
+    return textwrap.fill(" ".join(text.split()), max(12, int(inches * 72 / (em * points))))

@@ -1,0 +1,218 @@
+"""Edits made: of neurons and pictures of a word, and what is to stay, by one of the editors of `editing`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kn_core.concepts import mention
+from kn_core.method import editing
+from kn_core.method.capture import find_target
+from kn_core.method.editing import Keys, Recorder, Seen
+from kn_core.method.edits import Edit, EditError, digest, places
+from kn_core.method.two_stages import NeuronSet
+from kn_core.models.base import CaptionModel
+from kn_core.models.hooks import plain
+from kn_core.pictures.sample import Sample
+from kn_core.pictures.token_grid import tokens_inside
+from kn_core.settings import Editor
+
+EDITORS: tuple[Editor, ...] = get_args(Editor)
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """What a swap needs of the other word: its neurons, and pictures of it."""
+
+    neurons: NeuronSet
+    pictures: Sequence[Seen]
+
+
+def make(
+    model: CaptionModel,
+    old: str,
+    new: str,
+    neurons: NeuronSet,
+    pictures: Sequence[Seen],
+    others: Sequence[Seen] = (),
+    method: Editor = "ridge",
+    strength: float = 1.0,
+    towards: Other | None = None,
+    push: Tensor | None = None,
+    layer: int = 2,
+    penalty: float = 1.0,
+    recorded: Recorder | None = None,
+    optimised: int = 3,
+) -> Edit:
+    """An edit of one name into another, by `editing`'s equations. `pictures` show the word and say it; `others` stay.
+
+    `push` (H,) is what 'ridge' writes, `editing.wanted` at a layer unless it is given: neurons behind that layer are
+    left out, as they come too late. What is `recorded` of pictures already is not run again; only the first `optimised`
+    pictures are run many times.
+    """
+    recorded, few = recorded or Recorder(model), pictures[:optimised]
+    said, instead = editing.token_of(model, old), editing.token_of(model, new)
+    if method == "ridge":
+        early = neurons.layers <= layer
+        neurons = replace(
+            neurons, layers=neurons.layers[early], units=neurons.units[early], scores=neurons.scores[early]
+        )
+        if not early.any():
+            raise EditError(f"'ridge' writes up to layer {layer}, where none of the neurons is: take later layers.")
+    tensors = places(neurons)
+    columns = [plain(model.w_out(at)[:, unit]) for at, unit in zip(neurons.layers, neurons.units, strict=True)]
+    if method == "dai":
+        both = plain(model.unembed[[said, instead]])
+        unit = torch.ones(both.shape[1], 1)
+        update = editing.dai_update(unit, *both) / unit.norm()
+        tensors |= {"written": update, "read": torch.stack(columns, dim=1).norm(dim=0, keepdim=True)}
+    elif not pictures:
+        raise EditError(f"'{method}' learns from pictures of '{old}' whose captions say it. Got none.")
+    elif method == "fine":
+        ids = model.encode(f"A {new}")[0][1:]
+        tensors |= {"written": editing.fine(model, few, ids, neurons).T, "read": torch.eye(len(neurons))}
+    else:
+        own = editing.keys(recorded, pictures, neurons)
+        if method == "unembedding":
+            gamma = editing.shift_for(model, few, said, instead, own.saying, margin=2.0)
+            along = editing.direction(model, said, instead)[:, None]
+            tensors |= {"written": along, "read": torch.full((1, len(neurons)), gamma)}
+        else:
+            read = detector(own, editing.keys(recorded, others, neurons), penalty)
+            if method == "ridge":
+                push = editing.wanted(model, few, instead, layer) if push is None else push
+                tensors |= {"written": push[:, None], "read": read[None]}
+            elif towards is None:
+                raise EditError(
+                    f"'{method}' drives the other word's neurons: give them, and pictures of it (`towards`)."
+                )
+            else:
+                tensors = _swap(recorded, neurons, own, read, towards)
+                if method == "driven":
+                    tensors |= {"put": _driven(model, tensors, few, (old, new))}
+    told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
+    told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return Edit(model, tensors, told | {"weights": digest(model, tensors)}).scaled(strength)
+
+
+def detector(own: Keys, others: Keys, penalty: float) -> Tensor:
+    """The ridge edit's read (n,) for a push of length one: 1 on the mean token of the object, little elsewhere."""
+    c = editing.covariance(torch.cat([own.elsewhere, others.object, others.elsewhere, others.saying]))
+    at = own.object / len(own.object) ** 0.5  # so that the penalty weighs two means
+    read = editing.ridge(torch.full((len(at), 1), len(at) ** -0.5), at, c, penalty)[0]
+    return (read / (own.object.double() @ read).mean()).float()
+
+
+def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other) -> dict[str, Tensor]:
+    """c's neurons as they are off the object, c' neurons as on their own; those of both are c'."""
+    mine = set(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True))
+    theirs = list(zip(towards.neurons.layers.tolist(), towards.neurons.units.tolist(), strict=True))
+    extra = [place for place, at in enumerate(theirs) if at not in mine]
+    there = editing.keys(recorded, towards.pictures, towards.neurons).object.mean(dim=0)
+    put = torch.cat([own.around.mean(dim=0), there[extra]])
+    for place, at in enumerate(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True)):
+        if at in theirs:
+            put[place] = there[theirs.index(at)]
+    both = NeuronSet(
+        *(neurons.concept, neurons.method),
+        np.concatenate([neurons.layers, towards.neurons.layers[extra]]),
+        np.concatenate([neurons.units, towards.neurons.units[extra]]),
+        np.zeros(len(put)),
+    )
+    reads = torch.cat([read, torch.zeros(len(extra))])
+    return places(both) | {
+        "put": put,
+        "read": reads,
+        "above": torch.tensor([0.5]),
+        "near": torch.tensor([0.25]),
+        "least": torch.tensor([3]),
+    }
+
+
+def seen(model: CaptionModel, samples: Sequence[Sample], word: str, max_new_tokens: int = 24) -> list[Seen]:
+    """Pictures captioned, and where they show and say the word."""
+    if not samples:
+        return []
+    prompts = model.prompts([one.image for one in samples])
+    captions, maps = model.caption(prompts, max_new_tokens), model.token_maps([one.image for one in samples]).numpy()
+    found = []
+    for one, prompt, caption, of in zip(samples, prompts, captions, maps, strict=True):
+        target, inside = find_target(model, caption, word), tokens_inside(one.mask, model.grid, of)
+        found.append(Seen(one.image_id, prompt, caption, target.position if target else -1, torch.from_numpy(inside)))
+    return found
+
+
+def _driven(
+    model: CaptionModel,
+    tensors: dict[str, Tensor],
+    pictures: Sequence[Seen],
+    words: tuple[str, str],
+    steps: int = 8,
+    rate: float = 1.0,
+    enough: float = 0.5,
+) -> Tensor:
+    """A swap's values (n,), by Adam from those that it has: what has the caption said with the new word for the old.
+
+    The loss is the new word's negative log probability and the mean of the caption's other tokens', its end among them.
+    A step is in units of the median value that is put in; they end where the loss is below `enough`.
+    """
+    wanted = [
+        one.caption.replace(found.group(), words[1], 1) for one in pictures if (found := mention(one.caption, words[0]))
+    ]
+    ids = [[*model.encode(caption)[0], model.end] for caption in wanted]
+    embeds = model.teacher_forced(torch.stack([one.prompt for one in pictures]), wanted).detach()
+    size, start = tensors["put"].abs().median(), tensors["put"] * torch.where(tensors["read"] == 0, 3.0, 1.0)
+    step = torch.zeros_like(start, requires_grad=True)
+    adam = torch.optim.Adam([step], lr=rate)
+    for _ in range(steps):
+        adam.zero_grad()
+        with torch.enable_grad(), Edit(model, tensors | {"put": start + size * step}, {}):
+            hidden = model.extend(embeds)[:, model.prompt_length - 1 :]
+            chances = model.score(hidden.contiguous()).float().log_softmax(-1).cpu()
+        loss = torch.zeros(())
+        for one, row, tokens in zip(pictures, chances, ids, strict=True):
+            said = -row[range(len(tokens)), tokens]
+            rest = torch.cat([said[: one.position], said[one.position + 1 :]])
+            loss = loss + (said[one.position] + rest.mean()) / len(pictures)
+        if float(loss.detach()) < enough:
+            break
+        loss.backward()
+        adam.step()
+    return (start + size * step).detach()
+
+
+def edit(
+    model: CaptionModel,
+    old: str,
+    new: str,
+    neurons: NeuronSet,
+    pictures: Sequence[Sample],
+    others: Sequence[Sample] = (),
+    *,
+    method: Editor = "swap",
+    strength: float = 1.0,
+    towards: tuple[NeuronSet, Sequence[Sample]] | None = None,
+) -> Edit:
+    """An edit after which the model calls what it calls `old` by the name `new`; nothing is changed yet (`Edit`).
+
+    It is restricted to `neurons`. `pictures` show `old`, and the model says so; `others` show something else, whose
+    captions are to stay. `method` is one of `EDITORS`: 'swap', which did best in the book, needs `towards`, neurons of
+    the new word and pictures of it. `strength` is of the edit at its own measure (of a swap, how far the new word's
+    neurons are driven: 2 to 5). Raises EditError where that cannot be.
+
+    >>> change = kn.edit(model, "cat", "dog", kn.find_neurons(model, picture).neurons, [picture], method="dai")
+    >>> change.rank, change.made_from["old"], change.made_from["new"]
+    (1, 'cat', 'dog')
+    """
+    if method not in EDITORS:
+        raise EditError(f"method must be one of {', '.join(EDITORS)}. Got '{method}'.")
+    shown = [one for one in seen(model, pictures, old) if one.position >= 0]
+    other = Other(towards[0], seen(model, towards[1], new)) if towards else None
+    return make(model, old, new, neurons, shown, seen(model, others, old), method, strength, other)

@@ -1,0 +1,242 @@
+"""A folder of labelled pictures, as people's tools leave them, as COCO annotations of one concept.
+
+COCO json of any name, so the exports of CVAT, Label Studio and Roboflow; labelme's json beside each picture; or
+`name.jpg` with its mask `name.mask.png`. A label is the concept where it is one of its words, in any case: 'Zebras' is
+a zebra. Boxes without an outline are taken for the outline. What is wrong is left out by name, as by `CocoFolder`,
+which reads what is made here.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as run_lengths
+
+from kn_core.concepts import words
+from kn_core.fingerprint import writing
+from kn_core.pictures import coco_checks
+from kn_core.pictures.coco_checks import CocoError
+from kn_core.pictures.coco_layout import located
+from kn_core.pictures.coco_outlines import number
+from kn_core.pictures.image_files import MaskWarning, PictureError, as_mask, open_picture
+from kn_core.pictures.left_out import LeftOut
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MASK = ".mask"  # between a picture's name and the suffix of its mask's
+LISTS = ("images", "annotations", "categories")
+FORMATS = "COCO json, a labelme json beside each picture, or name.jpg with name.mask.png"
+
+
+def gathered(folder: Path, concept: str, made: Path) -> list[str]:
+    """Write what a folder says of a concept as COCO json into `made`; in lines, what is not used, or not as it is.
+
+    `folder` may be a COCO json file. Pictures stay where they are; one that lies in its labelme json alone is written
+    beside `made`. Raises CocoError where there is nothing of the concept, with the labels that there are.
+    """
+    left_out, notes = LeftOut(), list[str]()
+    if not folder.exists():
+        raise CocoError(f"no folder {folder}. Name one that holds pictures and {FORMATS}.")
+    found = _coco(folder, made.parent, notes) or _beside(folder, concept, made.parent, left_out, notes)
+    if not found["images"]:
+        told = "; ".join(left_out.lines())
+        raise CocoError(f"{folder} holds no labelled pictures: {told or 'neither pictures nor json'}. Give {FORMATS}.")
+    paths = [Path(str(one.get("file_name", "(no file_name)"))) for one in _objects(found["images"])]
+    if not any(path.is_file() for path in paths):
+        raise CocoError(f"none of the {len(paths)} pictures that {folder} names is there, first: {paths[0]}.")
+    labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
+    named = set(words(concept))
+    if not named & labels.keys():
+        known = ", ".join(sorted(labels.values())) or "none"
+        raise CocoError(f"no label of {folder} names '{concept}'. The labels: {known}. Say --concept with one of them.")
+    for each in found["categories"]:
+        if _label(each) in named:
+            each["name"] = concept
+    with writing(made) as temporary:
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+    return [*left_out.lines(), *notes]
+
+
+def _label(category: object) -> str:
+    name = category.get("name") if isinstance(category, dict) else None
+    return " ".join(name.replace("_", " ").lower().split()) if isinstance(name, str) else ""
+
+
+def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | None:
+    """The folder's COCO json, its pictures by their whole paths and its boxes as outlines; None where there is none."""
+    files = [folder] if folder.is_file() else [*_coco_files(folder, ours)]
+    if not files:
+        return None
+    file, *others = files
+    if others:
+        notes.append(f"read: {file}; not read: {', '.join(other.name for other in others)} (--images takes a file too)")
+    content, layout = coco_checks.parse(file.read_bytes(), file, LISTS), located(file)
+    names = Counter(_last(one) for one in _objects(content["images"]))
+    for one in _objects(content["images"]):
+        if isinstance(name := one.get("file_name"), str) and name.strip():
+            path = layout.picture(name, alone=names[_last(one)] == 1).absolute()
+            one["file_name"] = str(path)
+            if not (one.get("height") and one.get("width")):
+                with suppress(PictureError):  # `CocoFolder` says what is wrong with it
+                    one["height"], one["width"] = open_picture(path, rotate=False).shape[:2]
+    without = [one for one in _objects(content["annotations"]) if not one.get("segmentation")]
+    boxed = [one for one in without if _is_box(one.get("bbox"))]
+    for one in boxed:
+        one["segmentation"] = [_corners(*map(number, one["bbox"]))]
+    if boxed:
+        notes.append(f"{len(boxed)} of {len(content['annotations'])} objects have a box alone, taken for their outline")
+    return {name: content[name] for name in LISTS}
+
+
+def _last(record: dict[str, Any]) -> str:
+    return str(record.get("file_name")).replace("\\", "/").rpartition("/")[2]
+
+
+def _is_box(box: object) -> bool:
+    return isinstance(box, list) and len(box) == 4
+
+
+def _files(folder: Path, ours: Path, pattern: str) -> list[Path]:
+    """Those that lie in a folder, but not what an earlier run wrote into `ours`, which may lie there too."""
+    found = [path for path in sorted(folder.rglob(pattern)) if path.is_file() and not path.name.startswith(".")]
+    return [path for path in found if ours.absolute() not in path.absolute().parents]
+
+
+def _coco_files(folder: Path, ours: Path) -> Iterator[Path]:
+    """The json files of a folder that are COCO's, the usual places first."""
+    usual = [folder / name for name in ("instances.json", "_annotations.coco.json", "result.json")]
+    rest = [*sorted((folder / "annotations").glob("instances_*.json")), *_files(folder, ours, "*.json")]
+    for file in dict.fromkeys((*usual, *rest)):
+        if file.is_file() and b'"annotations"' in (raw := file.read_bytes()) and b'"categories"' in raw:
+            yield file
+
+
+def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: list[str]) -> dict[str, list[Any]]:
+    """Pictures with a labelme json or a mask beside them."""
+    files = _files(folder, ours, "*")
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    labels: dict[str, int] = {}
+    used: set[Path] = set()
+
+    def add(path: Path, size: tuple[int, int], objects: list[tuple[str, Any]]) -> None:
+        image_id = path.stem if all(one["id"] != path.stem for one in records) else f"{path.parent.name}-{path.name}"
+        record = {"id": image_id, "file_name": str(path.absolute()), "height": size[0], "width": size[1]}
+        records.append(record)
+        used.add(path)
+        for label, outline in objects:
+            category = labels.setdefault(label, len(labels) + 1)
+            ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category}
+            annotations.append(ids | {"segmentation": outline, "iscrowd": 0})
+
+    for file in (path for path in files if path.suffix == ".json"):
+        content = _json(file)
+        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+            left_out.add("files", "neither COCO's json nor labelme's", file.name)
+        elif picture := _labelme_picture(file, content, ours / "pictures"):
+            try:
+                size = _size(content, picture)
+                shapes = [(one, _outline(one, size)) for one in _objects(content["shapes"])]
+                for one in (one for one, outline in shapes if outline is None):
+                    what = f"{one.get('shape_type')} of {len(one.get('points') or ())} points"
+                    left_out.add("shapes", f"a {what} is no outline", file.name)
+                add(picture, size, [(str(one.get("label")), outline) for one, outline in shapes if outline])
+            except (PictureError, TypeError, ValueError, OSError) as error:
+                left_out.add("files", f"{error}".rstrip("."), file.name)
+        else:
+            left_out.add("files", "no picture of its name", f"{file.name} ({content.get('imagePath')})")
+    masks = {path.name.removesuffix(path.suffix).removesuffix(MASK): path for path in files if path.stem.endswith(MASK)}
+    for path in files:
+        if path.suffix.lower() in PICTURES and path not in used and not path.stem.endswith(MASK):
+            if (mask := masks.get(path.stem)) is None or mask.parent != path.parent:
+                left_out.add("pictures", "neither a json nor a mask beside it", path.name)
+                continue
+            try:
+                image = open_picture(path)
+                with warnings.catch_warnings(record=True) as doubts:
+                    warnings.simplefilter("always", MaskWarning)
+                    code = _run_lengths(as_mask(mask, image.shape[:2]))
+            except PictureError as error:
+                left_out.add("pictures", str(error).rpartition(f"{path.parent}/")[2].rstrip("."), path.name)
+                continue
+            notes += [str(doubt.message).rpartition(f"{path.parent}/")[2].rstrip(".") for doubt in doubts]
+            add(path, (image.shape[0], image.shape[1]), [(concept, code)])
+    categories = [{"id": number, "name": label} for label, number in labels.items()]
+    return {"images": records, "annotations": annotations, "categories": categories}
+
+
+def _labelme_picture(file: Path, content: dict[str, Any], embedded: Path) -> Path | None:
+    """The picture of a labelme json: where it says, beside it by its name, or out of the json itself."""
+    said = str(content.get("imagePath") or "").replace("\\", "/")
+    beside = [file.with_suffix(suffix) for suffix in (*PICTURES, *map(str.upper, PICTURES))]
+    for path in (file.parent / said, file.parent / said.rpartition("/")[2], *beside):
+        if path.is_file() and path.suffix != ".json":
+            return path
+    if isinstance(data := content.get("imageData"), str):
+        with writing(embedded / f"{file.stem}.png") as temporary:
+            temporary.write_bytes(base64.b64decode(data))
+        return embedded / f"{file.stem}.png"
+    return None
+
+
+def _size(content: dict[str, Any], picture: Path) -> tuple[int, int]:
+    """The frame (h, w) that a labelme json's points lie in: what it says, else the picture's, as it is displayed."""
+    said = number(content.get("imageHeight")), number(content.get("imageWidth"))
+    if all(side >= 1 for side in said):
+        return int(said[0]), int(said[1])
+    image = open_picture(picture)
+    return image.shape[0], image.shape[1]
+
+
+def _outline(shape: dict[str, Any], size: tuple[int, int]) -> Any:
+    """What a labelme shape outlines, as COCO's segmentation; None for lines and points."""
+    kind = shape.get("shape_type") or "polygon"
+    points = [tuple(map(number, each)) for each in shape.get("points") or ()]
+    if kind == "mask" and isinstance(shape.get("mask"), str) and points:
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+            levels = np.asarray(image.convert("L")) > 0
+        whole, (left, top) = np.zeros(size, bool), (max(0, round(side)) for side in points[0])
+        there = whole[top : top + levels.shape[0], left : left + levels.shape[1]]
+        there |= levels[: there.shape[0], : there.shape[1]]
+        return _run_lengths(whole)
+    if kind == "rectangle" and len(points) == 2:
+        (x, y), (right, bottom) = points
+        return [_corners(min(x, right), min(y, bottom), abs(right - x), abs(bottom - y))]
+    if kind == "circle" and len(points) == 2:
+        (x, y), radius = points[0], float(np.hypot(*np.subtract(points[1], points[0])))
+        turns = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        ring = np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)
+        return [np.clip(ring, 0, (size[1], size[0])).ravel().tolist()]
+    if kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) >= 3:
+        return [[side for point in points for side in point]]
+    return None
+
+
+def _corners(x: float, y: float, width: float, height: float) -> list[float]:
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    code = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": code["size"], "counts": code["counts"].decode()}
+
+
+def _json(file: Path) -> Any:
+    """What a json file holds, in any encoding of Unicode; None for what is none."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError, OSError):
+        return None
+
+
+def _objects(entries: list[Any]) -> Iterator[dict[str, Any]]:
+    return (each for each in entries if isinstance(each, dict))

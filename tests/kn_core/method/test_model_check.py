@@ -1,0 +1,99 @@
+"""`check-model`: right models pass, and each way to be subtly wrong is caught by the finding that is for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kn_core.__main__ import main
+from kn_core.method.model_check import check, report
+from tests import tiny_checkpoints
+from tests.tiny_families import adapted
+
+
+def wrong(model) -> list[str]:
+    return [finding.subject for finding in check(model) if finding.right is False]
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "paligemma2", "llava_onevision-all"])
+def test_a_right_model_is_told_so(name):
+    found = list(check(adapted(name)))
+    assert [finding.right for finding in found] == [True] * 8, "\n".join(map(str, found))
+    assert report(found) == "8 of 8 are right, none is wrong."
+
+
+def share_an_activation_function(model):
+    model.ffn[2].act_fn = model.ffn[0].act_fn
+
+
+def swap_rows_and_columns(model):
+    embeds = model.image_embeds
+    model.image_embeds = lambda images: embeds(images).unflatten(1, model.grid).transpose(1, 2).flatten(1, 2)
+
+
+def turn_upside_down(model):
+    embeds = model.image_embeds
+    model.image_embeds = lambda images: embeds(images).unflatten(1, model.grid).flip(1).flatten(1, 2)
+
+
+def shift_by_a_row(model):
+    embeds = model.image_embeds
+    model.image_embeds = lambda images: embeds(images).roll(model.grid[1], dims=1)
+
+
+def number_in_order(model):
+    model.guide = lambda embeds, cache, picture: model._split(embeds)
+
+
+def stop_gradients(model):
+    model.backbone.layers[2].register_forward_hook(lambda _, __, out: out.detach() + 0 * out)
+
+
+def read_other_weights(model):
+    w_out = model.w_out
+    model.w_out = lambda layer: w_out({0: 1, 1: 0}.get(layer, layer))
+
+
+def drift(model):
+    passes = []
+
+    def more(_, given):
+        passes.append(1)
+        return (given[0] * (1 + 1e-4 * len(passes)),)
+
+    model.ffn[0].down_proj.register_forward_pre_hook(more)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "caught"),
+    [
+        (share_an_activation_function, "hooks"),
+        (swap_rows_and_columns, "grid"),
+        (turn_upside_down, "grid"),
+        (shift_by_a_row, "grid"),
+        (number_in_order, "logits"),
+        (stop_gradients, "slopes"),
+        (read_other_weights, "neurons"),
+        (drift, "noise"),
+    ],
+)
+def test_a_subtly_wrong_model_is_caught(spoil, caught):
+    model = adapted("qwen2_vl")
+    spoil(model)
+    assert caught in wrong(model)
+
+
+def test_the_command_prints_a_report(tmp_path, capsys, monkeypatch):
+    folder, family = tiny_checkpoints.save("llava", tmp_path / "llava"), tiny_checkpoints.FAMILIES["llava"]
+    asked = ["check-model", str(folder), f"before={family.before}", f"after={family.after}", "device=cpu"]
+    assert main(asked) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "ok   model: 3 layers of 48 neurons, 16 image tokens on a grid of 4 x 4"
+    assert printed[-1] == "8 of 8 are right, none is wrong."
+    monkeypatch.setattr("kn_core.models.hf.VisionLanguageModel.token_maps", lambda self, _: torch.eye(16).flip(0)[None])
+    assert main(asked) == 1
+    printed = capsys.readouterr().out
+    assert (
+        "WRONG grid: the change is centred 0.0 cells beside the lit cell and follows its row and column with" in printed
+    )
+    assert "1 of 8 are wrong: grid." in printed

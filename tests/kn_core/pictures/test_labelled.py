@@ -1,0 +1,153 @@
+"""Labelled folders as tools leave them: the same object by every format, and a line for whatever cannot be used."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kn_core.pictures.coco import CocoFolder
+from kn_core.pictures.coco_checks import CocoError
+from kn_core.pictures.labelled import gathered
+
+LEFT, TOP, RIGHT, BOTTOM = 10, 5, 40, 30
+MASK = np.zeros((48, 64), bool)
+MASK[TOP:BOTTOM, LEFT:RIGHT] = True
+RING = [LEFT, TOP, RIGHT, TOP, RIGHT, BOTTOM, LEFT, BOTTOM]
+POINTS = [[LEFT, TOP], [RIGHT, TOP], [RIGHT, BOTTOM], [LEFT, BOTTOM]]
+LABELME = {"version": "5", "imagePath": "a.jpg", "imageData": None, "imageHeight": 48, "imageWidth": 64}
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(MASK[..., None], np.uint8(200), np.uint8(60)).repeat(3, axis=2)).save(path)
+    return path
+
+
+def coco(file_name: str, label: str, **annotation: object) -> str:
+    image = {"id": 1, "file_name": file_name, "width": 64, "height": 48}
+    outline = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0} | annotation
+    return json.dumps({"images": [image], "annotations": [outline], "categories": [{"id": 3, "name": label}]})
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def shape(kind: str, points: object, label: str = "zebra", **more: object) -> str:
+    return json.dumps(LABELME | {"shapes": [{"label": label, "points": points, "shape_type": kind, **more}]})
+
+
+def labelme_mask() -> str:
+    file = io.BytesIO()
+    Image.fromarray(MASK[TOP:BOTTOM, LEFT:RIGHT]).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+BOX = [LEFT, TOP, RIGHT - LEFT, BOTTOM - TOP]
+OUTLINE = {"segmentation": [RING]}
+POLYGON = shape("polygon", POINTS)
+# Where the picture lies, where the labels, and these; None: a mask.
+FOLDERS = {
+    "coco": ("images/a.jpg", "instances.json", coco("a.jpg", "zebra", **OUTLINE)),
+    "coco, of any name": ("a.jpg", "my labels.json", coco("a.jpg", "Zebra", **OUTLINE)),
+    "cvat": ("images/default/a.jpg", "annotations/instances_default.json", coco("a.jpg", "Zebras", **OUTLINE)),
+    "label studio": ("images/a.jpg", "result.json", coco("images\\a.jpg", "zebra", **OUTLINE)),
+    "boxes": ("images/a.jpg", "result.json", coco("images/a.jpg", "zebra", segmentation=[], bbox=BOX)),
+    "labelme": ("a.jpg", "a.json", POLYGON),
+    "labelme, boxes": ("a.jpg", "a.json", shape("rectangle", POINTS[::2])),
+    "labelme, a mask": ("a.jpg", "a.json", shape("mask", POINTS[::2], mask=labelme_mask())),
+    "labelme, moved": ("a.jpg", "a.json", POLYGON.replace("a.jpg", r"..\\pics\\a.jpg")),
+    "masks": ("a.jpg", "a.mask.png", None),
+}
+
+
+def lay_out(folder: Path, kind: str) -> None:
+    shown, labels, content = FOLDERS[kind]
+    picture(folder / shown)
+    write(folder / labels, content) if content else Image.fromarray(MASK).save(folder / labels)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_every_format_gives_the_same_object(kind, tmp_path):
+    lay_out(tmp_path / "in", kind)
+    for _ in range(2):  # what the first one leaves within the folder is none of it
+        notes = gathered(tmp_path / "in", "zebra", tmp_path / "in" / "out" / "instances.json")
+    (sample,) = CocoFolder(tmp_path / "in" / "out" / "instances.json").samples("zebra")
+    assert (sample.mask == MASK).all() and sample.image.shape == (48, 64, 3)
+    assert notes == (["1 of 1 objects have a box alone, taken for their outline"] if kind == "boxes" else [])
+
+
+def test_a_picture_that_lies_in_its_json_alone_is_taken_from_there(tmp_path):
+    data = base64.b64encode(picture(tmp_path / "elsewhere.png").read_bytes()).decode()
+    write(tmp_path / "in" / "a.json", json.dumps(json.loads(shape("polygon", POINTS)) | {"imageData": data}))
+    assert gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json") == []
+    (sample,) = CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")
+    assert sample.image_id == "a" and (sample.mask == MASK).all()
+
+
+def test_what_cannot_be_used_is_a_line_and_the_rest_is_used(tmp_path):
+    folder = tmp_path / "in"
+    for name in "abcdef":
+        picture(folder / f"{name}.png")
+    Image.fromarray(MASK).save(folder / "a.mask.png")
+    Image.fromarray(MASK[:40]).save(folder / "b.mask.png")  # of another shape
+    Image.fromarray(np.zeros_like(MASK)).save(folder / "c.mask.png")
+    (folder / "d.mask.png").write_bytes(b"no picture")
+    write(folder / "e.json", "{")
+    write(folder / "f.json", shape("line", POINTS[:2]).replace("a.jpg", "f.png"))
+    write(folder / "g.json", shape("polygon", POINTS).replace("a.jpg", "gone.jpg"))
+    lines = gathered(folder, "zebra", tmp_path / "out" / "instances.json")
+    told = "\n".join(lines)
+    for line in (
+        "1 file left out: neither COCO's json nor labelme's, first: e.json",
+        "1 shape left out: a line of 2 points is no outline, first: f.json",
+        "1 file left out: no picture of its name, first: g.json (gone.jpg)",
+        "b.mask.png: the mask is 64 x 40 pixels, the picture 64 x 48",
+        "d.mask.png: not a picture in a format that Pillow reads",
+        "1 picture left out: neither a json nor a mask beside it, first: e.png",
+    ):
+        assert line in told
+    assert len(lines) == 7
+    assert [one.image_id for one in CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")] == ["a"]
+
+
+def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path):
+    lay_out(tmp_path / "in", "coco")
+    sizeless = coco("a.jpg", "zebra", **OUTLINE).replace('"width": 64, "height": 48', '"width": null')
+    write(tmp_path / "in" / "instances.json", sizeless)
+    write(tmp_path / "in" / "older.json", sizeless)
+    (note,) = gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json")
+    assert "instances.json; not read: older.json (--images takes a file too)" in note
+    (sample,) = CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")
+    assert (sample.mask == MASK).all()
+
+
+@pytest.mark.parametrize(
+    ("concept", "kind", "message"),
+    [
+        ("zebra", None, "no folder .*in. Name one"),
+        ("zebra", lambda at: at.mkdir(), "holds no labelled pictures: neither pictures nor json. Give COCO json"),
+        (
+            "zebra",
+            lambda at: picture(at / "a.jpg"),
+            "1 picture left out: neither a json nor a mask beside it",
+        ),
+        (
+            "horse",
+            lambda at: lay_out(at, "coco"),
+            "no label of .* names 'horse'. The labels: zebra. Say --concept with one of them",
+        ),
+    ],
+)
+def test_where_there_is_nothing_the_error_says_what_to_do(concept, kind, message, tmp_path):
+    if kind:
+        kind(tmp_path / "in")
+    with pytest.raises(CocoError, match=message):
+        gathered(tmp_path / "in", concept, tmp_path / "out" / "instances.json")
