@@ -145,7 +145,7 @@ def for_sentences(profile: Profile, pairs: pd.DataFrame) -> dict[str, str]:
             or UNKNOWN
         )
 
-    batches = (1, 8, 32)
+    batches, kinds, tiny = (1, 8, 32), ("float32", "bfloat16", "float16"), "a tiny model there against float32"
     return {
         "answers": f"{counted['perturbations'] / concepts:,.0f}",
         "disk": f"{4 * kept / 1e9:.0f}",
@@ -153,5 +153,6 @@ def for_sentences(profile: Profile, pairs: pd.DataFrame) -> dict[str, str]:
         "ratio": told("over three bare forwards"),
         "captions": told(*(f"captions a second, batch {batch}" for batch in batches)),
         "shares": told(*(f"share of the matrix rate, captions, batch {batch}" for batch in batches)),
+        "digits": told(*(f"largest error in {kind}, {tiny} on the processor" for kind in kinds)),
         "peak": told("GB at the peak, perturbed captions"),
     }

@@ -22,7 +22,7 @@ def accelerator(monkeypatch):
     return accelerator
 
 
-def test_every_figure_on_a_tiny_shape(accelerator, capsys):
+def test_every_figure_on_a_tiny_shape_and_the_page_finds_those_it_states(accelerator, capsys, monkeypatch, tmp_path):
     assert accelerator.main(["--device", "cpu", "--small"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(math.isfinite(line["value"]) and line["value"] >= 0 for line in lines)
@@ -30,6 +30,35 @@ def test_every_figure_on_a_tiny_shape(accelerator, capsys):
     figures = [line["figure"] for line in lines]
     assert len(set(figures)) == len(figures)
     assert set(costs.UNITS.values()) <= set(figures)  # what the page reads
+    rows = [("", "a card", "accelerator", line["figure"], line["value"]) for line in lines]
+    pd.DataFrame(rows, columns=["date", "machine", "benchmark", "figure", "value"]).to_csv(tmp_path / "results.csv")
+    monkeypatch.setattr(costs, "RESULTS", tmp_path / "results.csv")
+    monkeypatch.setattr(costs, "counts", lambda *_: dict.fromkeys(["inpainting", *costs.UNITS], 10))
+    assert not [word for word, told in costs.for_sentences(None, None).items() if costs.UNKNOWN in told]
+
+
+def test_a_device_that_computes_something_else_fails_its_check(accelerator, monkeypatch, capsys):
+    honest, seen = accelerator.digits, []
+
+    def slightly_off(*arguments):
+        numbers, captions = honest(*arguments)
+        seen.append(numbers)
+        return (numbers | {"logits": numbers["logits"] * (1 + 2e-4)} if len(seen) > 1 else numbers), captions
+
+    monkeypatch.setattr(accelerator, "digits", slightly_off)
+    monkeypatch.setattr(accelerator, "LIMITS", {accelerator.torch.float32: 1e-4})
+    figures = accelerator.Figures("cpu", None)
+    accelerator.compare(figures, "cpu")
+    assert not figures.met
+    assert [json.loads(line)["met"] for line in capsys.readouterr().out.splitlines()] == [False, True]
+
+
+def test_a_run_that_takes_too_long_keeps_what_it_has(accelerator, tmp_path, capsys):
+    table = tmp_path / "results.csv"
+    figures = accelerator.Figures("a card", table, began=accelerator.time.perf_counter() - 500)
+    with pytest.raises(SystemExit, match="8 minutes"):
+        figures.tell("seconds a pair", 1)
+    assert table.read_text().endswith("a card,accelerator,seconds a pair,1.0\n")
 
 
 def test_the_papers_model_is_as_large_as_the_papers(accelerator):
