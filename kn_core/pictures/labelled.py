@@ -58,7 +58,10 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     named = set(words(concept))
     if not named & labels.keys():
         known = ", ".join(sorted(labels.values())) or "none"
-        raise CocoError(f"no label of {folder} names '{concept}'. The labels: {known}. Say --concept with one of them.")
+        lacks = "".join(f" {line}." for line in left_out.lines())
+        raise CocoError(
+            f"no label of {folder} names '{concept}'. The labels: {known}. Say --concept with one of them.{lacks}"
+        )
     for each in found["categories"]:
         if _label(each) in named:
             each["name"] = concept

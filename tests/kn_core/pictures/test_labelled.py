@@ -172,6 +172,11 @@ def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path
             lambda at: lay_out(at, "coco"),
             "no label of .* names 'horse'. The labels: zebra. Say --concept with one of them",
         ),
+        (
+            "zebra",
+            lambda at: (picture(at / "a.jpg"), write(at / "a.json", shape("line", POINTS[:2]))),
+            "The labels: none. .* 1 shape left out: a line of 2 points is no outline, first: a.json.",
+        ),
     ],
 )
 def test_where_there_is_nothing_the_error_says_what_to_do(concept, kind, message, tmp_path):
