@@ -228,6 +228,7 @@ def chances(
         with intervene(model, edits(rows) if edits else {}, site), torch.no_grad():
             logits = model.logits(prompts[rows], references[rows])
         found += [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits  # or two batches' would lie beside each other
     return found
 
 
@@ -256,6 +257,7 @@ def answers(
     for rows in _batches(model, len(prompts)):
         with intervene(model, edits(rows) if edits else {}, site):
             captions, logits = model.respond(prompts[rows], references[rows], max_new_tokens)
-        for caption, reference, row in zip(captions, references[rows], logits, strict=True):
-            found.append(Answer(caption, _chances(model, reference, row)))
+        said = [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits
+        found += map(Answer, captions, said)
     return found

@@ -11,9 +11,11 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
 from kn_core.models import memory
@@ -151,4 +153,7 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
         STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
+    finally:
+        with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
