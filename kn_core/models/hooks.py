@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -163,6 +164,23 @@ def plain(values: Tensor) -> Tensor:
     return precise(values.detach().cpu())  # half as many bytes on the way
 
 
+@dataclass
+class Landing:
+    """Brings tensors to the CPU in their own precision, while an accelerator goes on; `wait` before they are read."""
+
+    devices: set[torch.device] = field(default_factory=set)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if not values.is_cuda:
+            return values.detach().cpu()
+        self.devices.add(values.device)
+        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values.detach(), non_blocking=True)
+
+    def wait(self) -> None:
+        for device in self.devices:
+            torch.accelerator.synchronize(device)
+
+
 def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep: bool = False) -> list[Tensor]:
     """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
 
@@ -181,12 +199,20 @@ def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep
 
 
 def descend(
-    number: Tensor, start: Tensor, slopes: Sequence[list[Tensor]], precision: torch.dtype
+    number: Tensor,
+    start: Tensor,
+    slopes: Sequence[list[Tensor]],
+    precision: torch.dtype,
+    landed: Callable[[], None] = lambda: None,
 ) -> list[list[Tensor]]:
-    """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`."""
+    """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`.
+
+    `landed` is waited for before that is read.
+    """
 
     def back(scaled: Tensor, again: bool) -> None:
         torch.autograd.grad(scaled, start, retain_graph=again)
+        landed()
 
     found = iter(_at_some_scale(number, back, lambda: [each for layers in slopes for each in layers], precision))
     return [[next(found) for _ in layers] for layers in slopes]
