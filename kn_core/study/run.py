@@ -39,6 +39,7 @@ from kn_core.study.experiments import (
     transfer,
 )
 from kn_core.study.study import Study, StudyError
+from kn_core.weights import wheels
 
 Stage = Callable[[Study, str], object]
 
@@ -79,6 +80,13 @@ LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or
 }
 BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
+
+
+def prepare(profiles: Sequence[Profile]) -> None:
+    """Before anything is computed: name all that a reader has still to bring, then fetch what is packaged, once."""
+    for profile in profiles:
+        Study(profile).look()
+    wheels.fetch_all()
 
 
 def run(
