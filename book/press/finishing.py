@@ -110,14 +110,20 @@ def _finish_page(
     def put(tag: Tag, markup: str) -> None:
         tag.replace_with(keep(markup))
 
-    text = re.sub(r"<svg.*?</svg>", lambda found: keep(found[0]), page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    def set_in(found: re.Match[str]) -> str:
+        """A drawing that stands in the page itself, as the first page's do; signs of the theme stay."""
+        if not drawn.is_ours(found[0]):
+            return keep(found[0])
+        return keep(drawn.Drawing(found[0], f"c{len(raw)}", site / "_images", used).html("only", base))
+
+    text = re.sub(r"<svg.*?</svg>", set_in, page.read_text(encoding="utf-8"), flags=re.DOTALL)
     soup = BeautifulSoup(text, "html.parser")
 
     _head(soup, base, edition)
     for formula in soup.select("span.math, div.math"):
         block = formula.name == "div"
-        set_in = mathml(formula.get_text(), as_block=block)
-        put(formula, f'<div class="formula">{set_in}</div>' if block else set_in)
+        written = mathml(formula.get_text(), as_block=block)
+        put(formula, f'<div class="formula">{written}</div>' if block else written)
     _tables(soup)
     _number(soup)
     for term in soup.select('a.reference[href*="glossary.html#term-"]'):
@@ -193,6 +199,8 @@ def _tables(soup: BeautifulSoup) -> None:
                     else:
                         cell["style"] = plain
         style.decompose()
+    for box in soup.select(".pst-scrollable-table-container"):  # with no link in it, keys could not reach its right end
+        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "A table that may be wider than the page"}
     for table in soup.select("article table, .bd-article table"):
         if table.find_parent(class_=["knb", "knb-plain"]):  # the neuron browser's: thousands of cells, its own style
             continue
@@ -208,6 +216,8 @@ def _tables(soup: BeautifulSoup) -> None:
             for heading, cell in zip(headings, row, strict=False):
                 if heading:
                     cell["data-label"] = heading
+                if cell.get_text().strip() in ("", "–"):
+                    _add(cell, "nothing")  # which a card leaves out
                 if heading.startswith("here"):
                     _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
