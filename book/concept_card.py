@@ -143,6 +143,12 @@ def different(found: dict[str, Result], concept: str) -> str:
     return f"Of all {len(found)}, {listed(said)}" if said else "Nowhere the first or the last"
 
 
+def ends(found: dict[str, Result]) -> dict[str, str]:
+    """The concepts whose name is lost 'least' and 'most', with how often."""
+    order = sorted(found.values(), key=lambda one: one.suppression.value)
+    return {which: f"“{one.concept}”, {one.lost}" for which, one in (("least", order[0]), ("most", order[-1]))}
+
+
 def gallery(study: Study, found: dict[str, Result]) -> str:
     """Every concept with its first held-out picture, its numbers and what is different about it, as HTML."""
     cards = []

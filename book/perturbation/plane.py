@@ -88,9 +88,9 @@ def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
     _bounds(ax, bounds)
     figure_of(ax).legend(loc="outside lower center", ncols=3)
     points["balance"] = harmonic_mean(points["suppression"], points["retention"])
-    best = points.nlargest(1, "balance").iloc[0]
-    whose = f"{label(best['method'])} at σ = {best['dose']:g}"
-    title(ax, f"The best harmonic mean of both, {best['balance']:.2f}, is that of {whose}")
+    best = points.groupby("method")["balance"].max().sort_values(ascending=False)
+    said = [f"{label(str(name))} {best[name]:.2f}" for name in dict.fromkeys(("two-stage", "random", best.index[0]))]
+    title(ax, "Best harmonic mean of both over the noises: " + ", ".join(said))
     return ax
 
 

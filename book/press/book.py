@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,7 @@ def run_notebook(
 def _tell(executed: Path, target: Path) -> None:
     """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
     notebook = nbformat.read(executed, as_version=4)
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs]
+    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in _outputs(notebook)]
     saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
     up = "../" if target.parent.name in ("concepts", "appendix") else ""
     data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
@@ -158,15 +157,24 @@ def _end_page(executed: Path, error: PapermillExecutionError) -> None:
     """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    said = {output.get("metadata", {}).get("scrapbook", {}).get("name") for output in _outputs(notebook)}
     for cell in notebook.cells:
-        cell.source = without_brief(cell.source)
+        cell.source = without_brief(cell.source, said)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
 
 
-def without_brief(text: str) -> str:
-    """A page's Markdown without the lines that say in brief what it found."""
-    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
+def _outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def without_brief(text: str, said: Collection[str]) -> str:
+    """A page's Markdown without the lines that say in brief what it found, where not all of their words were `said`."""
+
+    def kept(brief: re.Match[str]) -> str:
+        return brief[0] if set(re.findall(r"\{glue:text\}`([\w-]+)", brief[0])) <= set(said) else ""
+
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", kept, text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:

@@ -45,6 +45,7 @@ body {{ font: 1.1rem/1.6 system-ui, sans-serif; margin: 15vh auto; max-width: 34
 document.getElementById("home").href = location.pathname.replace(/((concepts|appendix)\\/.*|[^\\/]*)$/, "index.html");
 </script></body></html>
 """
+REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
 CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -123,9 +124,11 @@ def _finish_page(
     for formula in soup.select("span.math, div.math"):
         block = formula.name == "div"
         written = mathml(formula.get_text(), as_block=block)
-        put(formula, f'<div class="formula">{written}</div>' if block else written)
+        put(formula, f'<div class="formula" {REACHED} aria-label="Formula">{written}</div>' if block else written)
     _tables(soup)
     _number(soup)
+    for roles in soup.select(".citation-list, .citation-list [role]"):  # which hold more than a list may
+        del roles["role"]
     for term in soup.select('a.reference[href*="glossary.html#term-"]'):
         term["title"] = meanings.get(str(term["href"]).partition("#")[2], "")
     for place, image in enumerate(soup.select("article img, .bd-article img")):
@@ -169,7 +172,9 @@ def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
         body["data-default-mode"] = "auto"
     for again in head.find_all("meta", attrs={"name": "viewport"})[1:]:
         again.decompose()
-    first = soup.select_one(".bd-article > section > p, .bd-article section p:not(.rerun p, .brief p)")
+    first = soup.select_one(".brief p") or soup.select_one(
+        ".bd-article > section > p, .bd-article section p:not(.rerun p)"
+    )
     said = " ".join(first.get_text().split())[:300] if first else FALLBACK
     title = soup.title.get_text().partition(" — ")[0] if soup.title else edition.title
     meta = {"og:type": "article", "og:title": title, "og:description": said, "og:site_name": edition.title}
@@ -200,7 +205,7 @@ def _tables(soup: BeautifulSoup) -> None:
                         cell["style"] = plain
         style.decompose()
     for box in soup.select(".pst-scrollable-table-container"):  # with no link in it, keys could not reach its right end
-        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "A table that may be wider than the page"}
+        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "Table"}
     for table in soup.select("article table, .bd-article table"):
         if table.find_parent(class_=["knb", "knb-plain"]):  # the neuron browser's: thousands of cells, its own style
             continue

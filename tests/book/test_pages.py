@@ -60,7 +60,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
-    text = without_brief(text) if ended else text
+    text = without_brief(text, said) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 

@@ -1,4 +1,4 @@
-"""Every page of a built book in a real browser: it fits, says nothing wrong, asks nobody else, and weak eyes can use it.
+"""Every page of a built book in a real browser: it fits, is quiet, asks nobody else, and weak eyes can use it.
 
 `make book` and `make pdf` first; needs a chromium, as the neuron browser's tests do.
 """
