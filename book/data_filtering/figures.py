@@ -13,7 +13,7 @@ from kn_core.drawing import WIDTH, title
 
 
 def funnel(attrition: pd.DataFrame, names: Mapping[str, str]) -> Axes:
-    """Pictures of all concepts left after each constraint (`pairs.attrition`), and what each cost; `names` words them."""
+    """Pictures left after each constraint (`pairs.attrition`), of all concepts, and what it cost; `names` words it."""
     left = attrition.groupby("constraint", sort=False)["left"].sum().astype(int)
     lost = -left.diff().fillna(0).astype(int)
     words = [names.get(str(step), str(step)) for step in left.index]

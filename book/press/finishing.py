@@ -257,9 +257,14 @@ def _number(soup: BeautifulSoup) -> None:
         if said is None:
             continue
         counted += 1
-        if not figure.select_one(".caption-number"):
+        number = figure.select_one(".caption-number")
+        if number is None:
             figure["id"] = figure.get("id") or f"figure-{counted}"
             _label(soup, said, f"Fig. {prefix}{counted}", str(figure["id"]))
+        elif not prefix:  # Sphinx counts on through all pages that are no chapter's
+            number.string = f"Fig. {counted} "
+            for link in soup.select(f'a[href="#{figure.get("id")}"] .std-numref'):
+                link.string = f"Fig. {counted}"
 
 
 def _label(soup: BeautifulSoup, caption: Tag, said: str, anchor: str) -> None:
