@@ -17,7 +17,6 @@ from typing import Any
 
 import jupytext
 import nbformat
-import pandas as pd
 import papermill
 import yaml
 from ipykernel.kernelspec import get_kernel_dict
@@ -145,7 +144,8 @@ def _tell(executed: Path, target: Path) -> None:
     saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
     up = "../" if target.parent.name in ("concepts", "appendix") else ""
     data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
-    told = f" Last time it took {notebook.metadata.papermill.duration:.0f} seconds."
+    took = round(notebook.metadata.papermill.duration)
+    told = f" Last time it took {took} second{'s' if took != 1 else ''}."
     told += f" Data: {data}." if data else ""
     command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
     for cell in notebook.cells:
@@ -294,13 +294,3 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
     shutil.rmtree(html, ignore_errors=True)
     site.replace(html)
     shutil.rmtree(scratch)
-
-
-def durations(source: Path) -> pd.DataFrame:
-    """Seconds that each executed notebook of an edition took: columns page, seconds."""
-    notebooks = sorted(path for path in source.rglob("*.ipynb") if not path.name.startswith("unfinished-"))
-    rows = [
-        (str(path.relative_to(source).with_suffix("")), nbformat.read(path, as_version=4).metadata.papermill.duration)
-        for path in notebooks
-    ]
-    return pd.DataFrame(rows, columns=["page", "seconds"])
