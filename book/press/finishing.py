@@ -46,6 +46,7 @@ document.getElementById("home").href = location.pathname.replace(/((concepts|app
 </script></body></html>
 """
 REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
+HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
 CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -245,11 +246,15 @@ def _number(soup: BeautifulSoup) -> None:
     chapter = soup.select_one("h1 .section-number")
     prefix = chapter.get_text().strip() if chapter else ""
     prefix = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-    for place, caption in enumerate(soup.select("table.dataframe > caption"), start=1):
-        table = caption.parent
-        assert table is not None
-        if not table.get("id"):
-            table["id"] = f"table-{place}"
+    tables = [table for table in soup.select("article table, .bd-article table") if not table.find_parent(class_="knb")]
+    for place, table in enumerate(tables, start=1):
+        caption = table.find("caption")
+        if caption is None:  # one of the text's, or as it comes: it is what its section is about
+            heading = table.find_previous(["h1", "h2", "h3"])
+            caption = soup.new_tag("caption")
+            caption.string = HEADING.sub("", heading.get_text()).strip() if heading else ""
+            table.insert(0, caption)
+        table["id"] = table.get("id") or f"table-{place}"
         _label(soup, caption, f"Table {prefix}{place}", str(table["id"]))
     counted = 0
     for figure in soup.select("article figure, .bd-article figure"):
