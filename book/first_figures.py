@@ -76,7 +76,7 @@ def plane(doses: Doses, paper: Mapping[str, float]) -> Figure:
         if method in doses.means:
             x, y = doses.means[method][0].T
             ax.plot(x, y, style, color=method_colour(method), markersize=3, linewidth=1.4)
-            ax.text(0.04, 0.03 + 0.12 * place, name, color=_ink(method), transform=ax.transAxes)
+            ax.text(0.98, 0.99 - 0.12 * place, name, color=_ink(method), transform=ax.transAxes, ha="right", va="top")
     return figure
 
 

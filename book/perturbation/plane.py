@@ -47,7 +47,7 @@ def trade_off(
     ours = points[(points["method"] == "two-stage") & (points["dose"] == points["over"].map(main))].iloc[:1]
     ax.scatter(ours["suppression"], ours["retention"], 260, "none", edgecolors=INK, linewidths=1.3, zorder=4)
     ax.scatter(*star, 130, INK, marker="*", zorder=4)
-    ax.annotate("the paper", star, (-7, -12), textcoords="offset points", fontsize=9, ha="right")
+    ax.annotate("the paper", star, (-7, 4), textcoords="offset points", fontsize=9, ha="right")
     _bounds(ax, bounds)
     ax.grid(visible=True, axis="both")
     _key(ax, list(curves))
@@ -103,7 +103,8 @@ def _bounds(ax: Axes, bounds: pd.DataFrame | None) -> None:
         place = row["suppression"], row["retention"]
         ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
         side: Any = {"ha": "left", "va": "bottom"} if place[0] < 0.5 else {"ha": "right", "va": "bottom"}
-        ax.annotate(METHODS[str(method)].label, place, (0, 4), textcoords="offset points", fontsize=7.5, **side)
+        above = 4 if place[1] > 0.15 else 14  # doses of broken captions lie at the bottom
+        ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", fontsize=7.5, **side)
 
 
 def _plane() -> Axes:

@@ -189,6 +189,7 @@ def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
 def mathml(formula: str, *, as_block: bool = False) -> str:
     r"""A formula of LaTeX's, in `\(…\)` or `\[…\]` or bare, as MathML, which browsers set by themselves."""
     tex = re.sub(r"^\\[(\[]|\\[)\]]$", "", formula.strip()).strip()
+    tex = re.sub(r"_\{(se|re)\}", r"_{\\mathrm{\1}}", tex)  # a word, and no product of letters
     tex = re.sub(r"(\\mathrm\{\w+\}|\\#)", lambda word: rf"\text{{{re.sub(r'[^A-Za-z#]|mathrm', '', word[1])}}}", tex)
     return re.sub(r">\s+<", "><", str(tex2mathml(tex, as_block=as_block)))
 
