@@ -135,8 +135,8 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {"choice": name(step), "neurons": DONE[how]}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(METRICS, read, strict=True)}
-            | {"Sₛₑ, random": f"{random[0]:.2f}" if random else "–"}
-            | {"Sₛₑ + Sᵣₑ": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
+            | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
+            | {"change of both": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
         )
     return pd.DataFrame(rows)
 
