@@ -21,10 +21,14 @@ HELD = ("atp", "trapezoid", "ig", "conductance", "relp", "ensemble", "gxa", *STA
 
 
 def by_picture(study: Study, concept: str) -> dict[str, np.ndarray]:
-    """`attribution.first_order` of each selection pair: (N, L, D) float32 a score, in the order of `Study.scores`."""
+    """`attribution.first_order` of each selection pair: (N, L, D) float32 a score, in the order of `Study.scores`.
+
+    Where `choices.scored` says so, of the first pairs alone.
+    """
 
     def compute() -> Mapping[str, np.ndarray]:
-        found = [first_order(study.model, *pair) for pair in _pairs(study, concept)]
+        scored = study.profile.choices.scored
+        found = [first_order(study.model, *pair) for pair in _pairs(study, concept, scored)]
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     return study.store.arrays(f"attribution-{concept}", _inputs(study, concept), compute)
@@ -104,7 +108,7 @@ def agreement(rows: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
 
 
 def _inputs(study: Study, concept: str) -> str:
-    return fingerprint(study.inputs(concept), code(__name__))
+    return fingerprint(study.inputs(concept), study.profile.choices.scored, code(__name__))
 
 
 Pair = tuple[Tensor, str, Target]

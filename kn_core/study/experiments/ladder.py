@@ -32,7 +32,7 @@ CONTROL = "random"  # neurons of the same layers and number, under the same inte
 def neurons(study: Study, concept: str, recipe: Recipe, intervention: Intervention) -> NeuronSet:
     """What a recipe leaves of a concept, at most as many as any budget asks for, the best first."""
     settings = study.profile.identification
-    most = max(settings.budget, *study.profile.long.choices.budgets)
+    most = max((settings.budget, *study.profile.long.choices.budgets))
     if recipe.score == "maxima":
         return study.neuron_set(concept, "two-stage").top(most)
     own, *others = (attribution.pooled(study, each) for each in _own_first(study, concept))
@@ -141,9 +141,9 @@ def upstream(study: Study) -> str:
 def third_stage(study: Study, concept: str) -> pd.DataFrame:
     """The chosen setting on held-out pictures: rows of `perturbations.parquet`; `method` is `THIRD`, or its `CONTROL`.
 
-    At the profile's budget on all of the concept's own and some of other concepts'; at other budgets, and for the
-    control, on its own first ones. `method` 'no contrasts' is what the same intervention on the neurons that are worth
-    most to the word, whatever else they do, takes from other concepts' pictures.
+    At the profile's budget on all of the concept's own (or the first, `choices.held_out`) and some of other concepts';
+    at other budgets, and for the control, on its own first ones. `method` 'no contrasts' is what the same intervention
+    on the neurons that are worth most to the word, whatever else they do, takes from other concepts' pictures.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     recipe, how = choice(study)
@@ -155,7 +155,7 @@ def third_stage(study: Study, concept: str) -> pd.DataFrame:
         planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "choosing")]
         planned += [_trial(found, THIRD, replace(setting, n=n), "swept") for n in settings.budgets]
         planned.append(_trial(_random(study, found), CONTROL, setting, "swept"))
-        own = study.pictures(concept, "held_out")
+        own = study.pictures(concept, "held_out", settings.held_out)
         pictures = [replace(picture, swept=place < settings.pictures) for place, picture in enumerate(own)]
         for other in _own_first(study, concept)[1:]:
             foreign = study.pictures(other, "held_out", settings.others_per_concept)
