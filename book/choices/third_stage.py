@@ -192,17 +192,20 @@ def common_in_words(shared: pd.DataFrame) -> dict[str, str]:
     return {f"shared-{key}": "–" if np.isnan(number) else f"{number:.1f}" for key, number in numbers.items()}
 
 
-def measured(study: Study) -> list[Measurement]:
+def reached(study: Study) -> list[Measurement]:
     """What the third stage reaches on held-out pictures of all concepts, for claims of ours."""
-    concepts, budget = study.studied(), study.profile.identification.budget
-    limit = perplexity_limit(study.perturbations())
-    rows = of_all(study, concepts)
-    chosen, climbed = main(rows, budget, limit), steps.of_all(study, concepts)
-    found = [
+    limit, rows = perplexity_limit(study.perturbations()), of_all(study, study.studied())
+    chosen = main(rows, study.profile.identification.budget, limit)
+    return [
         Measurement(f"third_{row['metric']}", row["value"], row["low"], row["high"], int(row["n_images"]))
         for row in chosen[chosen["metric"].isin(REACHED)].to_dict("records")
     ]
+
+
+def measured(study: Study) -> list[Measurement]:
+    """The same, and whose word its neurons take."""
+    concepts = study.studied()
+    rows, climbed = of_all(study, concepts), steps.of_all(study, concepts)
     own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
     ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
-    found += [Measurement("third_selectivity", *row) for row in ends]
-    return found
+    return [*reached(study), *(Measurement("third_selectivity", *row) for row in ends)]
