@@ -13,6 +13,7 @@ from torch import Tensor
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.attribution import ENSEMBLE, along_the_path, first_order, mean_rank, rival_token, run
 from kn_core.method.capture import Target
+from kn_core.method.controls import generator
 from kn_core.study.experiments.single_neurons import ablate, beside_scores, candidates_to_ablate
 from kn_core.study.study import Study, StudyError
 
@@ -69,7 +70,7 @@ def patches(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         held = {name: score.mean(axis=0) for name, score in _held(study, concept, settings.paths).items()}
         held |= {"ensemble": mean_rank({name: held[name] for name in ENSEMBLE if name in held})}
-        chosen = _candidates(held, settings.patched, np.random.default_rng(study.profile.data.seed))
+        chosen = _candidates(held, settings.patched, generator(concept, study.profile.data.seed))
         at = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
         found = [_patched(study, *pair, *at) for pair in _pairs(study, concept, settings.paths)]
         return beside_scores(chosen, np.mean(found, axis=0), held).assign(concept=concept)

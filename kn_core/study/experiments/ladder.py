@@ -180,7 +180,8 @@ def _trial(found: NeuronSet, method: str, setting: Setting, scope: perturbation.
 
 def _random(study: Study, like: NeuronSet) -> NeuronSet:
     at_budget = like.top(study.profile.identification.budget)
-    return controls.same_layers(at_budget, study.model.ffn_width, np.random.default_rng(study.profile.data.seed))
+    rng = controls.generator(like.concept, study.profile.data.seed)
+    return controls.same_layers(at_budget, study.model.ffn_width, rng)
 
 
 def _run(study: Study, pictures: list[perturbation.Picture], planned: list[Trial]) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -92,5 +91,5 @@ def _sets(study: Study, concept: str, main: Setting) -> Iterator[tuple[str, Neur
     found = ladder.neurons(study, concept, recipe, how).top(main.n)
     at_zero = replace(main, intervention=how, sigma=float("nan"), site=study.effort.perturbation.patch_site)
     yield THIRD, found, at_zero
-    rng = np.random.default_rng(study.profile.data.seed)
+    rng = controls.generator(concept, study.profile.data.seed)
     yield THIRD_RANDOM, controls.same_layers(found, study.model.ffn_width, rng), at_zero

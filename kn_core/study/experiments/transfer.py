@@ -54,7 +54,7 @@ def transfer(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         budget, model = study.profile.identification.budget, study.model
         own = ladder.neurons(study, concept, *ladder.choice(study)).top(budget)
-        random = controls.same_layers(own, model.ffn_width, np.random.default_rng(study.profile.data.seed))
+        random = controls.same_layers(own, model.ffn_width, controls.generator(concept, study.profile.data.seed))
         sets = {FOUND: own, RANDOM: random}
         shown = study.pictures(concept, "held_out", settings.zeroed)
         two_stage = study.neuron_set(concept).top(budget)
