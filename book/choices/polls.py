@@ -58,6 +58,11 @@ def readable(polls: pd.DataFrame) -> bool:
     return bool(len(polls)) and accuracy(polls, threshold(polls)).low > 0.5
 
 
+def with_sets(study: Study, concepts: Sequence[str], polls: pd.DataFrame) -> pd.DataFrame:
+    """The same with sets of neurons disturbed."""
+    return pd.concat([polls, *(polling.disturbed(study, concept) for concept in concepts)], ignore_index=True)
+
+
 def captioned(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """The same pictures by caption: columns image_id, method, by_caption (0 or 1)."""
     rows = headline(study.perturbations(), study.effort).query("seed == 0 and method in [@TWO_STAGE, 'random']")

@@ -6,8 +6,9 @@ tells pictures with the object from the same pictures without it; where it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -24,43 +25,74 @@ from kn_core.study.experiments.ladder import THIRD
 from kn_core.study.study import Study, StudyError
 
 NOTHING, REMOVAL, TWO_STAGE, RANDOM = "nothing", "removal", "two-stage", "random"
+Role = Literal["select", "held_out"]
 THIRD_RANDOM = f"{RANDOM}, as the {THIRD}"  # as many of its layers, under its intervention
 
 
 def polls(study: Study, concept: str) -> pd.DataFrame:
     """Columns concept, image_id, role, method, odds: ln p(yes) - ln p(no) of a picture, asked for its concept.
 
-    On `choices.choosing` selection pictures the model as it is, with the object and without (`REMOVAL`), for a
-    threshold; on the first `choices.pictures` held-out ones these, the headline set and the third stage's, each in its
-    own way, and random neurons in both. Raises StudyError where the profile has no poll.
+    The model as it is, with the object and without (`REMOVAL`): on `choices.choosing` selection pictures, for a
+    threshold, and on the first `choices.pictures` held-out ones. Raises StudyError where the profile has no poll.
     """
-    settings, text = study.effort.choices, study.effort.editing.poll
-    if why := lacks(study.effort):
-        raise StudyError(why)
-    main = protocol.main_setting(study.effort.perturbation, study.profile.identification)
-    recipe, how = ladder.choice(study)
-    inputs = fingerprint(ladder.upstream(study), settings.model_dump(), text, repr((main, recipe, how)), code(__name__))
+    settings, asking = study.effort.choices, _asking(study, concept)
 
     def compute() -> pd.DataFrame:
-        model = study.model.asking(text.replace("{word}", concept))
-        rows = []
-        for role, first in (("select", settings.choosing), ("held_out", settings.pictures)):
-            ids = study.pairs(concept).query("role == @role")["image_id"].head(first).tolist()
-            samples = [study.sample(concept, image_id) for image_id in ids]
-            shown = model.prompts([sample.image for sample in samples])
-            without = model.prompts([study.inpainted(sample) for sample in samples])
-            found = {NOTHING: odds(model, shown), REMOVAL: odds(model, without)}
-            for method, neurons, setting in _sets(study, concept, main) if role == "held_out" else ():
-                patched = setting.intervention == "patch"
-                instead = inpainted_activations(model, without, setting.site) if patched else None
-                with intervene(model, edits_for(model, neurons, setting, ids, instead, 1), setting.site):
-                    found[method] = odds(model, shown)
-            for method, values in found.items():
-                told = {"concept": concept, "role": role, "method": method}
-                rows += [told | {"image_id": image, "odds": value} for image, value in zip(ids, values, strict=True)]
-        return pd.DataFrame(rows)
+        model, rows = study.model.asking(asking), []
+        parts: tuple[tuple[Role, int], ...] = (("select", settings.choosing), ("held_out", settings.pictures))
+        for role, first in parts:
+            ids, shown, without = _shown(study, model, concept, role, first)
+            rows.append(_rows(concept, role, ids, {NOTHING: odds(model, shown), REMOVAL: odds(model, without)}))
+        return pd.concat(rows, ignore_index=True)
 
+    inputs = fingerprint(study.inputs(concept), settings.choosing, settings.pictures, asking, code(__name__))
     return study.store.table(f"polls-{concept}", inputs, compute)
+
+
+def disturbed(study: Study, concept: str) -> pd.DataFrame:
+    """The same of the held-out pictures under the headline set, the third stage's, and random neurons as either."""
+    first, asking = study.effort.choices.pictures, _asking(study, concept)
+    main = protocol.main_setting(study.effort.perturbation, study.profile.identification)
+    inputs = fingerprint(ladder.upstream(study), first, asking, repr((main, ladder.choice(study))), code(__name__))
+
+    def compute() -> pd.DataFrame:
+        model = study.model.asking(asking)
+        ids, shown, without = _shown(study, model, concept, "held_out", first)
+        found = {}
+        for method, neurons, setting in _sets(study, concept, main):
+            patched = setting.intervention == "patch"
+            instead = inpainted_activations(model, without, setting.site) if patched else None
+            with intervene(model, edits_for(model, neurons, setting, ids, instead, 1), setting.site):
+                found[method] = odds(model, shown)
+        return _rows(concept, "held_out", ids, found)
+
+    return study.store.table(f"polled-{concept}", inputs, compute)
+
+
+def _asking(study: Study, concept: str) -> str:
+    if why := lacks(study.effort):
+        raise StudyError(why)
+    return study.effort.editing.poll.replace("{word}", concept)
+
+
+def _shown(
+    study: Study, model: CaptionModel, concept: str, role: Role, first: int
+) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+    """The first pictures of a role: their names, embedded with the object and without."""
+    pairs = study.pairs(concept)
+    ids = pairs[pairs["role"] == role]["image_id"].head(first).tolist()
+    samples = [study.sample(concept, image_id) for image_id in ids]
+    pictures = [sample.image for sample in samples], [study.inpainted(sample) for sample in samples]
+    return ids, *map(model.prompts, pictures)
+
+
+def _rows(concept: str, role: str, ids: Sequence[str], found: Mapping[str, list[float]]) -> pd.DataFrame:
+    each = [
+        (concept, image, role, method, value)
+        for method, values in found.items()
+        for image, value in zip(ids, values, strict=True)
+    ]
+    return pd.DataFrame(each, columns=["concept", "image_id", "role", "method", "odds"])
 
 
 def lacks(profile: Profile) -> str:

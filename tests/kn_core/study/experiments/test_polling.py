@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ def study(tmp_path_factory, taught_model, toy_profile):
 
 
 def test_each_picture_is_asked_as_it_is_without_the_object_and_with_sets_disturbed(study):
-    rows = polling.polls(study, "bear")
+    rows = pd.concat([polling.polls(study, "bear"), polling.disturbed(study, "bear")])
     held_out, chosen = (rows[rows["role"] == role] for role in ("held_out", "select"))
     everything = [polling.NOTHING, polling.REMOVAL, polling.TWO_STAGE, polling.RANDOM, THIRD, polling.THIRD_RANDOM]
     assert held_out["method"].value_counts().to_dict() == dict.fromkeys(everything, 2)
