@@ -287,6 +287,7 @@ class Choices(Settings):
     choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
     within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
     between: tuple[Between, ...] = ("none", "mean", "largest")
+    places: tuple[Annotated[float, Field(ge=0)], ...] = (0.0,)  # mu
     interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
     budgets: tuple[Count, ...] = (20, 40, 160)  # beside the profile's own
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept

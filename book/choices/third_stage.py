@@ -37,6 +37,7 @@ def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
         {
             "λ within the caption": compared["within"].map("{:g}".format),
             "between concepts": compared["between"].map(BETWEEN),
+            "μ between places": compared["places"].map("{:g}".format),
             "neurons": compared["intervention"].map(DONE),
             "lost": compared["suppression_probability"],
             "kept": compared["retention_probability"],
@@ -167,7 +168,8 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     """The chosen setting and what it does, for sentences; `found` is `selectivity`."""
     (recipe, how), budget = ladder.choice(study), study.profile.identification.budget
     chosen, budgets = main(rows, budget, limit), by_budget(rows, limit)
-    words = {"lambda": f"{recipe.within:g}", "between": BETWEEN[recipe.between], "done": DONE[how], "n": f"{budget}"}
+    between = BETWEEN[recipe.between] + (f", and {recipe.places:g} between places" if recipe.places else "")
+    words = {"lambda": f"{recipe.within:g}", "between": between, "done": DONE[how], "n": f"{budget}"}
     found_here = cells(chosen, "metric")
     words |= {metric: spread(*found_here[metric,]) for metric in REACHED}
     words["pictures"] = f"{chosen.loc[chosen['metric'] == 'suppression', 'n_images'].sum()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.method.attribution import ENSEMBLE, along_the_path, first_order, mean_rank, rival_token, run
 from kn_core.method.capture import Target
 from kn_core.method.controls import generator
+from kn_core.pictures.decoys import elsewhere as free_place
+from kn_core.pictures.inpaint import DILATION, dilated, inpaint
 from kn_core.study.experiments.single_neurons import ablate, beside_scores, candidates_to_ablate
 from kn_core.study.study import Study, StudyError
 
@@ -44,6 +47,27 @@ def pooled(study: Study, concept: str) -> dict[str, np.ndarray]:
         return {name: mean.astype(np.float32) for name, mean in means.items()}
 
     return study.store.arrays(f"worth-{concept}", _inputs(study, concept), compute)
+
+
+def elsewhere(study: Study, concept: str) -> dict[str, np.ndarray]:
+    """AtP, `elsewhere` (L, D), where an equal area elsewhere is inpainted and not the object: a mean over pictures.
+
+    Of the selection pictures with room for it, as many as `by_picture` has; zero where none has.
+    """
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = []
+        for picture in study.pictures(concept, "select", study.profile.choices.scored):
+            sample = study.sample(concept, picture.image_id)
+            place = free_place(dilated(sample.mask, DILATION), sample.image)
+            if place is not None:
+                gone = study.model.prompts([inpaint(replace(sample, mask=place), "telea", 0)])[0]
+                pair = torch.stack([picture.prompt, gone]).detach()
+                found.append(first_order(study.model, pair, picture.caption, picture.target)["atp"])
+        none = np.zeros(pooled(study, concept)["atp"].shape)
+        return {"elsewhere": np.mean(found or [none], axis=0).astype(np.float32)}
+
+    return study.store.arrays(f"elsewhere-{concept}", _inputs(study, concept), compute)
 
 
 def paths(study: Study, concept: str) -> dict[str, np.ndarray]:

@@ -36,6 +36,7 @@ def neurons(study: Study, concept: str, recipe: Recipe, intervention: Interventi
     if recipe.score == "maxima":
         return study.neuron_set(concept, "two-stage").top(most)
     own, *others = (attribution.pooled(study, each) for each in _own_first(study, concept))
+    own |= attribution.elsewhere(study, concept) if recipe.places else {}
     return recipes.chosen_by(recipe, concept, own, others, intervention, settings).top(most)
 
 
@@ -85,7 +86,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     inputs = fingerprint(upstream(study), settings.model_dump(), code(__name__))
 
     def compute() -> pd.DataFrame:
-        every = recipes.contrasts(settings.within, settings.between)
+        every = recipes.contrasts(settings.within, settings.between, settings.places)
         tried = [(recipe, how) for recipe in every for how in settings.interventions]
         planned = [
             _trial(neurons(study, concept, recipe, how), str(place), _setting(study, how, budget), "choosing")
@@ -98,6 +99,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
         return rows[["concept", "image_id", "intervention"]].assign(
             within=[recipe.within for recipe, _ in of],
             between=[recipe.between for recipe, _ in of],
+            places=[recipe.places for recipe, _ in of],
             suppression_probability=probability_suppression(rows["clean_probability"], rows["target_probability"]),
             retention_probability=rows["retained_probability"],
         )
@@ -105,7 +107,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     return study.store.table(f"contrasts-{concept}", inputs, compute)
 
 
-CHOICE = ["within", "between", "intervention"]
+CHOICE = ["within", "between", "places", "intervention"]
 
 
 def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFrame:
@@ -122,13 +124,14 @@ def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFram
 def choice(study: Study) -> tuple[Recipe, Intervention]:
     """What the rule chooses for all concepts."""
     best = compared(study).iloc[0]
-    return Recipe("worth", float(best["within"]), best["between"]), best["intervention"]
+    return Recipe("worth", float(best["within"]), best["between"], float(best["places"])), best["intervention"]
 
 
 def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
     """The chosen score, (L, D), of another picture of the concept, from its `attribution.first_order`."""
     recipe, how = choice(study)
     own = {name: abs(score) if name.endswith("-other") else score for name, score in found.items()}
+    own |= attribution.elsewhere(study, concept) if recipe.places else {}
     others = [attribution.pooled(study, other) for other in _own_first(study, concept)[1:]]
     return recipes.specific(recipe, own, others, recipes.worth(how))
 

@@ -132,7 +132,8 @@ def _chosen(study: Study, concept: str, own: Mapping[str, np.ndarray]) -> Neuron
     """The third stage's best by a concept's pooled `attribution.first_order`."""
     recipe, how = ladder.choice(study)
     others = [attribution.pooled(study, other) for other in study.studied() if other != concept]
-    score = recipes.specific(recipe, own, others, recipes.worth(how))
+    places = attribution.elsewhere(study, concept) if recipe.places else {}
+    score = recipes.specific(recipe, {**own, **places}, others, recipes.worth(how))
     return select(concept, FOUND, np.ones(score.shape, bool), score, study.profile.identification.budget)
 
 
