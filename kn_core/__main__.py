@@ -226,7 +226,7 @@ def parser() -> Parser:
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
-    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to perturbations")
+    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to its ceiling")
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )

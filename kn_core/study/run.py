@@ -33,6 +33,7 @@ from kn_core.study.experiments import (
     null_thresholds,
     other_region,
     ownership,
+    polling,
     prompts,
     single_neurons,
     thresholds,
@@ -50,8 +51,9 @@ STAGES: dict[str, Stage] = {
     "perturbations": lambda study, concept: study.perturbations(concept),
     "attribution": lambda study, concept: attribution.pooled(study, concept),
     "contrasts": lambda study, concept: ladder.contrasts(study, concept),
-    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
+    "third stage": lambda study, concept: ladder.third_stage(study, concept),
     "ceiling": lambda study, concept: ceiling.ceiling(study, concept),
+    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "curves": lambda study, concept: (curves.curves(study, concept), curves.collapse(study, concept)),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
@@ -64,7 +66,8 @@ STAGES: dict[str, Stage] = {
     ],
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
-    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "ladder": lambda study, concept: ladder.ladder(study, concept),
+    "polls": lambda study, concept: polling.polls(study, concept),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
     "edits": lambda study, concept: editing.edits(study, concept),
@@ -73,12 +76,14 @@ STAGES: dict[str, Stage] = {
     ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
+    "ceiling": ceiling.lacks,
     "single neurons": single_neurons.lacks,
     "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
+    "polls": polling.lacks,
     "companions": companions.lacks,
 }
-BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
+BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
 
 

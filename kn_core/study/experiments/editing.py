@@ -73,11 +73,12 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     if which in ("third stage", RANDOM, "attribution"):
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
         found = ladder.neurons(study, concept, recipe, how).top(n)
-        seed = [study.profile.data.seed, study.studied().index(concept)]
         if which != RANDOM:
             return found
         try:
-            return controls.same_layers(found, study.model.ffn_width, np.random.default_rng(seed))
+            return controls.same_layers(
+                found, study.model.ffn_width, controls.generator(concept, study.profile.data.seed)
+            )
         except ValueError as error:
             raise StudyError(
                 f"'{concept}': an edit of {n} neurons takes more than half of some layer, so that as many others "
