@@ -19,7 +19,7 @@ edited model still foretells, and `divergence`, the mean KL divergence from what
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -145,13 +145,15 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     )
                     rows += [told | row for row in found]
         frame = pd.DataFrame(rows)
-        written = pd.concat([frame["caption"], frame["clean_caption"]]).dropna().unique()
+        named = frame["what"].isin(["learnt", "own"])
+        frame["wanted_caption"] = [
+            editors.renamed(*each) if own else None
+            for own, *each in zip(named, frame["clean_caption"], frame["concept"], frame["new"], strict=True)
+        ]
+        of = {name: frame[f"{name}caption"] for name in ("", "clean_", "wanted_")}
+        written = pd.concat(of.values()).dropna().unique()
         perplexity = dict(zip(written, study.model.perplexity(list(written)), strict=True))
-        both = {
-            name: frame[of].map(perplexity)
-            for name, of in (("perplexity", "caption"), ("clean_perplexity", "clean_caption"))
-        }
-        return frame.assign(**both)
+        return frame.assign(**{f"{name}perplexity": captions.map(perplexity) for name, captions in of.items()})
 
     name = f"edits-{concept}" + ("" if settings == study.profile.editing else "-full")
     return study.store.table(name, inputs, compute)
@@ -184,21 +186,23 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
 
 
 def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
-    """The smallest strength at which the new word leads in every one of some selection pictures of the edit, forced.
+    """The strength that least surprises selection pictures: the word's by the new name, others' by what they say.
 
-    Where there is none, the one at which it is likeliest on average.
+    The sum of `editors.surprise` of both; of the edit's own pictures those that come last, on which it was optimised
+    only where there are no more.
     """
-    model, settings, new = study.model, study.effort.editing, token_of(study.model, edit.made_from["new"])
-    shown = seen(study, edit.made_from["old"], "select", settings.optimised)
-    prompts, means = torch.stack([one.prompt for one in shown]), {}
-    for strength in sorted(strengths) if len(strengths) > 1 else ():
+    if len(strengths) == 1:
+        return strengths[0]
+    settings, old, new = study.effort.editing, edit.made_from["old"], edit.made_from["new"]
+    shown = seen(study, old, "select", settings.pictures)[-settings.optimised :]
+    rest = [other for other in study.studied() if other != old][: settings.optimised]
+    stay = [replace(one, position=-1) for other in rest for one in seen(study, other, "select", 1)]
+    asked = [(shown, [editors.renamed(one.caption, old, new) for one in shown]), (stay, [one.caption for one in stay])]
+    lost = {}
+    for strength in strengths:
         with edit.scaled(strength), torch.no_grad():
-            logits = model.logits(prompts, [one.caption for one in shown])
-        at = torch.stack([row[one.position] for row, one in zip(logits, shown, strict=True)]).float()
-        if bool((at.argmax(-1) == new).all()):
-            return strength
-        means[strength] = float(at.softmax(-1)[:, new].mean())
-    return max(means, key=lambda strength: means[strength]) if means else strengths[0]
+            lost[strength] = sum(float(editors.surprise(study.model, *each)) for each in asked)
+    return min(lost, key=lambda strength: lost[strength])
 
 
 recorder = cache(Recorder)  # of a model: selection pictures serve many edits
