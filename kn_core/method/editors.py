@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import cycle, islice
 from typing import get_args
 
 import numpy as np
@@ -99,7 +100,7 @@ def make(
                 where = [says(recorded, shown, neurons, read) for shown in (pictures, others)]
                 tensors = _swap(recorded, neurons, own, read, towards, threshold(*where))
                 if method == "driven":
-                    tensors |= {"put": _driven(model, tensors, few, (old, new))}
+                    tensors |= {"put": _driven(model, tensors, pictures, (old, new), optimised)}
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
     told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -184,22 +185,25 @@ def _driven(
     tensors: dict[str, Tensor],
     pictures: Sequence[Seen],
     words: tuple[str, str],
-    steps: int = 8,
+    at_once: int,
+    steps: int = 10,
     rate: float = 1.0,
     enough: float = 0.5,
 ) -> Tensor:
     """A swap's values (n,), by Adam from those that it has: what has the caption said with the new word for the old.
 
-    The loss is `surprise`. A step is in units of the median value that is put in; they end where it is below `enough`.
+    The loss is `surprise` of the next few pictures at every step, so that none is learnt by heart. A step is in units
+    of the median value that is put in; they end where pictures that are new to them surprise less than `enough`.
     """
-    wanted = [renamed(one.caption, *words) for one in pictures]
+    turns = cycle((one, renamed(one.caption, *words)) for one in pictures)
     size, start = tensors["put"].abs().median(), tensors["put"] * torch.where(tensors["read"] == 0, 3.0, 1.0)
     step = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([step], lr=rate)
     for _ in range(steps):
         adam.zero_grad()
+        shown, wanted = zip(*islice(turns, min(at_once, len(pictures))), strict=True)
         with torch.enable_grad(), Edit(model, tensors | {"put": start + size * step}, {}):
-            loss = surprise(model, pictures, wanted)
+            loss = surprise(model, shown, wanted)
         if float(loss.detach()) < enough:
             break
         loss.backward()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.measures.metrics import repetition, retention
-from kn_core.method import controls, editors
+from kn_core.method import controls, editing, editors
 from kn_core.method.editing import Recorder, Seen, token_of
 from kn_core.method.editors import Other
 from kn_core.method.edits import Edit, EditError
@@ -116,7 +116,6 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         asked, clean, best = questions(study, concept), Clean(study.model), (settings.editors[0], settings.sets[0])
         for step in range(1, len(study.studied()) if settings.all_pairs else 2):
-            whole = settings.all_doses and step == 1
             compared = study.studied().index(concept) < (settings.compared or len(study.studied()))
             new = new_name(study, concept, step)
             for editor, which in planned(settings) if step == 1 and compared else [best]:
@@ -126,7 +125,8 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     continue
                 tried = settings.strengths.get(editor, (1.0,))
                 fitting = fitted(study, edit, tried)
-                every = tried if whole and len(tried) > 1 else ()
+                whole = settings.all_doses and step == 1 and which == best[1] and len(tried) > 1
+                every = tried if whole else ()
                 doses = {"chosen": fitting} | {f"{strength:g}": strength for strength in every}
                 for dose, strength in doses.items():
                     main = (editor, which) == best and dose == "chosen"
@@ -182,6 +182,7 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
     pictures = seen(study, concept, "select", settings.pictures)
     found = neurons(study, concept, which, n)
     how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model), "optimised": settings.optimised}
+    how |= {"push": push(study, concept, new)} if editor == "ridge" else {}
     return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, **how)
 
 
@@ -206,6 +207,14 @@ def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
 
 
 recorder = cache(Recorder)  # of a model: selection pictures serve many edits
+
+
+@lru_cache(1)
+def push(study: Study, concept: str, new: str) -> Tensor:
+    """What 'ridge' writes, whatever set it is restricted to."""
+    settings = study.effort.editing
+    few = seen(study, concept, "select", settings.optimised)
+    return editing.wanted(study.model, few, token_of(study.model, new), settings.layer)
 
 
 def first(asked: Sequence[Question], n: int) -> list[Question]:
