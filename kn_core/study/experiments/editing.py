@@ -4,7 +4,7 @@ A row of `edits` is one question put to an edited model. `what` says which:
 
     learnt    a selection picture that the edit was made of
     own       a held-out picture of the concept (image generality)
-    other     a held-out picture of another concept: its caption is to stay (image locality)
+    other     a held-out picture of another concept without this one: its caption is to stay (image locality)
     without   a held-out picture of the concept without the object: it must not say the new word (portability)
     asked     a held-out picture of the concept asked about in other words; `wording` is what (text generality)
     polled    'Is there a ... in this picture?', of the old word and of the new; `wording` is the word (portability)
@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kn_core.concepts import names
 from kn_core.fingerprint import code, fingerprint
 from kn_core.measures.metrics import repetition, retention
 from kn_core.method import controls, editing, editors
@@ -90,13 +92,18 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     return study.neuron_set(concept, which).top(n)
 
 
-def seen(study: Study, concept: str, role: str, first: int) -> list[Seen]:
-    """A concept's pairs of one role as an edit learns from them."""
+def seen(study: Study, concept: str, role: str, first: int, without: str = "") -> list[Seen]:
+    """A concept's first pairs of one role as an edit learns from them; none that shows or names `without`."""
     pairs = study.pairs(concept)
-    rows = pairs[pairs["role"] == role].head(first)
-    samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]
+    rows = pairs[pairs["role"] == role].set_index("image_id", drop=False)
+    every = (study.sample(concept, image_id) for image_id in rows.index)
+    fit = (
+        one for one in every if not without or not (without in one.things or names(rows.caption[one.image_id], without))
+    )
+    samples = list(islice(fit, first))
     if not samples:
         return []
+    rows = rows.loc[[one.image_id for one in samples]]
     prompts, maps = (made([one.image for one in samples]) for made in (study.model.prompts, study.model.token_maps))
     inside = [tokens_inside(one.mask, study.model.grid, of) for one, of in zip(samples, maps.numpy(), strict=True)]
     each = zip(rows["image_id"], prompts, rows["caption"], rows["target_position"], inside, strict=True)
@@ -131,19 +138,13 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                 for dose, strength in doses.items():
                     main = (editor, which) == best and dose == "chosen"
                     some = asked if main and step == 1 else first(asked, settings.light)
-                    told: dict[str, Any] = {
-                        "concept": concept,
-                        "new": new,
-                        "editor": editor,
-                        "neurons": which,
-                        "dose": dose,
-                    }
-                    told |= {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
+                    told = {"concept": concept, "new": new, "editor": editor, "neurons": which, "dose": dose}
+                    more = {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
                     found = [*judged(study, edit.scaled(strength), some, clean)]
                     found += (
                         [*portability.asked(study, edit.scaled(strength))] if main and step == 1 and compared else []
                     )
-                    rows += [told | row for row in found]
+                    rows += [told | more | row for row in found]
         frame = pd.DataFrame(rows)
         named = frame["what"].isin(["learnt", "own"])
         frame["wanted_caption"] = [
@@ -175,7 +176,7 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
     settings = study.effort.editing
     n = settings.budget // 2 if editor in SWAPS else settings.budget  # a swap has the other word's neurons too
     rest = [other for other in study.studied() if other != concept]
-    others = [one for other in rest for one in seen(study, other, "select", settings.others)]
+    others = [one for other in rest for one in seen(study, other, "select", settings.others, without=concept)]
     towards = None
     if editor in SWAPS:
         towards = Other(neurons(study, new, which, n), seen(study, new, "select", settings.towards))
@@ -197,7 +198,7 @@ def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
     settings, old, new = study.effort.editing, edit.made_from["old"], edit.made_from["new"]
     shown = seen(study, old, "select", settings.pictures)[-settings.optimised :]
     rest = [other for other in study.studied() if other != old][: settings.optimised]
-    stay = [replace(one, position=-1) for other in rest for one in seen(study, other, "select", 1)]
+    stay = [replace(one, position=-1) for other in rest for one in seen(study, other, "select", 1, without=old)]
     asked = [(shown, [editors.renamed(one.caption, old, new) for one in shown]), (stay, [one.caption for one in stay])]
     lost = {}
     for strength in strengths:
@@ -236,7 +237,7 @@ def questions(study: Study, concept: str) -> list[Question]:
         other = every[(every.index(concept) + 1 + step) % len(every)]
         found += [
             Question("other", one.image_id, other, one.prompt, one.caption, one.position)
-            for one in seen(study, other, "held_out", nth + 1)[nth:]
+            for one in seen(study, other, "held_out", nth + 1, without=concept)[nth:]
         ]
     rows = study.pairs(concept).query("role == 'held_out'").head(settings.without)
     samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]
