@@ -140,7 +140,7 @@ def _study(options: argparse.Namespace) -> None:
 
     wheels.fetch_all()  # once, before several processes want them
     for line in own.whole(profile, options.concept, options.images, folder, options.workers):
-        print(line, flush=True)
+        own.say(line)
 
 
 def _say(profile: Profile, lines: Iterable[str]) -> None:

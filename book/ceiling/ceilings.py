@@ -10,7 +10,6 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
 from book.words import interval, listed, of_every, told
-from kn_core import models
 from kn_core.measures.metrics import contrast, summarise
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study

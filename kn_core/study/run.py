@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from kn_core.method import perturbation
 from kn_core.models import memory
 from kn_core.profile import Profile
+from kn_core.study import processes as workers
 from kn_core.study.experiments import (
     attribution,
     ceiling,
@@ -163,10 +166,15 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
         _studies.clear()
         _studies[key] = Study(profile, folder)
     try:
-        STAGES[stage](_studies[key], concept)
+        with perturbation.watched(partial(_tell, f"{stage}, {concept}")):
+            STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
     finally:
         with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
             ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
+
+
+def _tell(of: str, done: int, every: int) -> None:
+    workers.tell((of, done, every))
