@@ -91,7 +91,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     return words | {"interaction": spread(value, low, high, "{:+.2f}")}
 
 
-def _changes(found: Mapping[str, Sequence[float]]) -> str:
+def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
     """'raises suppression, +0.21 (95 % interval +0.10 to +0.32), and lowers retention, ...'; one verb if it does."""
     unclear = "makes no clear difference to"
     verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}
