@@ -77,7 +77,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
     words: dict[str, str] = {}
-    found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
+    rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
+    found = {(at, gain, metric): (value, low, high) for at, gain, metric, value, low, high in rows}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
             words[f"pictures{suffix}"] = f"{row['n_images']}"
