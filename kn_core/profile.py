@@ -89,7 +89,7 @@ class Editing(Settings):
             "dai": (0.1, 0.3, 1.0),
         }
     )  # of which selection pictures choose one for every edit; 1 where none is named
-    all_doses: bool = False  # every strength too, for the plane of success against locality
+    all_doses: bool = False  # every strength too, with the first set: for the plane of success against locality
     budget: Count = 400  # neurons, of a swap half of them the other word's
     layer: Annotated[int, Field(ge=0)] = 2  # up to which 'ridge' writes
     pictures: Count = 5  # selection pictures of the concept

@@ -165,6 +165,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     last, tried = list(STEPS)[-1], [str(how) for how in effects["intervention"].unique()]
     paper, third = tried[0], tried[min(1, len(tried) - 1)]
     words = {"pictures": f"{effects['n_images'].max():.0f}", "paper-done": DONE[paper], "last-done": DONE[third]}
+    steps = {step for step, how, _ in found if how == paper}
+    words["paper-at"] = "at every step" if len(steps) > 2 else "at the first and the last step"
     for key, step, how in (("paper", PAPER, paper), ("last", last, third), ("same", last, paper)):
         words |= {f"{key}-{metric}": f"{found[step, how, metric][0]:.2f}" for metric in METRICS}
     both = gains[gains["metric"] == BOTH].sort_values("value", ascending=False, kind="stable")

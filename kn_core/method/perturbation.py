@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
@@ -44,6 +44,7 @@ class Picture:
     prompt: Tensor  # (T, H)
     prompt_inpainted: Tensor  # (T, H), for 'patch'
     things: tuple[str, ...] = ()  # what else it shows (`Sample.things`)
+    clean: list[np.ndarray] = field(default_factory=list)  # what `clean_chances` found, kept for whoever asks again
 
 
 # Pictures: those that chose no neurons ('fresh'); of these the concept's own; of these some; those that chose neurons
@@ -210,9 +211,14 @@ class Answer:
 
 
 def clean_chances(model: CaptionModel, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
-    """The probabilities of each picture's own caption, by image_id, with nothing disturbed."""
-    found = chances(model, torch.stack([one.prompt for one in pictures]), [one.caption for one in pictures])
-    return {picture.image_id: each for picture, each in zip(pictures, found, strict=True)}
+    """The probabilities of each picture's own caption, by image_id, with nothing disturbed; run once a picture.
+
+    Each by itself, so that no other caption's length, which pads a batch, moves its last digits.
+    """
+    for one in pictures:
+        if not one.clean:
+            one.clean.extend(chances(model, one.prompt[None], [one.caption]))
+    return {one.image_id: one.clean[0] for one in pictures}
 
 
 def chances(

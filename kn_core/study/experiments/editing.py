@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -91,14 +91,15 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     return study.neuron_set(concept, which).top(n)
 
 
-def seen(study: Study, concept: str, role: str, first: int) -> list[Seen]:
+def seen(study: Study, concept: str, role: Literal["select", "held_out"], first: int) -> list[Seen]:
     """A concept's pairs of one role as an edit learns from them."""
     pairs = study.pairs(concept)
     rows = pairs[pairs["role"] == role].head(first)
     samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]
     if not samples:
         return []
-    prompts, maps = (made([one.image for one in samples]) for made in (study.model.prompts, study.model.token_maps))
+    prompts = [one.prompt for one in study.pictures(concept, role, first)]
+    maps = study.model.token_maps([one.image for one in samples])
     inside = [tokens_inside(one.mask, study.model.grid, of) for one, of in zip(samples, maps.numpy(), strict=True)]
     each = zip(rows["image_id"], prompts, rows["caption"], rows["target_position"], inside, strict=True)
     return [Seen(image, prompt, said, int(at), torch.from_numpy(shows)) for image, prompt, said, at, shows in each]
@@ -127,7 +128,7 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     continue
                 tried = settings.strengths.get(editor, (1.0,))
                 fitting = fitted(study, edit, tried)
-                every = tried if whole and len(tried) > 1 else ()
+                every = tried if whole and which == settings.sets[0] and len(tried) > 1 else ()
                 doses = {"chosen": fitting} | {f"{strength:g}": strength for strength in every}
                 for dose, strength in doses.items():
                     main = (editor, which) == best and dose == "chosen"

@@ -41,11 +41,11 @@ def neurons(study: Study, concept: str, recipe: Recipe, intervention: Interventi
 
 
 def ladder(study: Study, concept: str) -> pd.DataFrame:
-    """The steps of `recipes.LADDER` under the profile's intervention and under the third stage's.
+    """The steps of `recipes.LADDER` under the third stage's intervention and, every one or the last, the profile's.
 
     Rows of `perturbations.parquet`, the concept's own first held-out pictures, the profile's number of neurons; `step`
-    is the step, `method` it too, or `CONTROL`. The paper's own step is the perturbations' own, so are its controls; at
-    the last step the third stage's other interventions are tried too.
+    is the step, `method` it too, or `CONTROL` (of every step, or of the first and the last). The paper's own step is
+    the perturbations' own, so are its controls; at the last step other interventions are tried too.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
@@ -54,17 +54,18 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         planned = []
         for step, recipe in recipes.LADDER.items():
-            last = settings.interventions if step == list(recipes.LADDER)[-1] else ()
-            for each in dict.fromkeys((main.intervention, how, *last)):
+            last = step == list(recipes.LADDER)[-1]
+            whole = settings.every_step or last
+            also = settings.interventions if last else ()
+            for each in dict.fromkeys((*([main.intervention] if whole else []), how, *also)):
                 found = neurons(study, concept, recipe, each)
                 if each == main.intervention:
                     planned += [_trial(found, step, main)] if step != PAPER else []
                 else:
                     setting = _setting(study, each, budget)
-                    planned += [
-                        _trial(found, step, setting),
-                        _trial(_random(study, found), f"{step}/{CONTROL}", setting),
-                    ]
+                    planned.append(_trial(found, step, setting))
+                    if whole or step == PAPER:
+                        planned.append(_trial(_random(study, found), f"{step}/{CONTROL}", setting))
         return _run(study, study.pictures(concept, "held_out", settings.pictures), planned)
 
     tried = study.store.table(f"ladder-{concept}", inputs, compute)

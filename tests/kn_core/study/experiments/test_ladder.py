@@ -62,21 +62,31 @@ def test_between_places_a_neuron_loses_what_an_equal_area_elsewhere_takes(study,
     assert place.scores == pytest.approx(np.sort(own.ravel())[::-1][: len(place)])
 
 
-def test_each_step_is_tried_as_the_paper_does_it_and_as_the_third_stage_does(study):
-    rows = ladder.ladder(study, "bear")
-    how = ladder.choice(study)[1]
+def interventions(rows):
+    found = rows[rows["method"] == rows["step"]].groupby("step", sort=False)["intervention"].agg(set).to_dict()
+    return found, set(rows[(rows["method"] == ladder.CONTROL) & (rows["intervention"] != "noise")]["step"])
+
+
+def test_each_step_is_tried_as_the_third_stage_does_it_and_in_the_long_version_as_the_paper_does(study, monkeypatch):
+    rows, perturbed = ladder.ladder(study, "bear"), study.perturbations("bear")
+    how, (first, *between, last) = ladder.choice(study)[1], list(LADDER)
     assert list(dict.fromkeys(rows["step"])) == list(LADDER)
     held_out = study.pairs("bear").query("role == 'held_out'")["image_id"].head(1).tolist()
     assert rows["image_id"].unique().tolist() == held_out
-    assert set(rows[rows["method"] == rows["step"]].groupby("step")["intervention"].agg(set).map(frozenset)) == {
-        frozenset({"noise", how}),
-        frozenset({"noise", "zero", "patch"}),
-    }
+    ends = {first: {"noise", how}, last: {"noise", "zero", "patch"}}
+    assert interventions(rows) == (ends | {step: {how} for step in between}, {first, last})
+    every = study.effort.choices.model_copy(update={"every_step": True})
+    monkeypatch.setitem(study.__dict__, "effort", study.effort.model_copy(update={"choices": every}))
+    monkeypatch.setattr(study, "perturbations", lambda _: perturbed)
+    whole = ladder.ladder(study, "bear")
+    assert interventions(whole) == (ends | {step: {"noise", how} for step in between}, set(LADDER))
+    keys = ["step", "method", "intervention"]
+    same = whole.merge(rows, on=keys)
+    assert len(same) == len(rows) and (same["target_probability_x"] == same["target_probability_y"]).all()
+    rows = whole
     paper = rows[(rows["step"] == "paper") & (rows["intervention"] == "noise") & (rows["method"] == "paper")]
     main = study.perturbations("bear").query("method == 'two-stage' and n == 8 and sigma == 3 and positions == 'image'")
     assert paper["caption"].item() == main.query("seed == 0 and image_id == @held_out[0]")["caption"].iloc[0]
-    controls = rows[(rows["method"] == ladder.CONTROL) & (rows["intervention"] != "noise")]
-    assert set(controls["step"]) == set(LADDER)
 
 
 def test_the_third_stage_is_tried_on_all_held_out_pictures_and_on_others(study):
