@@ -95,9 +95,9 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def beside(values: Mapping[str, Mapping[str, pd.Series]]) -> list[dict[str, object]]:
-    """Rows of `compare` from each model's quantities by concept, or by concept and picture."""
+    """Rows of `compare` from each model's quantities by concept, or by concept and picture; of those that all have."""
     rows, models = [], list(values)
-    for quantity in values[models[0]]:
+    for quantity in (name for name in values[models[0]] if all(name in of for of in values.values())):
         rows += [_row(quantity, model, values[model][quantity]) for model in models]
         one, other = (values[model][quantity].groupby(level="concept").mean() for model in models)
         rows.append(_row(quantity, DIFFERENCE, (one - other).dropna()))
