@@ -46,6 +46,7 @@ from kn_core.study.experiments import ladder, portability
 from kn_core.study.study import Study, StudyError
 
 SWAPS = ("driven", "swap")
+THIRD = ("third stage", "early layers", "late layers")  # its neurons of either half of the layers alone
 RANDOM = "random"  # as many neurons of the same layers as the third stage's
 
 
@@ -71,20 +72,21 @@ def new_name(study: Study, concept: str, step: int = 1) -> str:
 
 
 def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
-    """The best n of a method's: 'third stage', 'attribution' without contrasts, a method of the study, or `RANDOM`."""
-    if which in ("third stage", RANDOM, "attribution"):
+    """The best n of a method's: `THIRD`, 'attribution' without contrasts, a method of the study, or `RANDOM`."""
+    if which in (*THIRD, RANDOM, "attribution"):
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
-        found = ladder.neurons(study, concept, recipe, how).top(n)
+        found = ladder.neurons(study, concept, recipe, how)
+        if which in THIRD[1:]:
+            found = found.where((found.layers < study.n_layers // 2) == (which == THIRD[1]))
+        found = found.top(n)
         seed = [study.profile.data.seed, study.studied().index(concept)]
         if which != RANDOM:
             return found
         try:
             return controls.same_layers(found, study.model.ffn_width, np.random.default_rng(seed))
         except ValueError as error:
-            raise StudyError(
-                f"'{concept}': an edit of {n} neurons takes more than half of some layer, so that as many others "
-                "cannot be drawn at random."
-            ) from error
+            told = f"'{concept}': an edit of {n} neurons takes more than half of some layer"
+            raise StudyError(f"{told}, so that as many others cannot be drawn at random.") from error
     if which == "all":
         return NeuronSet.of_layers(
             concept, "all", np.arange(study.profile.long.editing.layer + 1), study.model.ffn_width
@@ -141,9 +143,8 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     told = {"concept": concept, "new": new, "editor": editor, "neurons": which, "dose": dose}
                     more = {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
                     found = [*judged(study, edit.scaled(strength), some, clean)]
-                    found += (
-                        [*portability.asked(study, edit.scaled(strength))] if main and step == 1 and compared else []
-                    )
+                    if main and step == 1 and compared:
+                        found += portability.asked(study, edit.scaled(strength))
                     rows += [told | more | row for row in found]
         frame = pd.DataFrame(rows)
         named = frame["what"].isin(["learnt", "own"])
