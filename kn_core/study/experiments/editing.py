@@ -162,12 +162,12 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
 
 
 def planned(settings: Editing) -> list[tuple[Editor, str]]:
-    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all."""
-    sets = {
-        editor: settings.sets if settings.all_sets or not i else settings.sets[:1]
-        for i, editor in enumerate(settings.editors)
-    }
-    pairs = [(editor, which) for editor in settings.editors for which in sets[editor]]
+    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all.
+
+    Halves of the layers are for the best alone.
+    """
+    rest = [which for which in settings.sets if which not in THIRD[1:]] if settings.all_sets else settings.sets[:1]
+    pairs = [(one, which) for i, one in enumerate(settings.editors) for which in (rest if i else settings.sets)]
     every: list[tuple[Editor, str]] = [("ridge", "all")]
     return pairs + (every if "ridge" in settings.editors else [])
 
