@@ -107,6 +107,7 @@ class Editing(Settings):
     texts: bool = True  # whether sentences without a picture are tried
     zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
     sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
+    extra: Annotated[int, Field(ge=0)] = 0  # of these, drawn anew beside the profile's own, where it draws scenes
 
 
 FAMILIES = ("minigpt4", "transformers")
