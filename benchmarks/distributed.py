@@ -9,8 +9,11 @@ cluster costs over plain processes, and two workers' rate over twice that of one
 """
 
 import argparse
+import csv
+import datetime
 import json
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -55,6 +58,8 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, default=9)
     parser.add_argument("--pool", type=int, default=20, help="pictures of a concept")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="append the ratios to this table, as benchmarks/results.csv")
+    parser.add_argument("--machine", default=platform.processor() or platform.machine(), help="what the table calls it")
     parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.work:
@@ -70,20 +75,24 @@ def main() -> None:
     def seconds(name: str, *kinds: str) -> float:
         return statistics.median(sum(run[kind] for kind in kinds) for run in found[name])
 
-    print(
-        json.dumps(
-            {
-                "benchmark": "distributed",
-                "processor seconds, dask over plain": round(
-                    seconds("dask", "user", "system") / seconds("plain", "user", "system"), 3
-                ),
-                "wall, dask over plain": round(seconds("dask", "wall") / seconds("plain", "wall"), 3),
-                "rate of two workers over twice one": round(
-                    seconds("one worker", "wall") / seconds("dask", "wall") / 2, 3
-                ),
-            }
-        )
-    )
+    both = ("user", "system")
+    figures = {
+        "processor seconds, two workers over two plain processes": seconds("dask", *both) / seconds("plain", *both),
+        "seconds, two workers over two plain processes": seconds("dask", "wall") / seconds("plain", "wall"),
+        "rate of two workers over twice one": seconds("one worker", "wall") / seconds("dask", "wall") / 2,
+    }
+    for figure, value in figures.items():
+        print(json.dumps({"benchmark": "distributed", "figure": figure, "value": float(f"{value:.3g}")}))
+        if chosen.keep:
+            with chosen.keep.open("a", newline="") as file:
+                row = (
+                    datetime.datetime.now(tz=datetime.UTC).date(),
+                    chosen.machine,
+                    "distributed",
+                    figure,
+                    f"{value:.3g}",
+                )
+                csv.writer(file, lineterminator="\n").writerow(row)
     return None
 
 
