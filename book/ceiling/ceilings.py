@@ -14,7 +14,7 @@ from kn_core.measures.metrics import contrast, summarise
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study
 
-SHOWN = ("suppression", "suppression_probability", "retention", "retention_probability", "fluent")
+SHOWN = ("suppression", "suppression_probability", "retention_truth", "retention", "retention_probability", "fluent")
 LABELS = {
     EVERYTHING: "all neurons",
     ACTIVATION: "all neurons, at the activation alone",
@@ -44,7 +44,7 @@ def for_readers(means: pd.DataFrame) -> pd.DataFrame:
     wide = said.pivot_table(index="method", columns="metric", values="said", aggfunc="first", sort=False)
     table = wide.reindex(columns=list(SHOWN)).rename(columns={name: READINGS[name].label for name in SHOWN})
     table.insert(0, "patched", [LABELS.get(str(name), f"{name} alone") for name in table.index])
-    return table.fillna("–").reset_index(drop=True)
+    return table.astype(object).fillna("–").reset_index(drop=True)
 
 
 def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:

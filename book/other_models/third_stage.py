@@ -13,12 +13,13 @@ from kn_core.study.experiments import ceiling, ladder
 from kn_core.study.experiments.ladder import CONTROL, THIRD
 from kn_core.study.study import Study
 
-READ = ("suppression", "retention", "retention_probability", "fluent")
+READ = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")
 OVER = "third-suppression-over-random"
 QUANTITIES = {
     "ceiling": "Sₛₑ, all neurons patched",
     "third-suppression": "Sₛₑ, third stage",
     OVER: "Sₛₑ, third stage minus random",
+    "third-retention_truth": "Sᵣₑ of what is true, third stage",
     "third-retention": "Sᵣₑ, third stage",
     "third-retention_probability": "Sᵣₑ by probability, third stage",
     "third-fluent": "fluent captions, third stage",
@@ -39,7 +40,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     over = differences(rows, THIRD, CONTROL, perplexity_limit=limit)
     found = {"ceiling": by_picture(per_image(whole, ["method"]), "suppression"), OVER: by_picture(over, "suppression")}
     found |= {f"third-{metric}": by_picture(images, metric) for metric in READ}
-    return {quantity: found[quantity] for quantity in QUANTITIES}
+    return {quantity: found[quantity] for quantity in QUANTITIES if len(found[quantity])}
 
 
 def in_words(compared: pd.DataFrame, **models: str) -> dict[str, str]:
@@ -48,7 +49,7 @@ def in_words(compared: pd.DataFrame, **models: str) -> dict[str, str]:
     what = "what the third stage leaves suppresses more, at zero, than as many random neurons of the same layers"
     said = {"third-works": works(compared, OVER, what)}
     for short, model in models.items():
-        said |= {f"{quantity}-{short}": interval(*found[quantity, model]) for quantity in QUANTITIES}
+        said |= {f"{name}-{short}": interval(*found[name, model]) for name in QUANTITIES if (name, model) in found}
         said[f"third-clear-{short}"] = compared_with_zero(*found[OVER, model][1:])
     change = compared[(compared["model"] == DIFFERENCE) & ((compared["low"] > 0) | (compared["high"] < 0))]
     apart = [QUANTITIES[name] for name in change["quantity"]]

@@ -47,10 +47,11 @@ def with_variant(profile: str, variant: str, named: Callable[[Profile], str]) ->
     """The studies of a profile and of its variant, either of which may be given. Loads no model. Raises NotRun."""
     base = profile.removesuffix(f"-{variant}")
     try:
-        found = {named(one): one for one in map(load_profile, (base, f"{base}-{variant}"))}
+        both = [load_profile(name) for name in (base, f"{base}-{variant}")]
     except ProfileError as error:
         why = f"there is no pair of profiles {base} and {base}-{variant}"
         raise NotRun(why, "make book PROFILE=embedded") from error
+    found = {named(one): one for one in both}
     for one in found.values():
         try:
             models.identity(one)
@@ -95,9 +96,9 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def beside(values: Mapping[str, Mapping[str, pd.Series]]) -> list[dict[str, object]]:
-    """Rows of `compare` from each model's quantities by concept, or by concept and picture."""
+    """Rows of `compare` from each model's quantities by concept, or by concept and picture; of those that all have."""
     rows, models = [], list(values)
-    for quantity in values[models[0]]:
+    for quantity in (name for name in values[models[0]] if all(name in of for of in values.values())):
         rows += [_row(quantity, model, values[model][quantity]) for model in models]
         one, other = (values[model][quantity].groupby(level="concept").mean() for model in models)
         rows.append(_row(quantity, DIFFERENCE, (one - other).dropna()))
