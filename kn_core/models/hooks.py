@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,23 @@ def plain(values: Tensor) -> Tensor:
     return precise(values.detach().cpu())  # half as many bytes on the way
 
 
+@dataclass
+class Landing:
+    """Brings tensors to the CPU in their own precision, while an accelerator goes on; `wait` before they are read."""
+
+    devices: set[torch.device] = field(default_factory=set)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if not values.is_cuda:
+            return values.detach().cpu()
+        self.devices.add(values.device)
+        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values.detach(), non_blocking=True)
+
+    def wait(self) -> None:
+        for device in self.devices:
+            torch.accelerator.synchronize(device)
+
+
 def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
     """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
 
@@ -182,15 +200,21 @@ def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> l
 
 
 def descend(
-    number: Tensor, start: Tensor, slopes: Sequence[list[Tensor]], precision: torch.dtype, keep: bool = False
+    number: Tensor,
+    start: Tensor,
+    slopes: Sequence[list[Tensor]],
+    precision: torch.dtype,
+    landed: Callable[[], None] = lambda: None,
+    keep: bool = False,
 ) -> list[list[Tensor]]:
     """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`.
 
-    `keep` leaves the graph for another number.
+    `landed` is waited for before that is read; `keep` leaves the graph for another number.
     """
 
     def back(scaled: Tensor, again: bool) -> None:
         torch.autograd.grad(scaled, start, retain_graph=keep or again)
+        landed()
 
     found = iter(_at_some_scale(number, back, lambda: [each for layers in slopes for each in layers], precision))
     return [[next(found) for _ in layers] for layers in slopes]

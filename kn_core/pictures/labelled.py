@@ -57,11 +57,10 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
     named = set(words(concept))
     if not named & labels.keys():
-        known = ", ".join(sorted(labels.values())) or "none"
-        lacks = "".join(f" {line}." for line in left_out.lines())
-        raise CocoError(
-            f"no label of {folder} names '{concept}'. The labels: {known}. Say --concept with one of them.{lacks}"
-        )
+        known = ", ".join(sorted(labels.values()))
+        told = f"The labels: {known}. Say --concept with one of them." if known else ""
+        lacks = [f"{line}." for line in left_out.lines()]
+        raise CocoError(" ".join(filter(None, [f"no label of {folder} names '{concept}'.", told, *lacks])))
     for each in found["categories"]:
         if _label(each) in named:
             each["name"] = concept
@@ -144,7 +143,9 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
 
     for file in (path for path in files if path.suffix == ".json"):
         content = _json(file)
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        if content is None:
+            left_out.add("files", "no json, or not the whole of one", file.name)
+        elif not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             left_out.add("files", "neither COCO's json nor labelme's", file.name)
         elif picture := _labelme_picture(file, content, ours / "pictures"):
             try:
@@ -173,7 +174,9 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
                     warnings.simplefilter("always", MaskWarning)
                     code = _run_lengths(as_mask(mask, image.shape[:2]))
             except PictureError as error:
-                left_out.add("pictures", str(error).rpartition(f"{path.parent}/")[2].rstrip("."), path.name)
+                why = str(error).removeprefix(f"{path}: ").removeprefix(f"{mask}: ").rstrip(".")
+                of_mask = str(error).startswith(f"{mask}: ") and not why.startswith("the mask")
+                left_out.add("pictures", f"its mask is {why}" if of_mask else why, path.name)
                 continue
             notes += [str(doubt.message).rpartition(f"{path.parent}/")[2].rstrip(".") for doubt in doubts]
             add(path, (image.shape[0], image.shape[1]), [(concept, code)])

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.capture import Target
+from kn_core.method.controls import generator
 from kn_core.method.identification import RANKED_BY
 from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import select
@@ -56,7 +57,7 @@ def effects(study: Study, concept: str) -> pd.DataFrame:
 
     def compute() -> pd.DataFrame:
         held = scores(study, concept)
-        rng = np.random.default_rng(study.profile.data.seed)
+        rng = generator(concept, study.profile.data.seed)
         chosen = candidates_to_ablate(held, settings.per_method, settings.random, rng)
         layers, units = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
         pictures = study.pictures(concept, "held_out", settings.pictures)

@@ -109,11 +109,11 @@ def test_what_cannot_be_used_is_a_line_and_the_rest_is_used(tmp_path):
     lines = gathered(folder, "zebra", tmp_path / "out" / "instances.json")
     told = "\n".join(lines)
     for line in (
-        "1 file left out: neither COCO's json nor labelme's, first: e.json",
+        "1 file left out: no json, or not the whole of one, first: e.json",
         "1 shape left out: a line of 2 points is no outline, first: f.json",
         "1 file left out: no picture of its name, first: g.json (gone.jpg)",
-        "b.mask.png: the mask is 64 x 40 pixels, the picture 64 x 48",
-        "d.mask.png: not a picture in a format that Pillow reads",
+        "1 picture left out: the mask is 64 x 40 pixels, the picture 64 x 48",
+        "1 picture left out: its mask is not a picture in a format that Pillow reads",
         "1 picture left out: neither a json nor a mask beside it, first: e.png",
     ):
         assert line in told
@@ -144,6 +144,13 @@ def test_malformed_labelme_json_never_shows_an_object_that_is_not_there(data, wr
     found = {one.image_id: one.mask for one in CocoFolder(made).samples("zebra")}
     assert found.pop("b").tolist() == MASK.tolist()
     assert "shape_type" in where or all(mask.tolist() == MASK.tolist() for mask in found.values())
+
+
+def test_labels_without_an_outline_are_told_where_nothing_else_is_there(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    write(tmp_path / "in" / "a.json", shape("line", POINTS[:2]))
+    with pytest.raises(CocoError, match="no label of .* names 'zebra'. 1 shape left out: a line of 2 points"):
+        gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json")
 
 
 def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path):

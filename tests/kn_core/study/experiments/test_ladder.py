@@ -9,7 +9,7 @@ import torch
 
 from kn_core.method.attribution import run
 from kn_core.method.capture import Target
-from kn_core.method.recipes import LADDER
+from kn_core.method.recipes import LADDER, Recipe
 from kn_core.models.hooks import intervene
 from kn_core.profile import Profile
 from kn_core.study.experiments import attribution, ladder
@@ -45,11 +45,21 @@ def test_selection_pictures_choose_the_contrasts_by_the_harmonic_mean(study):
     assert rows["image_id"].isin(chosen).all()
     best = ladder.compared(study).iloc[0]
     recipe, how = ladder.choice(study)
-    assert (recipe.within, recipe.between, how) == tuple(best[ladder.CHOICE])
+    assert (recipe.within, recipe.between, recipe.places, how) == tuple(best[ladder.CHOICE])
     same = rows[(rows[ladder.CHOICE] == best[ladder.CHOICE]).all(axis=1)]
     lost, kept = (same.groupby("concept")[f"{name}_probability"].mean().mean() for name in ("suppression", "retention"))
     assert best["harmonic"] == pytest.approx(2 * lost * kept / (lost + kept))
     assert len(ladder.compared(study)) == 2 * 3 * 2
+
+
+def test_between_places_a_neuron_loses_what_an_equal_area_elsewhere_takes(study, monkeypatch):
+    monkeypatch.setattr(attribution, "DILATION", 0)  # or these small pictures had no room
+    there = attribution.elsewhere(study, "bear")["elsewhere"]
+    assert there.shape == (3, 48) and there.any()
+    plain, place = (ladder.neurons(study, "bear", Recipe(places=mu), "patch") for mu in (0.0, 1.0))
+    assert place.scores[0] <= plain.scores[0]
+    own = attribution.pooled(study, "bear")["atp"] - np.maximum(there, 0)
+    assert place.scores == pytest.approx(np.sort(own.ravel())[::-1][: len(place)])
 
 
 def test_each_step_is_tried_as_the_paper_does_it_and_as_the_third_stage_does(study):
