@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import SimpleQueue, active_children, get_context, parent_process
 from multiprocessing.connection import wait
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
 import torch
@@ -40,8 +40,8 @@ def tell(message: Any) -> None:
 def pool(workers: int, heard: Heard | None = None) -> Iterator[Executor]:
     """Processes for one study after another, that share torch's threads between them; `heard` gets what they `tell`.
 
-    They end with the block, and with this process however it ends. Ctrl-C ends what they do at once; any other error
-    lets them finish what they have begun. Raises WorkerError where one of them died.
+    They end with the block, and with this process however it ends. Ctrl-C, and `kill` alike, end what they do at once;
+    any other error lets them finish what they have begun. Raises WorkerError where one of them died.
     """
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
@@ -51,6 +51,8 @@ def pool(workers: int, heard: Heard | None = None) -> Iterator[Executor]:
     others = set(active_children())
     if line and heard:
         Thread(target=_hear, args=(line, heard, over), daemon=True).start()
+    main = current_thread() is main_thread()  # which alone may say what a signal does
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
     try:
         yield processes
     except BrokenProcessPool as error:
@@ -63,6 +65,8 @@ def pool(workers: int, heard: Heard | None = None) -> Iterator[Executor]:
         for child in set(active_children()) - others:
             child.kill()
         processes.shutdown(cancel_futures=True)
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Deaf(ProcessPoolExecutor):
