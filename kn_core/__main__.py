@@ -109,7 +109,6 @@ def _run(options: argparse.Namespace) -> None:
         hint = nearest(options.concept, profile.concepts)
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
     from kn_core.study import processes, run
-    from kn_core.weights import wheels
 
     if options.stage not in (None, *run.STAGES):
         raise CommandError(f"no stage '{options.stage}'. In their order there are: {', '.join(run.STAGES)}.")
@@ -123,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
         scheduler.check(where)
-    wheels.fetch_all()  # once, before several processes want them
+    run.prepare([one for one, _, _ in wanted])
     if where:
         for one, concept, stage in wanted:
             _say(one, cluster.run(one, None, where, workers, concept, stage))
@@ -141,7 +140,7 @@ def _study(options: argparse.Namespace) -> None:
 
     wheels.fetch_all()  # once, before several processes want them
     for line in own.whole(profile, options.concept, options.images, folder, options.workers):
-        print(line, flush=True)
+        own.say(line)
 
 
 def _say(profile: Profile, lines: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
-from book.words import interval, of_every, told
+from book.words import interval, listed, of_every, told
 from kn_core.measures.metrics import contrast, summarise
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study
@@ -72,13 +72,12 @@ def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
     }
     if (PROJECT_AWAY, "suppression") in ends:
         chosen = found.dropna(subset=["layer"]).astype({"layer": int}).groupby("method")["layer"].unique()
-        said["bounds"] = " and ".join(
-            f"{name} {share(name)} of the names, with {share(name, 'retention')} of the other words left and "
-            f"{share(name, 'fluent')} of the captions fluent (layer {' or '.join(map(str, sorted(chosen[name])))})"
-            for name in (PROJECT_AWAY, DIFFERENCE)
+        layers = (
+            f"{name} in {listed([f'{layer}' for layer in sorted(chosen[name])])}" for name in (PROJECT_AWAY, DIFFERENCE)
         )
+        said["bounds"] = f"The layers ({'; '.join(layers)}, by concept)"
     else:
-        said["bounds"] = "neither was tried, as the layers of this decoder cannot be reached"
+        said["bounds"] = "Neither was tried, as the layers of this decoder cannot be reached. The layers"
     return said
 
 

@@ -140,9 +140,9 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
         rows.append(
             {"choice": name(step), "neurons": DONE[how]}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
-            | {"Sₛₑ, random": f"{random[0]:.2f}" if random else "–"}
-            | ({} if doses is None else {"Sᵣₑ, random at equal Sₛₑ": at_equal(doses, read[0])})
-            | {"Sₛₑ + Sᵣₑ": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
+            | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
+            | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})
+            | {"change of both": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
         )
     return pd.DataFrame(rows)
 

@@ -28,12 +28,12 @@ DIFFERENCE = "difference"
 MEASURED = ("suppression", "retention")
 QUANTITIES = {
     "naming": "captions that name the concept",
-    "suppression": "Sₛₑ, two-stage",
-    "suppression-random": "Sₛₑ, random",
-    "suppression-over-random": "Sₛₑ, two-stage minus random",
-    "retention": "Sᵣₑ, two-stage",
-    "retention-random": "Sᵣₑ, random",
-    "retention-over-random": "Sᵣₑ, two-stage minus random",
+    "suppression": "suppression, two-stage",
+    "suppression-random": "suppression, random",
+    "suppression-over-random": "suppression, two-stage minus random",
+    "retention": "retention, two-stage",
+    "retention-random": "retention, random",
+    "retention-over-random": "retention, two-stage minus random",
     "fluent": "fluent captions, two-stage",
     "fluent-random": "fluent captions, random",
     "fluent-over-random": "fluent captions, two-stage minus random",

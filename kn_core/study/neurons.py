@@ -15,7 +15,7 @@ from kn_core.method import identification, thresholds
 from kn_core.method.capture import Capture, capture
 from kn_core.method.identification import score_pair
 from kn_core.method.interventions import inpainted_activations
-from kn_core.method.rivals import integrated_gradients
+from kn_core.method.rivals import directly, integrated_gradients
 from kn_core.method.two_stages import NeuronSet, reduce_positions
 from kn_core.pictures.decoys import Decoy, changed, decoy
 from kn_core.pictures.token_grid import tokens_inside
@@ -176,12 +176,12 @@ class NeuronStudy(PairStudy):
             raise StudyError(
                 f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
             )
-        found = []
+        found, direct = [], directly(self.model)
         for image_id, caption in zip(chosen["image_id"], chosen["caption"], strict=True):
             sample, target = self.sample(concept, image_id), self.target(concept, image_id)
             pictures, maps = (sample.image, self.inpainted(sample)), self.token_maps(concept, image_id)
             pair, stages = score_pair(self.model, *pictures, caption, target, sample.mask, maps, settings)
-            found.append(identification.scores_of(self.model, pair, target, stages))
+            found.append(identification.scores_of(self.model, pair, target, stages, direct))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     def _decoys(self, concept: str) -> Mapping[str, np.ndarray]:

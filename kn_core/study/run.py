@@ -11,13 +11,18 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from kn_core.method import perturbation
 from kn_core.models import memory
 from kn_core.profile import Profile
+from kn_core.study import processes as workers
 from kn_core.study.experiments import (
     attribution,
     ceiling,
@@ -38,6 +43,7 @@ from kn_core.study.experiments import (
     transfer,
 )
 from kn_core.study.study import Study, StudyError
+from kn_core.weights import wheels
 
 Stage = Callable[[Study, str], object]
 
@@ -81,6 +87,13 @@ LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or
 }
 BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
+
+
+def prepare(profiles: Sequence[Profile]) -> None:
+    """Before anything is computed: name all that a reader has still to bring, then fetch what is packaged, once."""
+    for profile in profiles:
+        Study(profile).look()
+    wheels.fetch_all()
 
 
 def run(
@@ -152,7 +165,15 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
         _studies.clear()
         _studies[key] = Study(profile, folder)
     try:
-        STAGES[stage](_studies[key], concept)
+        with perturbation.watched(partial(_tell, f"{stage}, {concept}")):
+            STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
+    finally:
+        with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
+
+
+def _tell(of: str, done: int, every: int) -> None:
+    workers.tell((of, done, every))

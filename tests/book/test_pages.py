@@ -37,7 +37,11 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
     said: dict[str, Any] = {}
     scope: dict[str, Any] = {"display": lambda shown: getattr(shown, "to_html", str)()}
     glue = ModuleType("myst_nb")
-    glue.glue = lambda key, value, display=True: said.update({key: value})  # type: ignore[attr-defined]
+
+    def say(key: str, value: Any, display: bool = True) -> None:
+        assert said.setdefault(key, value) == value, f"{page} says two things of {key!r}"
+
+    glue.glue = say  # type: ignore[attr-defined]
     text, ended = "", ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "myst_nb", glue)
@@ -60,7 +64,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
-    text = without_brief(text) if ended else text
+    text = without_brief(text, said) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 

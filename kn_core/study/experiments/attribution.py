@@ -165,4 +165,5 @@ def _patched(
 ) -> np.ndarray:
     without = run(study.model, prompts[1:], caption)
     rival = rival_token(without.logits[0], target)
-    return ablate(study.model, prompts[0], caption, target, layers, units, instead=without.product[0], against=rival)
+    instead = [layer[0] for layer in without.product]
+    return ablate(study.model, prompts[0], caption, target, layers, units, instead=instead, against=rival)

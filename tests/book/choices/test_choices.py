@@ -64,9 +64,9 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     shown = ladder.for_readers(effects, ladder.gains(climbed))
     assert len(shown) == 2 * len(STEPS) + 2
     last = shown[(shown["choice"] == ladder.STEPS["between"]) & (shown["neurons"] == "zeroed")]
-    assert last["Sₛₑ, random"].item() == "0.00"
+    assert last["suppression, random"].item() == "0.00"
     first = shown[shown["choice"] == ladder.STEPS[ladder.PAPER]]
-    assert first["Sₛₑ + Sᵣₑ"].tolist() == ["–"] * len(first)  # nothing stands before it
+    assert first["change of both"].tolist() == ["–"] * len(first)  # nothing stands before it
 
 
 def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_much(climbed):

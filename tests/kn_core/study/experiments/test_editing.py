@@ -46,13 +46,23 @@ def test_random_neurons_are_others_of_the_same_layers(study):
     assert not places[0] & places[1]
 
 
+def test_pictures_that_name_another_word_are_left_out(study):
+    every = editing.seen(study, "pizza", "select", 9)
+    word = every[0].caption.rstrip(".").split()[-1]  # where it stands
+    without = editing.seen(study, "pizza", "select", 9, without=word)
+    assert [one.image_id for one in without] == [one.image_id for one in every if word not in one.caption]
+    assert len(without) < len(every)
+
+
 def test_all_pairs_are_tried_with_the_main_edit_alone(study):
-    changes = {"all_pairs": True, "editors": ("dai",), "sets": ("two-stage", "random")}
+    changes = {"all_pairs": True, "editors": ("dai",), "sets": ("two-stage", "random"), "all_doses": True}
     long = study.profile.editing.model_copy(update=changes)
     other = Study(study.profile.model_copy(update={"editing": long}), study.folder, study.model)
     rows = editing.edits(other, "bus")
     assert set(rows["new"]) == {"bear", "pizza"}
     assert set(rows[rows["new"] == "pizza"]["neurons"]) == {"two-stage"}
+    assert set(rows[rows["dose"] != "chosen"]["neurons"]) == {"two-stage"}  # strengths, with the first set
+    assert set(rows["dose"]) == {"chosen", "0.1", "0.3", "1"}
 
 
 def test_a_concept_without_others_has_no_name_to_take(study, monkeypatch):

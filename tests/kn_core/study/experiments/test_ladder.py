@@ -114,15 +114,16 @@ def test_an_exact_patch_is_what_the_model_says_with_the_neuron_as_without_the_ob
 
     def edit(values, _):
         changed = values.clone()
-        changed[:, model.image_positions, unit] = without.product[:, layer, :, unit]
+        changed[:, model.image_positions, unit] = without.product[layer][:, :, unit]
         return changed
 
     single = ([layer], [unit])
-    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=without.product[0], against=5)
+    instead = [each[0] for each in without.product]
+    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=instead, against=5)
     assert abs(found[0]) > 1e-3
     assert found[0] == pytest.approx(y({}) - y({int(layer): edit}), rel=1e-3)
     with pytest.raises(ValueError, match="patched at image tokens"):
-        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", without.product[0])
+        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", instead)
 
 
 def test_patches_stand_beside_every_score_and_better_scores_agree_better(study):

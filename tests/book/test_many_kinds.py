@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from book.appendix import many
+from book import many_kinds as many
 from kn_core.pictures.scenes import KINDS
 from kn_core.profile import Profile, load_profile
 from kn_core.study.experiments.ladder import CONTROL, THIRD
