@@ -107,6 +107,7 @@ class Editing(Settings):
     texts: bool = True  # whether sentences without a picture are tried
     zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
     sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
+    extra: Annotated[int, Field(ge=0)] = 0  # of these, drawn anew beside the profile's own, where it draws scenes
 
 
 FAMILIES = ("minigpt4", "transformers")
@@ -260,7 +261,15 @@ def load_profile(name: str | Path) -> Profile:
     >>> load_profile("embedded").identification.budget
     80
     """
-    path = profile_file(name)
+    return _read(profile_file(name))
+
+
+def shipped(name: str) -> Profile:
+    """A profile of this package, to be looked at: whatever lies in `KN_PROFILES`, which may hold one of that name."""
+    return _read(PROFILES / f"{name}.yaml")
+
+
+def _read(path: Path) -> Profile:
     try:
         settings = yaml.safe_load(path.read_bytes())  # which are UTF-8, or UTF-16 behind its mark
     except OSError as error:

@@ -243,10 +243,7 @@ class Ownership(Settings):
 
 
 class Sensitivity(Settings):
-    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them.
-
-    The raw steps begin and end where the paper's thresholds do, or beyond.
-    """
+    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them."""
 
     pictures: Count = 2  # held-out pictures a concept
     quantiles_a: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
@@ -257,9 +254,8 @@ class Sensitivity(Settings):
     @model_validator(mode="after")
     def _rising(self) -> Sensitivity:
         for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
-            steps = getattr(self, name)
-            if len(steps) < 2 or list(steps) != sorted(set(steps)):
-                raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
+            if len(steps := list(getattr(self, name))) < 2 or steps != sorted(set(steps)):
+                raise ValueError(f"{name}: two steps or more, each above the one before. Got {steps}")
         return self
 
 

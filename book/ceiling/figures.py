@@ -66,5 +66,5 @@ def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     best = points[(points["side"] == REMOVED) & (points["share"] == budget_share)]
     taken = 1 - best.groupby("ranking")["value"].mean()
     order = dict.fromkeys(name for name in ("two-stage", UNIFORM, str(taken.idxmax())) if name in taken)
-    title(figure, "Sets of one size take away: " + ", ".join(f"{label(name)} {taken[name]:.0%}" for name in order))
+    title(figure, "Sets of one size take away: " + "; ".join(f"{label(name)} {taken[name]:.0%}" for name in order))
     return figure

@@ -47,10 +47,11 @@ def with_variant(profile: str, variant: str, named: Callable[[Profile], str]) ->
     """The studies of a profile and of its variant, either of which may be given. Loads no model. Raises NotRun."""
     base = profile.removesuffix(f"-{variant}")
     try:
-        found = {named(one): one for one in map(load_profile, (base, f"{base}-{variant}"))}
+        both = [load_profile(name) for name in (base, f"{base}-{variant}")]
     except ProfileError as error:
         why = f"there is no pair of profiles {base} and {base}-{variant}"
         raise NotRun(why, "make book PROFILE=embedded") from error
+    found = {named(one): one for one in both}
     for one in found.values():
         try:
             models.identity(one)

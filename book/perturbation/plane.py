@@ -90,7 +90,7 @@ def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
     points["balance"] = harmonic_mean(points["suppression"], points["retention"])
     best = points.groupby("method")["balance"].max().sort_values(ascending=False)
     said = [f"{label(str(name))} {best[name]:.2f}" for name in dict.fromkeys(("two-stage", "random", best.index[0]))]
-    title(ax, "Best harmonic mean of both over the noises: " + ", ".join(said))
+    title(ax, "Best harmonic mean of both over the noises: " + "; ".join(said))
     return ax
 
 

@@ -152,7 +152,9 @@ def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None,
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                replacement = inpainted[[place[picture.image_id] for picture in shown]]
+                rows_of = [place[image_id] for image_id in ids]
+                same = rows_of == list(range(len(inpainted)))  # as they lie, without a copy for each trial
+                replacement = inpainted if same else inpainted[rows_of]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
         return side_by_side(groups)

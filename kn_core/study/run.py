@@ -12,12 +12,15 @@ that follows, because perturbations are tried on other concepts' pictures too.
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+from tqdm import tqdm
 
 from kn_core.method import perturbation
 from kn_core.models import memory
@@ -131,6 +134,22 @@ def stages(until: str | None) -> list[str]:
     """The names of the stages, in order, up to and with `until`."""
     names = list(STAGES)
     return names if until is None else names[: names.index(until) + 1]
+
+
+def size(profile: Profile, only: str | None, until: str | None) -> int:
+    """How many parts a run has, where every concept has two kept pairs."""
+    without = left_out(profile, until)
+    all_of = len(profile.concepts)
+    return sum(all_of if only is None or stage in FOR_ALL else 1 for stage in stages(until) if stage not in without)
+
+
+def say(profile: Profile, only: str | None, until: str | None, lines: Iterable[str]) -> None:
+    """Print what a run says; on a terminal with a bar of all parts, and the time left, below."""
+    with tqdm(total=size(profile, only, until), desc=profile.name, unit="part", disable=None, leave=False) as bar:
+        for line in lines:
+            tqdm.write(f"{profile.name}: {line}")
+            sys.stdout.flush()
+            bar.update(", " in line.partition(":")[0])  # 'scores, bear: ...'
 
 
 def left_out(profile: Profile, until: str | None) -> dict[str, str]:

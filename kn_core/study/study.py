@@ -29,6 +29,7 @@ from kn_core.study.pairs import StudyError
 
 __all__ = ["Study", "StudyError"]
 
+Role = Literal["select", "held_out"]
 PROMPTS = 2**28  # bytes of embedded pictures that a study keeps in memory
 
 
@@ -73,9 +74,7 @@ class Study(NeuronStudy):
             self.store.holds(self._trials_name(name, profile), self._trial_inputs(name, profile)) for name in concepts
         )
 
-    def pictures(
-        self, concept: str, role: Literal["select", "held_out"], first: int | None = None
-    ) -> list[perturbation.Picture]:
+    def pictures(self, concept: str, role: Role, first: int | None = None) -> list[perturbation.Picture]:
         """A concept's pairs of one role, all or the `first`, as embedded prompts with and without the object."""
         rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
         if not rows:
@@ -96,7 +95,7 @@ class Study(NeuronStudy):
     def _known(self) -> dict[tuple[int, str, str], perturbation.Picture]:
         return {}
 
-    def _embedded(self, concept: str, role: str, rows: Sequence[Mapping[Hashable, Any]]) -> list[perturbation.Picture]:
+    def _embedded(self, concept: str, role: Role, rows: Sequence[Mapping[Hashable, Any]]) -> list[perturbation.Picture]:
         """Pictures of these pairs, without marks: the tower sees one once, as long as `PROMPTS` bytes of them last."""
         keys = [(id(self.model), concept, row["image_id"]) for row in rows]
         missing = [row for key, row in zip(keys, rows, strict=True) if key not in self._known]
@@ -104,12 +103,13 @@ class Study(NeuronStudy):
         prompts = self.model.prompts([sample.image for sample in samples]) if samples else ()
         without = self.model.prompts([self.inpainted(sample) for sample in samples]) if samples else ()
         made = {key: self._known.pop(key) for key in keys if key in self._known}  # the last asked for are kept longest
-        for row, sample, *pair in zip(missing, samples, prompts, without, strict=True):
-            image_id, target = row["image_id"], self.target(concept, row["image_id"])
-            one = perturbation.Picture(
-                image_id, concept, row["caption"], target, role == "held_out", False, False, *pair, sample.things
+        for row, sample, shown, gone in zip(missing, samples, prompts, without, strict=True):
+            key = id(self.model), concept, row["image_id"]
+            said = row["caption"], self.target(concept, row["image_id"])
+            held_out = role == "held_out"
+            made[key] = perturbation.Picture(
+                row["image_id"], concept, *said, held_out, False, False, shown, gone, sample.things
             )
-            made[id(self.model), concept, image_id] = one
         self._known |= made
         size = sum(prompt.nbytes for one in made.values() for prompt in (one.prompt, one.prompt_inpainted)) / len(made)
         while len(self._known) > max(len(made), PROMPTS / size):

@@ -68,7 +68,8 @@ def _ceiling(study: Study, concept: str) -> pd.DataFrame:
 
     everywhere, none = range(model.n_layers), np.empty(0, int)
     planned = [whole(EVERYTHING, everywhere), *(whole(window_name(layers), layers) for layers in windows(study))]
-    planned.append(_trial(study.neuron_set(concept).top(study.profile.identification.budget), "product"))
+    budget = study.profile.identification.budget  # of which thresholds may leave fewer
+    planned.append(_trial(study.neuron_set(concept).top(budget), "product", budget))
     planned.append(whole(ACTIVATION, everywhere, "activation"))
     said = perturbation.answers_under(model, [(trial, p) for trial in planned for p in pictures], None, tokens)
     bare = torch.stack([picture.prompt_inpainted for picture in pictures])
@@ -109,5 +110,5 @@ def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:
     return found
 
 
-def _trial(neurons: NeuronSet, site: Site) -> Trial:
-    return Trial(neurons, Setting("patch", "image", len(neurons), np.nan, 0, site), "own")
+def _trial(neurons: NeuronSet, site: Site, n: int | None = None) -> Trial:
+    return Trial(neurons, Setting("patch", "image", len(neurons) if n is None else n, np.nan, 0, site), "own")

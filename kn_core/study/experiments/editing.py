@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,7 @@ from kn_core.study.experiments import ladder, portability
 from kn_core.study.study import Study, StudyError
 
 SWAPS = ("driven", "swap")
+THIRD = ("third stage", "early layers", "late layers")  # its neurons of either half of the layers alone
 RANDOM = "random"  # as many neurons of the same layers as the third stage's
 
 
@@ -71,21 +72,21 @@ def new_name(study: Study, concept: str, step: int = 1) -> str:
 
 
 def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
-    """The best n of a method's: 'third stage', 'attribution' without contrasts, a method of the study, or `RANDOM`."""
-    if which in ("third stage", RANDOM, "attribution"):
+    """The best n of a method's: `THIRD`, 'attribution' without contrasts, a method of the study, or `RANDOM`."""
+    if which in (*THIRD, RANDOM, "attribution"):
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
-        found = ladder.neurons(study, concept, recipe, how).top(n)
+        found = ladder.neurons(study, concept, recipe, how)
+        if which in THIRD[1:]:
+            found = found.where((found.layers < study.n_layers // 2) == (which == THIRD[1]))
+        found = found.top(n)
         if which != RANDOM:
             return found
         try:
-            return controls.same_layers(
-                found, study.model.ffn_width, controls.generator(concept, study.profile.data.seed)
-            )
+            generator = controls.generator(concept, study.profile.data.seed)
+            return controls.same_layers(found, study.model.ffn_width, generator)
         except ValueError as error:
-            raise StudyError(
-                f"'{concept}': an edit of {n} neurons takes more than half of some layer, so that as many others "
-                "cannot be drawn at random."
-            ) from error
+            told = f"'{concept}': an edit of {n} neurons takes more than half of some layer"
+            raise StudyError(f"{told}, so that as many others cannot be drawn at random.") from error
     if which == "all":
         return NeuronSet.of_layers(
             concept, "all", np.arange(study.profile.long.editing.layer + 1), study.model.ffn_width
@@ -93,7 +94,7 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     return study.neuron_set(concept, which).top(n)
 
 
-def seen(study: Study, concept: str, role: Literal["select", "held_out"], first: int, without: str = "") -> list[Seen]:
+def seen(study: Study, concept: str, role: str, first: int, without: str = "") -> list[Seen]:
     """A concept's first pairs of one role as an edit learns from them; none that shows or names `without`."""
     pairs = study.pairs(concept)
     rows = pairs[pairs["role"] == role].set_index("image_id", drop=False)
@@ -104,10 +105,8 @@ def seen(study: Study, concept: str, role: Literal["select", "held_out"], first:
     samples = list(islice(fit, first))
     if not samples:
         return []
-    rows, images = rows.loc[[one.image_id for one in samples]], [one.image for one in samples]
-    known = () if without else study.pictures(concept, role, first)  # the same pictures, embedded once
-    prompts = [one.prompt for one in known] or study.model.prompts(images)
-    maps = study.model.token_maps(images)
+    rows = rows.loc[[one.image_id for one in samples]]
+    prompts, maps = (made([one.image for one in samples]) for made in (study.model.prompts, study.model.token_maps))
     inside = [tokens_inside(one.mask, study.model.grid, of) for one, of in zip(samples, maps.numpy(), strict=True)]
     each = zip(rows["image_id"], prompts, rows["caption"], rows["target_position"], inside, strict=True)
     return [Seen(image, prompt, said, int(at), torch.from_numpy(shows)) for image, prompt, said, at, shows in each]
@@ -144,9 +143,8 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     told = {"concept": concept, "new": new, "editor": editor, "neurons": which, "dose": dose}
                     more = {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
                     found = [*judged(study, edit.scaled(strength), some, clean)]
-                    found += (
-                        [*portability.asked(study, edit.scaled(strength))] if main and step == 1 and compared else []
-                    )
+                    if main and step == 1 and compared:
+                        found += portability.asked(study, edit.scaled(strength))
                     rows += [told | more | row for row in found]
         frame = pd.DataFrame(rows)
         named = frame["what"].isin(["learnt", "own"])
@@ -164,12 +162,12 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
 
 
 def planned(settings: Editing) -> list[tuple[Editor, str]]:
-    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all."""
-    sets = {
-        editor: settings.sets if settings.all_sets or not i else settings.sets[:1]
-        for i, editor in enumerate(settings.editors)
-    }
-    pairs = [(editor, which) for editor in settings.editors for which in sets[editor]]
+    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all.
+
+    Halves of the layers are for the best alone.
+    """
+    rest = [which for which in settings.sets if which not in THIRD[1:]] if settings.all_sets else settings.sets[:1]
+    pairs = [(one, which) for i, one in enumerate(settings.editors) for which in (rest if i else settings.sets)]
     every: list[tuple[Editor, str]] = [("ridge", "all")]
     return pairs + (every if "ridge" in settings.editors else [])
 

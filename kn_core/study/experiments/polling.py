@@ -82,8 +82,8 @@ def _shown(
     pairs = study.pairs(concept)
     ids = pairs[pairs["role"] == role]["image_id"].head(first).tolist()
     samples = [study.sample(concept, image_id) for image_id in ids]
-    without = [study.inpainted(sample) for sample in samples]
-    return ids, model.prompts([sample.image for sample in samples]), model.prompts(without)
+    shown = model.prompts([sample.image for sample in samples])
+    return ids, shown, model.prompts([study.inpainted(sample) for sample in samples])
 
 
 def _rows(concept: str, role: str, ids: Sequence[str], found: Mapping[str, list[float]]) -> pd.DataFrame:
