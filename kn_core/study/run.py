@@ -73,7 +73,7 @@ STAGES: dict[str, Stage] = {
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
     "ladder": lambda study, concept: ladder.ladder(study, concept),
-    "polls": lambda study, concept: polling.polls(study, concept),
+    "polls": lambda study, concept: polling.lacks(study.effort) or polling.polls(study, concept),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
     "edits": lambda study, concept: editing.edits(study, concept),
@@ -86,7 +86,6 @@ LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or
     "single neurons": single_neurons.lacks,
     "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
-    "polls": polling.lacks,
     "companions": companions.lacks,
 }
 BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
