@@ -109,7 +109,6 @@ def _run(options: argparse.Namespace) -> None:
         hint = nearest(options.concept, profile.concepts)
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
     from kn_core.study import processes, run
-    from kn_core.weights import wheels
 
     if options.stage not in (None, *run.STAGES):
         raise CommandError(f"no stage '{options.stage}'. In their order there are: {', '.join(run.STAGES)}.")
@@ -123,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
         scheduler.check(where)
-    wheels.fetch_all()  # once, before several processes want them
+    run.prepare([one for one, _, _ in wanted])
     if where:
         for one, concept, stage in wanted:
             _say(one, cluster.run(one, None, where, workers, concept, stage))
@@ -227,7 +226,7 @@ def parser() -> Parser:
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
-    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to perturbations")
+    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to its ceiling")
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )

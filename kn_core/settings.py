@@ -211,7 +211,7 @@ class Perturbation(Settings):
 class Ceiling(Settings):
     """How much passes through neurons at all: what is patched, on how many held-out pictures a concept."""
 
-    pictures: Count = 3  # that are captioned with whole layers patched
+    pictures: Annotated[int, Field(ge=0)] = 3  # that are captioned with whole layers patched; 0: there is no ceiling
     window: Annotated[int, Field(ge=0)] = 0  # layers patched together; 0: a third of them
     bound_layers: Count = 3  # of the residual stream, among which the bounds without neurons choose
     curve_pictures: Count = 2
@@ -281,10 +281,13 @@ class Rules(Settings):
 class Choices(Settings):
     """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
 
-    pictures: Count = 3  # held-out pictures a concept for each step away from the paper's recipe
+    pictures: Count = 3  # held-out pictures a concept for each step away from the paper's recipe, and for controls
+    held_out: Count | None = None  # for the third stage itself; None: all
+    scored: Count | None = None  # selection pictures a concept that neurons are attributed on; None: all
     choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
     within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
     between: tuple[Between, ...] = ("none", "mean", "largest")
+    places: tuple[Annotated[float, Field(ge=0)], ...] = (0.0,)  # mu
     interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
     budgets: tuple[Count, ...] = (20, 40, 160)  # beside the profile's own
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept

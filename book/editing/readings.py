@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from book.words import compared_with_zero, interval, of_every, spread
+from book.words import compared_with_zero, interval, listed, of_every, spread
 from kn_core.concepts import names
 from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
 from kn_core.study.experiments import editing
@@ -26,7 +26,7 @@ READINGS = {
     "polled": "‘is there …?’: shift to the new word",
     "text": "new word likelier, text alone",
     "text_locality": "next token kept, other texts",
-    "retention": "Sᵣₑ",
+    "retention": "retention",
     "fluent": "fluent",
     "wanted": "fluent, were it the wanted caption",
 }
@@ -174,7 +174,7 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     words: dict[str, object] = {name: spread(*of[name]) if name in of else "not measured" for name in READINGS}
     words |= {f"random-{name}": f"{random[name][0]:.2f}" if name in random else "not measured" for name in AIMS}
     missed = [READINGS[name] for name, least in AIMS.items() if name not in of or of[name][0] < least]
-    words["aims"] = f"not reached: {', '.join(missed)}" if missed else "all three are reached"
+    words["aims"] = f"missed are {listed(missed)}" if missed else "all three are reached"
     gap = against_random(images, study).set_index("metric")
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
     words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}

@@ -117,7 +117,7 @@ def sizes_in_words(study: Study, found: pd.DataFrame, concepts: Sequence[str]) -
     words["chance"] = f"{of_every(transfer.sizes, study, concepts)['chance'].iloc[0]:.4f}"
     left = [str(k) for k in study.effort.editing.sizes if k > lost.index.max()]
     words["left"] = (
-        f"{', '.join(left)} were not tried: there are not so many selection pictures" if left else "all were tried"
+        f"Not tried, as there are not so many selection pictures: {', '.join(left)}" if left else "All sizes were tried"
     )
     return words
 

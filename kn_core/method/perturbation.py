@@ -249,6 +249,7 @@ def chances(
         with intervene(model, edits(rows) if edits else {}, site), torch.no_grad():
             logits = model.logits(prompts[rows], references[rows])
         found += [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits  # or two batches' would lie beside each other
     return found
 
 
@@ -276,5 +277,6 @@ def answers(
     for rows in _batches(model, len(prompts)):
         with intervene(model, edits(rows) if edits else {}, site):
             captions, logits = model.respond(prompts[rows], references[rows], max_new_tokens)
-        for caption, reference, row in zip(captions, references[rows], logits, strict=True):
-            yield Answer(caption, _chances(model, reference, row))
+        said = [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits
+        yield from map(Answer, captions, said)

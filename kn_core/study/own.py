@@ -172,7 +172,7 @@ def made_for(profile: Profile, concept: str, pictures: int) -> Profile:
         "identification": found.model_dump() | by_quantile,
         "perturbation": trials.model_dump() | perturbation,
         "ceiling": profile.ceiling.model_dump() | {"rankings": RANKINGS},
-        "rules": profile.rules.model_dump() | {"kinds": ()},
+        "rules": profile.rules.model_dump() | {"kinds": (), "tried": ()},
         "full": {},
         "dask": None,
     }

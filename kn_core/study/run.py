@@ -11,9 +11,11 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +36,14 @@ from kn_core.study.experiments import (
     null_thresholds,
     other_region,
     ownership,
+    polling,
     prompts,
     single_neurons,
     thresholds,
     transfer,
 )
 from kn_core.study.study import Study, StudyError
+from kn_core.weights import wheels
 
 Stage = Callable[[Study, str], object]
 
@@ -50,8 +54,9 @@ STAGES: dict[str, Stage] = {
     "perturbations": lambda study, concept: study.perturbations(concept),
     "attribution": lambda study, concept: attribution.pooled(study, concept),
     "contrasts": lambda study, concept: ladder.contrasts(study, concept),
-    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
+    "third stage": lambda study, concept: ladder.third_stage(study, concept),
     "ceiling": lambda study, concept: ceiling.ceiling(study, concept),
+    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "curves": lambda study, concept: (curves.curves(study, concept), curves.collapse(study, concept)),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
@@ -64,7 +69,8 @@ STAGES: dict[str, Stage] = {
     ],
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
-    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "ladder": lambda study, concept: ladder.ladder(study, concept),
+    "polls": lambda study, concept: polling.polls(study, concept),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
     "edits": lambda study, concept: editing.edits(study, concept),
@@ -73,13 +79,22 @@ STAGES: dict[str, Stage] = {
     ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
+    "ceiling": ceiling.lacks,
     "single neurons": single_neurons.lacks,
     "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
+    "polls": polling.lacks,
     "companions": companions.lacks,
 }
-BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
+BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
+
+
+def prepare(profiles: Sequence[Profile]) -> None:
+    """Before anything is computed: name all that a reader has still to bring, then fetch what is packaged, once."""
+    for profile in profiles:
+        Study(profile).look()
+    wheels.fetch_all()
 
 
 def run(
@@ -155,6 +170,9 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
             STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
+    finally:
+        with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
 
 

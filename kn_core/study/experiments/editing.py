@@ -79,11 +79,12 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
         if which in THIRD[1:]:
             found = found.where((found.layers < study.n_layers // 2) == (which == THIRD[1]))
         found = found.top(n)
-        seed = [study.profile.data.seed, study.studied().index(concept)]
         if which != RANDOM:
             return found
         try:
-            return controls.same_layers(found, study.model.ffn_width, np.random.default_rng(seed))
+            return controls.same_layers(
+                found, study.model.ffn_width, controls.generator(concept, study.profile.data.seed)
+            )
         except ValueError as error:
             told = f"'{concept}': an edit of {n} neurons takes more than half of some layer"
             raise StudyError(f"{told}, so that as many others cannot be drawn at random.") from error

@@ -54,7 +54,7 @@ def transfer(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         budget, model = study.profile.identification.budget, study.model
         own = ladder.neurons(study, concept, *ladder.choice(study)).top(budget)
-        random = controls.same_layers(own, model.ffn_width, np.random.default_rng(study.profile.data.seed))
+        random = controls.same_layers(own, model.ffn_width, controls.generator(concept, study.profile.data.seed))
         sets = {FOUND: own, RANDOM: random}
         shown = study.pictures(concept, "held_out", settings.zeroed)
         two_stage = study.neuron_set(concept).top(budget)
@@ -132,7 +132,8 @@ def _chosen(study: Study, concept: str, own: Mapping[str, np.ndarray]) -> Neuron
     """The third stage's best by a concept's pooled `attribution.first_order`."""
     recipe, how = ladder.choice(study)
     others = [attribution.pooled(study, other) for other in study.studied() if other != concept]
-    score = recipes.specific(recipe, own, others, recipes.worth(how))
+    places = attribution.elsewhere(study, concept) if recipe.places else {}
+    score = recipes.specific(recipe, {**own, **places}, others, recipes.worth(how))
     return select(concept, FOUND, np.ones(score.shape, bool), score, study.profile.identification.budget)
 
 

@@ -99,7 +99,7 @@ def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, ta
     assert loaded == [toy_profile.name, "other"]
 
 
-def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
+def test_a_profile_beside_follows_up_to_its_ceiling(monkeypatch, capsys):
     monkeypatch.setattr(wheels, "fetch_all", lambda: None)
     asked = []
 
@@ -109,7 +109,7 @@ def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
 
     monkeypatch.setattr(run, "run", told)
     assert __main__.main(["run", "--concept", "bear", "--beside", "embedded-vit"]) == 0
-    assert asked == [("embedded", "bear", None), ("embedded-vit", None, "perturbations")]
+    assert asked == [("embedded", "bear", None), ("embedded-vit", None, "ceiling")]
     assert capsys.readouterr().out.splitlines()[1] == "embedded-vit: pairs, bear: after 1 s"
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kn_core.method.attribution import run
 from kn_core.method.capture import Target
-from kn_core.method.recipes import LADDER
+from kn_core.method.recipes import LADDER, Recipe
 from kn_core.models.hooks import intervene
 from kn_core.profile import Profile
 from kn_core.study.experiments import attribution, ladder
@@ -45,11 +45,21 @@ def test_selection_pictures_choose_the_contrasts_by_the_harmonic_mean(study):
     assert rows["image_id"].isin(chosen).all()
     best = ladder.compared(study).iloc[0]
     recipe, how = ladder.choice(study)
-    assert (recipe.within, recipe.between, how) == tuple(best[ladder.CHOICE])
+    assert (recipe.within, recipe.between, recipe.places, how) == tuple(best[ladder.CHOICE])
     same = rows[(rows[ladder.CHOICE] == best[ladder.CHOICE]).all(axis=1)]
     lost, kept = (same.groupby("concept")[f"{name}_probability"].mean().mean() for name in ("suppression", "retention"))
     assert best["harmonic"] == pytest.approx(2 * lost * kept / (lost + kept))
     assert len(ladder.compared(study)) == 2 * 3 * 2
+
+
+def test_between_places_a_neuron_loses_what_an_equal_area_elsewhere_takes(study, monkeypatch):
+    monkeypatch.setattr(attribution, "DILATION", 0)  # or these small pictures had no room
+    there = attribution.elsewhere(study, "bear")["elsewhere"]
+    assert there.shape == (3, 48) and there.any()
+    plain, place = (ladder.neurons(study, "bear", Recipe(places=mu), "patch") for mu in (0.0, 1.0))
+    assert place.scores[0] <= plain.scores[0]
+    own = attribution.pooled(study, "bear")["atp"] - np.maximum(there, 0)
+    assert place.scores == pytest.approx(np.sort(own.ravel())[::-1][: len(place)])
 
 
 def test_each_step_is_tried_as_the_paper_does_it_and_as_the_third_stage_does(study):
@@ -94,15 +104,16 @@ def test_an_exact_patch_is_what_the_model_says_with_the_neuron_as_without_the_ob
 
     def edit(values, _):
         changed = values.clone()
-        changed[:, model.image_positions, unit] = without.product[:, layer, :, unit]
+        changed[:, model.image_positions, unit] = without.product[layer][:, :, unit]
         return changed
 
     single = ([layer], [unit])
-    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=without.product[0], against=5)
+    instead = [each[0] for each in without.product]
+    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=instead, against=5)
     assert abs(found[0]) > 1e-3
     assert found[0] == pytest.approx(y({}) - y({int(layer): edit}), rel=1e-3)
     with pytest.raises(ValueError, match="patched at image tokens"):
-        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", without.product[0])
+        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", instead)
 
 
 def test_patches_stand_beside_every_score_and_better_scores_agree_better(study):
