@@ -135,7 +135,7 @@ def on_workers(profile: Profile, pairs: pd.DataFrame, own: pd.Series) -> pd.Data
     concepts, images = SIZES["80 × 50"]
     each, seconds = pd.Series(counts(profile, pairs, concepts, images))[list(UNITS)] / concepts, measured()
     rates = {"at this run's rates": own}
-    rates |= {machine: seconds[machine].reindex(list(UNITS.values())).set_axis(list(UNITS)) for machine in seconds}
+    rates |= {str(machine): seconds[machine].reindex(list(UNITS.values())).set_axis(list(UNITS)) for machine in seconds}
     rates |= {} if len(seconds.columns) else {"the paper's model, on a card": own * np.nan}
     rounds = pd.Series([-(-concepts // workers) for workers in WORKERS])
     found = {name: (rounds * (each * rate).sum(skipna=False)).map(words) for name, rate in rates.items()}
