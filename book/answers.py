@@ -156,10 +156,11 @@ def cards(found: list[Answer]) -> str:
     """The answers as HTML: a card each, the last one as wide as the page."""
     made = []
     for one in found:
-        figure = drawn.svg(one.figure, one.drawing) if one.figure else ""
+        figure = drawn.svg(one.figure) if one.figure else ""
+        said = f' role="img" aria-label="{html.escape(one.drawing)}"' if figure else ""
         made.append(
             f'<a class="answer" href="{one.page}"><span class="question">{html.escape(one.question)}</span>'
-            f'<strong>{html.escape(one.answer)}</strong><span class="drawn">{figure}</span>'
+            f'<strong>{html.escape(one.answer)}</strong><div class="drawn"{said}>{figure}</div>'
             f"<span>{html.escape(one.numbers)}</span></a>"
         )
     return f'<div class="answers">{"".join(made)}</div>'

@@ -17,7 +17,7 @@ from book.perturbation import matched, methods, ownership
 from book.press import commands
 from book.stages import stage_1, stage_2
 from book.thresholds import rules as threshold_rules
-from book.words import interval
+from book.words import indexed, interval
 from kn_core.fingerprint import writing
 from kn_core.profile import ProfileError, load_profile, profile_names
 from kn_core.study.study import Study
@@ -39,7 +39,16 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
 
 def claims_table(study: Study) -> pd.DataFrame:
     """Every claim with our number and its verdict; also written to `results/<profile>/claims.csv`."""
-    frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
+    return _kept(study, dict.fromkeys(chain(*SOURCES.values())))
+
+
+def of_headline(study: Study) -> pd.DataFrame:
+    """The same as far as the main setting and the third stage decide it: of a profile that runs nothing else."""
+    return _kept(study, (*OF_MAIN_SETTING, third_stage.reached))
+
+
+def _kept(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:
+    frame = _table(study, sources)
     frame["effort"] = _effort(study) or "short"
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)
@@ -47,7 +56,7 @@ def claims_table(study: Study) -> pd.DataFrame:
 
 
 def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
-    """The verdicts of every profile side by side: columns claim, then one a profile.
+    """The verdicts of every profile side by side: columns claim (in words), then one a profile.
 
     That of `study` is `claimed`, its `claims_table`; beside the short version's stands what is on record of the long
     one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` (and its
@@ -64,7 +73,7 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
         else:
             found[name] = {} if made is None else dict(zip(made["claim"], made["verdict"], strict=True))
     columns = {name: [made.get(claim, "not run") for claim in claimed["claim"]] for name, made in found.items()}
-    return pd.DataFrame({"claim": claimed["claim"].tolist()} | columns)
+    return pd.DataFrame({"claim": [indexed(said) for said in claimed["statement"]]} | columns)
 
 
 def with_long(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from book.perturbation import ownership, readings
 from book.pictures import data_address
 from book.words import interval, listed
 from kn_core.concepts import slug
-from kn_core.measures.stats import Estimate
+from kn_core.measures.stats import Estimate, estimate
 from kn_core.study.experiments.ownership import cross
 from kn_core.study.study import Study
 
@@ -29,7 +29,7 @@ class Result:
     suppression: Estimate  # over these pictures, as retention
     random: float  # suppression under noise on as many random neurons
     retention: Estimate
-    selectivity: float  # share of its word's probability that its own noise takes, less others' mean
+    selectivity: Estimate  # share of its word's probability that its own noise takes, less others': over the others
     own: int  # neurons in no other concept's set
     shared: int  # in every set
     silences: tuple[str, ...]  # concepts whose word loses more than `SILENCED` to noise on its neurons
@@ -47,7 +47,7 @@ class Result:
 RANKED: dict[str, Callable[[Result], float]] = {
     "suppression": lambda one: one.suppression.value,
     "retention": lambda one: one.retention.value,
-    "selectivity": lambda one: one.selectivity,
+    "selectivity": lambda one: one.selectivity.value,
     "own": lambda one: one.own,
     "silences": lambda one: len(one.silences),
     "silenced_by": lambda one: len(one.silenced_by),
@@ -83,7 +83,7 @@ def results(study: Study) -> dict[str, Result]:
             ours,
             float(means["random", "suppression", one]["value"]),
             kept,
-            lost[one, one] - sum(foreign) / len(foreign) if foreign else float("nan"),
+            estimate(lost[one, one] - value for value in foreign),
             len(sets[one].difference(*(sets[name] for name in others))),
             len(set.intersection(*sets.values())),
             tuple(name for name in others if lost[one, name] > SILENCED),
@@ -119,9 +119,15 @@ def card(found: dict[str, Result], concept: str) -> str:
     """A concept's numbers as HTML, beside where it stands among all."""
     one, others = found[concept], [name for name in found if name != concept]
     cells = {
-        "captions that lose the name": (one.lost, f"{_rank(found, concept, 'suppression')}; random: {one.random:.0%}"),
-        "of the rest that stays": (one.kept, _rank(found, concept, "retention")),
-        "its own noise, less others’": (f"{one.selectivity:+.2f}", _rank(found, concept, "selectivity")),
+        "suppression: captions that lose the name": (
+            one.lost,
+            f"{_rank(found, concept, 'suppression')}; random: {one.random:.0%}",
+        ),
+        "retention: other words that stay": (one.kept, _rank(found, concept, "retention")),
+        "selectivity: its own noise, less others’": (
+            interval(*one.selectivity.ends, "{:+.2f}"),
+            _rank(found, concept, "selectivity"),
+        ),
         "neurons of its own": (f"{one.own}", f"{one.shared} are in the set of every concept"),
         "its noise silences": (_names(one.silences, others), f"beyond {SILENCED:.0%} of a word’s probability"),
         "silenced by noise on those of": (_names(one.silenced_by, others), f"{one.pictures} held-out pictures"),
@@ -140,7 +146,17 @@ def different(found: dict[str, Result], concept: str) -> str:
         here, others = of(found[concept]), [of(one) for one in found.values() if one.concept != concept]
         if others and (here < min(others) or here > max(others)):
             said.append(EXTREMES[name][here > max(others)])
-    return f"Of all {len(found)}, {listed(said)}" if said else "Nowhere the first or the last"
+    return (
+        f"Of all {len(found)}, {listed(said)}"
+        if said
+        else f"In none of this is it the first or the last of all {len(found)}"
+    )
+
+
+def ends(found: dict[str, Result]) -> dict[str, str]:
+    """The concepts whose name is lost 'least' and 'most', with how often."""
+    order = sorted(found.values(), key=lambda one: one.suppression.value)
+    return {which: f"“{one.concept}”, {one.lost}" for which, one in (("least", order[0]), ("most", order[-1]))}
 
 
 def gallery(study: Study, found: dict[str, Result]) -> str:

@@ -1,9 +1,7 @@
-"""The first page's small figures, set into it as SVG: text that can be searched, ink of the page's own colour."""
+"""The first page's small figures, set into its cards as SVG, which `press.drawn` makes the page's own."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -17,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from book.perturbation.matched import Doses
 from book.style import method_colour
-from kn_core.drawing import FAINT, INK, RC
+from kn_core.drawing import FAINT, INK
 
 SIZE = (1.9, 1.5)  # inches
 STYLE: Any = {
@@ -27,28 +25,15 @@ STYLE: Any = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
 }
-COLOURS = {  # what is drawn -> what follows the page into the dark (kn.css)
-    INK: "currentColor",
-    method_colour("two-stage"): "var(--kn-accent)",
-    method_colour("gradcam-sum"): "var(--kn-third)",
-    RC["axes.edgecolor"]: "var(--pst-color-border)",
-    RC["grid.color"]: "var(--pst-color-border)",
-}
 SHOWN = {"random": ("s-", "random"), "two-stage": ("o-", "both stages")}
 
 
-def svg(figure: Figure, said: str) -> str:
-    """A figure as SVG for a page: it fills its box, `said` is read out, ink and ground are the page's."""
+def svg(figure: Figure) -> str:
+    """A figure as matplotlib writes it, without what stands before its first tag."""
     out = StringIO()
     with mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(out, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
-    drawn = out.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    for colour, here in COLOURS.items():
-        drawn = drawn.replace(colour, here)
-    drawn = re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn, count=2)
-    drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", drawn, flags=re.DOTALL)
-    return re.sub(r"\n\s*", " ", drawn).replace("<svg", f'<svg role="img" aria-label="{html.escape(said)}"', 1)
+    return out.getvalue()[out.getvalue().index("<svg") :]
 
 
 def over_noise(doses: Doses, paper: float) -> Figure:
@@ -91,7 +76,7 @@ def plane(doses: Doses, paper: Mapping[str, float]) -> Figure:
         if method in doses.means:
             x, y = doses.means[method][0].T
             ax.plot(x, y, style, color=method_colour(method), markersize=3, linewidth=1.4)
-            ax.text(0.04, 0.03 + 0.12 * place, name, color=_ink(method), transform=ax.transAxes)
+            ax.text(0.98, 0.99 - 0.12 * place, name, color=_ink(method), transform=ax.transAxes, ha="right", va="top")
     return figure
 
 

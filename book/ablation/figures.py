@@ -113,8 +113,8 @@ def by_concept(regions: Mapping[str, pd.DataFrame], own: pd.DataFrame) -> Figure
             for axis, steps in zip((ax.xaxis, ax.yaxis), _steps(region), strict=True):
                 ends = [f"{steps[0]:g}", f"{steps[-1]:g}"]
                 axis.set_ticks([0.5, len(steps) - 0.5], ends, fontsize=8, rotation=0)
-        pair[0].set_title(f"{concept}\n$S_{{se}}$", fontsize=9)
-        pair[1].set_title("$S_{re}$", fontsize=9)
+        pair[0].set_title(f"{concept}\nsuppression", fontsize=8)
+        pair[1].set_title("retention", fontsize=8)
     for ax in pairs[len(regions) :].ravel():
         ax.set_axis_off()
     scale = first["scale"].iloc[0]

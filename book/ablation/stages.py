@@ -6,7 +6,7 @@ A stage is off where its threshold lets everything pass. The paper reports both 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import pandas as pd
@@ -77,22 +77,24 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
     words: dict[str, str] = {}
-    found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
+    rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
+    found = {(at, gain, metric): (value, low, high) for at, gain, metric, value, low, high in rows}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
             words[f"pictures{suffix}"] = f"{row['n_images']}"
             words[f"neurons-{row['method']}{suffix}"] = f"{row['neurons']:,.0f}"
             words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
-            changes = [_change(metric, *found[at, gain, metric]) for metric in ("suppression", "retention")]
-            words[f"{name}{suffix}"] = ", and ".join(changes)
+            words[f"{name}{suffix}"] = _changes({of: found[at, gain, of] for of in ("suppression", "retention")})
     value, low, high = found[BUDGET, "together", "suppression"]
     unclear = "not clearly more or less than"
     words["together"] = told(low, high, "more than", "less than", unclear, unclear)
     return words | {"interaction": spread(value, low, high, "{:+.2f}")}
 
 
-def _change(metric: str, value: float, low: float, high: float) -> str:
-    """'raises suppression, +0.21 (95 % interval +0.10 to +0.32)'."""
+def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
+    """'raises suppression, +0.21 (95 % interval +0.10 to +0.32), and lowers retention, ...'; one verb if it does."""
     unclear = "makes no clear difference to"
-    return f"{told(low, high, 'raises', 'lowers', unclear, unclear)} {metric}, {spread(value, low, high, '{:+.2f}')}"
+    verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}
+    (one, first), (other, second) = ((f"{of}, {spread(*ends, '{:+.2f}')}", verbs[of]) for of, ends in found.items())
+    return f"{first} {one}, and {'' if first == second else second + ' '}{other}"

@@ -35,8 +35,8 @@ def overlap(pairs: pd.DataFrame) -> Axes:
     ax.tick_params(axis="x", rotation=30)
     ax.tick_params(axis="y", rotation=0)
     ax.grid(visible=False)
-    chance = f"sets drawn from their layers would share {most['expected_layers']:.1f}"
-    title(ax, f"“{most['concept']}” and “{most['other']}” have most in common, {most['shared']} neurons; {chance}")
+    chance = f"sets drawn from their layers, {pairs['expected_layers'].mean():.1f}"
+    title(ax, f"Two concepts share {pairs['shared'].median():g} neurons in the median; {chance}")
     return ax
 
 

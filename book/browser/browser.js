@@ -48,7 +48,7 @@ KN.start = async () => {
   const chip = (group, value, words, now, change, more = {}) => make("label", { class: more.off ? "knb-off" : "" },
     make("input", { type: "radio", name: "knb-" + group, value, checked: value === now, disabled: more.off,
       onchange: () => change(value) }),
-    more.colour ? make("i", { style: `background:${more.colour}` }) : null, words);
+    more.colour ? make("i", { style: `--mine:${more.colour}` }) : null, words);
   const chips = (group, all, now, change, off = () => false, colours = []) => fill($(group),
     $(group).querySelector("legend"),
     all.map(([value, words], i) => chip(group, value, words, now, change, { off: off(value), colour: colours[i] })));

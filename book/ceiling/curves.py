@@ -234,7 +234,7 @@ def tests_in_words(tests: pd.DataFrame) -> str:
     for test, won, n, p in tests[["test", "won", "n", P_HOLM]].itertuples(index=False):
         said = "not enough to tell" if np.isnan(p) else "holds" if p < 0.05 else "is not shown"
         each.append(f"{test} {said} ({won:.0%} of {n}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})")
-    return "; ".join(each)
+    return "; ".join(each).capitalize()
 
 
 def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:

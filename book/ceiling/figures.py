@@ -64,7 +64,7 @@ def curves(points: pd.DataFrame, budget_share: float) -> Figure:
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2)
     best = points[(points["side"] == REMOVED) & (points["share"] == budget_share)]
-    (most,) = best.nsmallest(1, "value").to_dict("records")
-    said = f"Of sets of one size, “{label(str(most['ranking']))}” takes the most away: {1 - most['value']:.0%}"
-    title(figure, said)
+    taken = 1 - best.groupby("ranking")["value"].mean()
+    order = dict.fromkeys(name for name in ("two-stage", UNIFORM, str(taken.idxmax())) if name in taken)
+    title(figure, "Sets of one size take away: " + "; ".join(f"{label(name)} {taken[name]:.0%}" for name in order))
     return figure

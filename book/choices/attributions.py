@@ -69,8 +69,10 @@ def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
     words = {"patched": f"{one.groupby('concept').size().median():.0f}"}
     words |= {"best-name": SCORES[best], "sign-name": SCORES[sign]}
     shown = {"best": ("spearman", best), "sign": ("sign", sign), "paper": ("spearman", "gradcam")}
-    shown |= {"paper-sign": ("sign", "gradcam"), "summed": ("spearman", "gradcam-sum"), "atp": ("spearman", "atp")}
+    shown |= {"paper-sign": ("sign", "gradcam"), "summed": ("spearman", "gradcam-sum")}
     words |= {key: interval(*means[place]) for key, place in shown.items()}
+    beside = f"; attribution patching, which costs one backward pass, has {interval(*means['spearman', 'atp'])}"
+    words["atp"] = ", at the cost of one backward pass" if best == "atp" else beside
     found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
     gap = estimate(found["gradcam-sum"] - found["gradcam"])
     words["sum-or-max"] = told(gap.low, gap.high, "better than", "worse than", "not clearly better than")

@@ -15,7 +15,7 @@ from kn_core.drawing import FAINT, INK, WIDTH, title
 from kn_core.study.experiments.ladder import CONTROL, PAPER
 
 LOOKS = {"noise": ("s", "#d55e00"), "mean": ("s", "#d55e00"), "zero": ("o", "#0072b2"), "patch": ("D", "#009e73")}
-HEADS = {"suppression": "$S_{se}$", "retention": "$S_{re}$, words", "retention_probability": "$S_{re}$, prob."}
+HEADS = {"suppression": "suppression", "retention": "retention, words", "retention_probability": "retention, prob."}
 HEADS |= {"fluent": "fluent"}
 
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from book.style import concept_colours
-from kn_core.drawing import WIDTH, figure_of, title
+from book.style import method_colour
+from kn_core.drawing import WIDTH, title
 
 
 def funnel(attrition: pd.DataFrame, names: Mapping[str, str]) -> Axes:
-    """Pictures left after each constraint (`pairs.attrition`), stacked by concept; `names` words constraints."""
-    left = attrition.pivot_table("left", "constraint", "concept", sort=False)  # both in the frame's order
-    total, words = left.sum(axis=1).astype(int), [names.get(step, step) for step in left.index]
-    colours: Any = concept_colours(map(str, left))
-    _, ax = plt.subplots(figsize=(WIDTH, 0.65 + 0.55 * (1 + len(left))))
-    left.plot.barh(ax=ax, stacked=True, width=0.4, color=colours, legend=False)
-    for place, (said, count) in enumerate(zip(words, total, strict=True)):
+    """Pictures left after each constraint (`pairs.attrition`), of all concepts, and what it cost; `names` words it."""
+    left = attrition.groupby("constraint", sort=False)["left"].sum().astype(int)
+    lost = -left.diff().fillna(0).astype(int)
+    words = [names.get(str(step), str(step)) for step in left.index]
+    _, ax = plt.subplots(figsize=(WIDTH, 0.65 + 0.55 * len(left)))
+    ax.barh(range(len(left)), left, height=0.4, color=method_colour("two-stage"))
+    for place, (said, count, gone) in enumerate(zip(words, left, lost, strict=True)):
         ax.text(0, place - 0.27, said, va="bottom")
-        ax.text(count, place, f" {count:,}", va="center", fontweight="bold")
-    ax.set(xlabel="pictures left", ylabel="", xlim=(0, 1.1 * total.iloc[0]), ylim=(len(left) - 0.6, -0.75), yticks=[])
+        ax.text(count, place, f" {count:,}" + (f" (−{gone:,})" if gone else ""), va="center", fontweight="bold")
+    ax.set(xlabel="pictures left", xlim=(0, 1.2 * left.iloc[0]), ylim=(len(left) - 0.6, -0.75), yticks=[])
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
-    if left.shape[1] > 1:
-        figure_of(ax).legend(ncols=5, loc="outside lower center", handlelength=1, columnspacing=1)
-    lost = -total.diff().fillna(0).to_numpy()
     costly = f"; the costliest: “{words[lost.argmax()]}”" if lost.max() > 0 else ""
-    title(ax, f"{total.iloc[-1]:,} of {total.iloc[0]:,} pictures pass every constraint{costly}")
+    title(ax, f"{left.iloc[-1]:,} of {left.iloc[0]:,} pictures pass every constraint{costly}")
     return ax

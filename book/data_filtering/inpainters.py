@@ -92,13 +92,13 @@ def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]
             gap(frame, telea, stokes),
             "Telea comes closer",
             "Navier-Stokes comes closer",
-            "Which of the two is taken makes no difference that these pictures show",
+            "These pictures do not tell the two apart",
         ),
         "border": _finding(
             gap(frame, telea, bare),
             f"A border of {telea[1]} pixels around the mask brings Telea closer than none",
             f"A border of {telea[1]} pixels around the mask takes Telea farther away than none",
-            f"Whether the hole has a border of {telea[1]} pixels or none makes no difference that these pictures show",
+            f"These pictures do not tell a border of {telea[1]} pixels around the mask from none",
         ),
         "flat": _finding(
             gap(frame, telea, flat),
@@ -123,7 +123,7 @@ _NO_TRUTH = (
 def _diffusion(means: Mapping[Any, float], reason: str) -> str:
     way = inpainters.DIFFUSION
     if reason:
-        return f"Diffusion was not run: {reason}. Once that is mended, this page's command adds its row."
+        return f"Diffusion was not run: {reason}."
     if (*way, "rho") not in means:
         return "The profile inpaints by diffusion itself."
     rho, shared = means[*way, "rho"], means[*way, "shared"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from book.words import compared_with_zero, interval, of_every, spread
+from book.words import compared_with_zero, interval, listed, of_every, spread
 from kn_core.concepts import names
 from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
 from kn_core.study.experiments import editing
@@ -26,8 +26,9 @@ READINGS = {
     "polled": "‘is there …?’: shift to the new word",
     "text": "new word likelier, text alone",
     "text_locality": "next token kept, other texts",
-    "retention": "Sᵣₑ",
+    "retention": "retention",
     "fluent": "fluent",
+    "wanted": "fluent, were it the wanted caption",
 }
 AIMS = {"generality": 0.85, "locality": 0.90, "fluent": 0.95}  # written down before any edit was tried
 EDITORS = {
@@ -82,6 +83,7 @@ def by_picture(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
             reads = fluent(row["caption"], row["perplexity"], limit)
             more = row["new_probability"] > row["old_probability"]
             values = {"generality": renamed(row), "forced": more, "retention": row["retained"], "fluent": reads}
+            values["wanted"] = fluent(row["wanted_caption"], row["wanted_perplexity"], limit)
         elif what == "asked" and names(row["clean_caption"], row["concept"]):
             values = {"asked": renamed(row)}
         elif what == "other":
@@ -89,11 +91,8 @@ def by_picture(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
         elif what == "without" and not names(row["clean_caption"], row["new"]):
             values = {"without": not names(row["caption"], row["new"])}
         elif what == "polled":
-            yes = [
-                row[f"{when}new_probability"] / (row[f"{when}old_probability"] + row[f"{when}new_probability"])
-                for when in ("", "clean_")
-            ]
-            values = {"polled": (yes[0] - yes[1]) * (1 if row["wording"] == row["new"] else -1)}
+            more = _yes(row, "") - _yes(row, "clean_")
+            values = {"polled": more if row["wording"] == row["new"] else -more}
         elif what == "text" and row["wording"] == row["concept"] and row["named"]:
             values = {"text": row["new_probability"] > row["old_probability"]}
         elif what == "text" and row["wording"] != row["concept"]:
@@ -175,7 +174,7 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     words: dict[str, object] = {name: spread(*of[name]) if name in of else "not measured" for name in READINGS}
     words |= {f"random-{name}": f"{random[name][0]:.2f}" if name in random else "not measured" for name in AIMS}
     missed = [READINGS[name] for name, least in AIMS.items() if name not in of or of[name][0] < least]
-    words["aims"] = f"not reached: {', '.join(missed)}" if missed else "all three are reached"
+    words["aims"] = f"missed are {listed(missed)}" if missed else "all three are reached"
     gap = against_random(images, study).set_index("metric")
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
     words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}

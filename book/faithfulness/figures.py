@@ -31,9 +31,8 @@ def correlations(rho: pd.DataFrame) -> Figure:
     ax.grid(visible=True, axis="x")
     figure.legend(loc="outside lower center", ncols=2)
     best = found[found["over"] == "all"]["value"]
-    title(
-        figure, f"The score that ranks neurons best by what they do: {label(str(best.idxmax()))}, ρ = {best.max():.2f}"
-    )
+    paper = f"The gradient score ranks neurons by what they do with ρ = {best['stage-2']:.2f}"
+    title(figure, f"{paper}; the best score, {label(str(best.idxmax()))}, with {best.max():.2f}")
     return figure
 
 

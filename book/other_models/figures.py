@@ -45,7 +45,7 @@ def places(means: pd.DataFrame) -> Figure:
         ax.axvline(rows["area"].mean(), color=INK, linestyle="--", linewidth=0.9, zorder=0)
     axes[-1, 0].set_xlabel("of the map’s positive part on the object")
     found = ", ".join(f"{rows['inside']['own']:.0%} with the {model}" for model, rows in by_model.items())
-    title(figure, f"On the object lies of the neurons’ heat: {found}")
+    title(figure, f"Of the neurons’ heat lies on the object: {found}")
     return figure
 
 

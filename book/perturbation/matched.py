@@ -108,9 +108,9 @@ def for_readers(found: pd.DataFrame, level: float) -> pd.DataFrame:
         shown.append(
             {
                 "neurons of": METHODS[row["method"]].label,
-                f"Sᵣₑ at Sₛₑ = {level:g}": here,
+                f"retention at {level:g} suppressed": here,
                 "by σ": f"{row['sigma']:.1f}" if reached else "–",
-                "Sᵣₑ at our Sₛₑ": "–" if math.isnan(row["kept"]) else f"{row['kept']:.2f}",
+                "retention where as much is suppressed": "–" if math.isnan(row["kept"]) else f"{row['kept']:.2f}",
                 "ours minus that": "–" if row["method"] == "two-stage" else gap,
             }
         )
@@ -124,9 +124,11 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     here = interval(ours["value"], ours["low"], ours["high"])
     words = {"matched-ours": here if not math.isnan(ours["value"]) else f"not reached (at most {ours['most']:.2f} is)"}
     words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
+    truth = doses.retention == "retention_truth"
+    words["matched-reading"] = "of what the caption says truly" if truth else "of the caption’s other words"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
     for control in ("random", "direction"):
-        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "not tried"
+        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "(in the long version)"
     return words
 
 
@@ -134,9 +136,11 @@ def _said(row: Mapping[Hashable, Any]) -> str:
     if math.isnan(row["difference"]):
         return f"never reach it (at most {row['most']:.2f})"
     ends = row["difference_low"], row["difference_high"]
-    which = told(*ends, "less than the two-stage neurons", "more than the two-stage neurons", "neither more nor less")
+    which = told(
+        *ends, "less than the two-stage neurons", "more than the two-stage neurons", "not clearly more or less"
+    )
     gap = interval(row["difference"], *ends)
-    return f"keep {row['kept']:.2f}, {which} (two-stage neurons less these: {gap})"
+    return f"keep {row['kept']:.2f}, {which} (two-stage neurons minus these: {gap})"
 
 
 def measured(study: Study) -> list[Measurement]:

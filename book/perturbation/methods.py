@@ -6,7 +6,6 @@ Frames of `perturbations.parquet` in, tidy frames out. All methods have the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from book.perturbation.readings import harmonic_mean, sweep
 from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
-from kn_core.measures import text
 from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import each_alone, effect_size, holm, paired_permutation, percentile_among
 from kn_core.method.identification import found_by
@@ -165,7 +163,7 @@ def _with_every_draw(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
     """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
     shown = pd.DataFrame({"control": [METHODS[name].label for name in dict.fromkeys(among["control"])]})
-    for metric, heading in (("suppression", "Sₛₑ"), ("retention", "Sᵣₑ")):
+    for metric, heading in (("suppression", "suppression"), ("retention", "retention")):
         rows = among[among["metric"] == metric]
         shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
         shown[f"{heading}, two-stage"] = rows["value"].tolist()
@@ -179,20 +177,21 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     chosen = doses[doses["chosen"]].set_index("method")["sigma"]
     told = same[same["method"].isin(RIVALS) & (same["p_holm"] < 0.05)].assign(does=np.sign(same["difference"]))
     better = []
-    for metric, (does, said) in product(BOTH, ((1, "better"), (-1, "worse"))):
-        than = told[(told["metric"] == metric) & (told["does"] == does)]["method"]
-        if len(than):
-            names = listed([METHODS[name].label for name in than])
-            better.append(f"the two-stage neurons do {said} than those of {names} in {metric}")
+    for metric in BOTH:
+        sides = {1: "better", -1: "worse"}
+        than = {
+            said: told[(told["metric"] == metric) & (told["does"] == does)]["method"] for does, said in sides.items()
+        }
+        each = [f"{said} than {listed([METHODS[name].label for name in of])}" for said, of in than.items() if len(of)]
+        better += [f"in {metric} they do {' and '.join(each)}"] if each else []
     return {
         "ranking": _ranking(same),
         "own-ranking": _ranking(own),
-        "better": "; ".join(better) or "none differs from the two-stage neurons in either number",
+        "better": "; ".join(better) or "they differ clearly from none in either number",
         "own-two-stage": f"{chosen['two-stage']:g}",
         "own-note": ""
         if doses["score"].notna().any()
         else "Nothing was chosen: this profile sets no picture aside for it.",
-        "signature": "; ".join(name + " " + used.replace("|", ", ") for name, used in text.signature().items()),
     }
 
 

@@ -91,10 +91,10 @@ def parts_for_readers(found: pd.DataFrame, retention: str) -> pd.DataFrame:
     """`parts` in words, a row a part."""
     values = found.set_index(["part", "done", "metric"])
     columns = {
-        "Sₛₑ, noise": ("noise", "suppression"),
+        "suppression, noise": ("noise", "suppression"),
         "probability lost, noise": ("noise", "suppression_probability"),
         "as many random ones": ("random", "suppression_probability"),
-        "Sᵣₑ, noise": ("noise", retention),
+        "retention, noise": ("noise", retention),
         "probability lost, patched": ("patch", "suppression_probability"),
     }
     shown = []

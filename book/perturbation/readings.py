@@ -71,6 +71,12 @@ def curve(
     )
 
 
+def ranges(curve: pd.DataFrame) -> dict[str, str]:
+    """Between which ends each method's suppression lies over the doses of a `curve`: 'range-two-stage' and so on."""
+    values = curve[curve["metric"] == "suppression"].groupby("method")["value"]
+    return {f"range-{method}": f"{of.min():.0%} to {of.max():.0%}" for method, of in values}
+
+
 def by_concept(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """The main setting, concept by concept: columns method, concept, metric, value, low, high, n_images, n_concepts."""
     rows = headline(perturbations, profile)
@@ -159,7 +165,7 @@ def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
         for frame, metric in ((found, "suppression"), (found, "retention"), (gap, "suppression"))
     )
     seen = f"On {found['n_images'].max()} pictures that had chosen the neurons"
-    return f"{seen}, Sₛₑ is {suppression}, above that of random neurons by {over}, and Sᵣₑ is {retention}"
+    return f"{seen}, suppression is {suppression}, above that of random neurons by {over}, and retention is {retention}"
 
 
 def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], budget: int, sigma: float) -> pd.DataFrame:

@@ -11,13 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
-import pandas as pd
 import papermill
 import yaml
 from ipykernel.kernelspec import get_kernel_dict
@@ -141,12 +140,12 @@ def run_notebook(
 def _tell(executed: Path, target: Path) -> None:
     """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
     notebook = nbformat.read(executed, as_version=4)
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs]
+    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in _outputs(notebook)]
     saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
     up = "../" if target.parent.name in ("concepts", "appendix") else ""
     data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
-    told = f" Last time it took {notebook.metadata.papermill.duration:.0f} seconds."
+    took = round(notebook.metadata.papermill.duration)
+    told = f" Last time it took {took} second{'s' if took != 1 else ''}."
     told += f" Data: {data}." if data else ""
     command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
     for cell in notebook.cells:
@@ -158,15 +157,24 @@ def _end_page(executed: Path, error: PapermillExecutionError) -> None:
     """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
     notebook = remove_error_markers(nbformat.read(executed, as_version=4))
     del notebook.cells[error.cell_index + 1 :]
+    said = {output.get("metadata", {}).get("scrapbook", {}).get("name") for output in _outputs(notebook)}
     for cell in notebook.cells:
-        cell.source = without_brief(cell.source)
+        cell.source = without_brief(cell.source, said)
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
     nbformat.write(notebook, executed)
 
 
-def without_brief(text: str) -> str:
-    """A page's Markdown without the lines that say in brief what it found."""
-    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", "", text, flags=re.DOTALL)
+def _outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def without_brief(text: str, said: Collection[str]) -> str:
+    """A page's Markdown without the lines that say in brief what it found, where not all of their words were `said`."""
+
+    def kept(brief: re.Match[str]) -> str:
+        return brief[0] if set(re.findall(r"\{glue:text\}`([\w-]+)", brief[0])) <= set(said) else ""
+
+    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", kept, text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:
@@ -286,13 +294,3 @@ def render(source: Path, html: Path, *, strict: bool = True) -> None:
     shutil.rmtree(html, ignore_errors=True)
     site.replace(html)
     shutil.rmtree(scratch)
-
-
-def durations(source: Path) -> pd.DataFrame:
-    """Seconds that each executed notebook of an edition took: columns page, seconds."""
-    notebooks = sorted(path for path in source.rglob("*.ipynb") if not path.name.startswith("unfinished-"))
-    rows = [
-        (str(path.relative_to(source).with_suffix("")), nbformat.read(path, as_version=4).metadata.papermill.duration)
-        for path in notebooks
-    ]
-    return pd.DataFrame(rows, columns=["page", "seconds"])

@@ -267,7 +267,7 @@ def _as_line(group: ET.Element) -> None:
 def figure(image: str, key: str, site: Path, base: str, alt: str, narrow: Path | None, used: set[str]) -> str | None:
     """What stands for `<img src=image>` in a page, `image` from the site's root; None if it is no drawing of ours."""
     text = (site / image).read_text(encoding="utf-8")
-    if "matplotlib" not in text[:2000]:
+    if not is_ours(text):
         return None
     wide = Drawing(text, f"{key}w", site / "_images", used)
     beside = narrow / f"{wide.name}-narrow.svg" if narrow and wide.name else None
@@ -276,3 +276,8 @@ def figure(image: str, key: str, site: Path, base: str, alt: str, narrow: Path |
         slim = Drawing(beside.read_text(encoding="utf-8"), f"{key}n", site / "_images", used)
         drawings = drawings.replace("drawing only", "drawing wide", 1) + slim.html("narrow", base)
     return f'<div class="drawn" role="group" aria-label="{html.escape(alt)}">{drawings}</div>'
+
+
+def is_ours(svg: str) -> bool:
+    """Whether matplotlib drew it, rather than a theme its signs."""
+    return "matplotlib" in svg[:2000]

@@ -45,6 +45,8 @@ body {{ font: 1.1rem/1.6 system-ui, sans-serif; margin: 15vh auto; max-width: 34
 document.getElementById("home").href = location.pathname.replace(/((concepts|appendix)\\/.*|[^\\/]*)$/, "index.html");
 </script></body></html>
 """
+REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
+HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
 CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -110,16 +112,24 @@ def _finish_page(
     def put(tag: Tag, markup: str) -> None:
         tag.replace_with(keep(markup))
 
-    text = re.sub(r"<svg.*?</svg>", lambda found: keep(found[0]), page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    def set_in(found: re.Match[str]) -> str:
+        """A drawing that stands in the page itself, as the first page's do; signs of the theme stay."""
+        if not drawn.is_ours(found[0]):
+            return keep(found[0])
+        return keep(drawn.Drawing(found[0], f"c{len(raw)}", site / "_images", used).html("only", base))
+
+    text = re.sub(r"<svg.*?</svg>", set_in, page.read_text(encoding="utf-8"), flags=re.DOTALL)
     soup = BeautifulSoup(text, "html.parser")
 
     _head(soup, base, edition)
     for formula in soup.select("span.math, div.math"):
         block = formula.name == "div"
-        set_in = mathml(formula.get_text(), as_block=block)
-        put(formula, f'<div class="formula">{set_in}</div>' if block else set_in)
+        written = mathml(formula.get_text(), as_block=block)
+        put(formula, f'<div class="formula" {REACHED} aria-label="Formula">{written}</div>' if block else written)
     _tables(soup)
     _number(soup)
+    for roles in soup.select(".citation-list, .citation-list [role]"):  # which hold more than a list may
+        del roles["role"]
     for term in soup.select('a.reference[href*="glossary.html#term-"]'):
         term["title"] = meanings.get(str(term["href"]).partition("#")[2], "")
     for place, image in enumerate(soup.select("article img, .bd-article img")):
@@ -163,7 +173,9 @@ def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
         body["data-default-mode"] = "auto"
     for again in head.find_all("meta", attrs={"name": "viewport"})[1:]:
         again.decompose()
-    first = soup.select_one(".bd-article > section > p, .bd-article section p:not(.rerun p, .brief p)")
+    first = soup.select_one(".brief p") or soup.select_one(
+        ".bd-article > section > p, .bd-article section p:not(.rerun p)"
+    )
     said = " ".join(first.get_text().split())[:300] if first else FALLBACK
     title = soup.title.get_text().partition(" — ")[0] if soup.title else edition.title
     meta = {"og:type": "article", "og:title": title, "og:description": said, "og:site_name": edition.title}
@@ -177,6 +189,7 @@ def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
 def mathml(formula: str, *, as_block: bool = False) -> str:
     r"""A formula of LaTeX's, in `\(…\)` or `\[…\]` or bare, as MathML, which browsers set by themselves."""
     tex = re.sub(r"^\\[(\[]|\\[)\]]$", "", formula.strip()).strip()
+    tex = re.sub(r"_\{(se|re)\}", r"_{\\mathrm{\1}}", tex)  # a word, and no product of letters
     tex = re.sub(r"(\\mathrm\{\w+\}|\\#)", lambda word: rf"\text{{{re.sub(r'[^A-Za-z#]|mathrm', '', word[1])}}}", tex)
     return re.sub(r">\s+<", "><", str(tex2mathml(tex, as_block=as_block)))
 
@@ -193,6 +206,8 @@ def _tables(soup: BeautifulSoup) -> None:
                     else:
                         cell["style"] = plain
         style.decompose()
+    for box in soup.select(".pst-scrollable-table-container"):  # with no link in it, keys could not reach its right end
+        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "Table"}
     for table in soup.select("article table, .bd-article table"):
         if table.find_parent(class_=["knb", "knb-plain"]):  # the neuron browser's: thousands of cells, its own style
             continue
@@ -208,6 +223,8 @@ def _tables(soup: BeautifulSoup) -> None:
             for heading, cell in zip(headings, row, strict=False):
                 if heading:
                     cell["data-label"] = heading
+                if cell.get_text().strip() in ("", "–"):
+                    _add(cell, "nothing")  # which a card leaves out
                 if heading.startswith("here"):
                     _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
@@ -230,11 +247,15 @@ def _number(soup: BeautifulSoup) -> None:
     chapter = soup.select_one("h1 .section-number")
     prefix = chapter.get_text().strip() if chapter else ""
     prefix = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-    for place, caption in enumerate(soup.select("table.dataframe > caption"), start=1):
-        table = caption.parent
-        assert table is not None
-        if not table.get("id"):
-            table["id"] = f"table-{place}"
+    tables = [table for table in soup.select("article table, .bd-article table") if not table.find_parent(class_="knb")]
+    for place, table in enumerate(tables, start=1):
+        caption = table.find("caption")
+        if caption is None:  # one of the text's, or as it comes: it is what its section is about
+            heading = table.find_previous(["h1", "h2", "h3"])
+            caption = soup.new_tag("caption")
+            caption.string = HEADING.sub("", heading.get_text()).strip() if heading else ""
+            table.insert(0, caption)
+        table["id"] = table.get("id") or f"table-{place}"
         _label(soup, caption, f"Table {prefix}{place}", str(table["id"]))
     counted = 0
     for figure in soup.select("article figure, .bd-article figure"):
@@ -242,9 +263,14 @@ def _number(soup: BeautifulSoup) -> None:
         if said is None:
             continue
         counted += 1
-        if not figure.select_one(".caption-number"):
+        number = figure.select_one(".caption-number")
+        if number is None:
             figure["id"] = figure.get("id") or f"figure-{counted}"
             _label(soup, said, f"Fig. {prefix}{counted}", str(figure["id"]))
+        elif not prefix:  # Sphinx counts on through all pages that are no chapter's
+            number.string = f"Fig. {counted} "
+            for link in soup.select(f'a[href="#{figure.get("id")}"] .std-numref'):
+                link.string = f"Fig. {counted}"
 
 
 def _label(soup: BeautifulSoup, caption: Tag, said: str, anchor: str) -> None:

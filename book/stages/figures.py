@@ -189,6 +189,6 @@ def on_object(found: pd.DataFrame, names: Mapping[str, str], area: float) -> Axe
     ax.set(xlabel="share of the map’s positive part that lies on the object (%)", xlim=(0, None))
     ax.set_ylim(len(names) - 0.5, -0.9)
     ax.grid(axis="x")
-    kept, dropped = (f"{rows['value'][name]:.0f}%" for name in ("kept", "dropped"))
-    title(ax, f"{kept} of what kept neurons answer lies on the object, and {dropped} of what dropped ones do")
+    kept, random = (f"{rows['value'][name]:.0f}%" for name in ("kept", "random"))
+    title(ax, f"{kept} of what kept neurons answer lies on the object, and {random} of what random ones do")
     return ax

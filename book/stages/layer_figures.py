@@ -71,9 +71,11 @@ def methods_over_layers(over: pd.DataFrame, late: pd.DataFrame, per_row: int = 2
         ax.tick_params(labelsize=8)
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel("share of the neurons (%)", fontsize=10)
-    by_share = sorted(shown, key=lambda method: upper[method])
-    ends = (f"{upper[method]:.0%} ({label(method)})" for method in dict.fromkeys((by_share[0], by_share[-1])))
-    title(figure, "In the upper two thirds of the layers: " + " to ".join(ends))
+    others = [upper[method] for method in shown if method != "two-stage"]
+    beside = f"; by other methods, {min(others):.0%} to {max(others):.0%}" if others else ""
+    title(
+        figure, f"Of the two-stage neurons {upper['two-stage']:.0%} lie in the upper two thirds of the layers{beside}"
+    )
     return figure
 
 

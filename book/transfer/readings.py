@@ -74,9 +74,12 @@ def in_words(rows: pd.DataFrame, found: pd.DataFrame) -> dict[str, object]:
     shared = [f"those of {of.split(', ')[1]} {spread(*cells['scenes', of, 'lost'])}" for of in beside]
     words["captioners"] = ", ".join(shared) or "no other captioner with this decoder was studied beside this one"
     seen = rows[rows["where"] == "photographs"]
+    there, back = (cells.get((where, "photographs", "lost")) for where in ("photographs", "scenes"))
+    theirs = f" Neurons found on photographs take {spread(*there)} there" if there else ""
+    theirs += f", and {spread(*back)} on drawn scenes." if there and back else "." if there else ""
     words["photographed"] = (
         f"On {seen['image_id'].nunique()} photographs the neurons of drawn scenes take {words['photographs']} of the "
-        f"word's probability, {words['photographs-gap']} more than random ones ({words['photographs-sure']})."
+        f"word's probability, {words['photographs-gap']} more than random ones ({words['photographs-sure']}).{theirs}"
         if len(seen)
         else "No folder of photographs was named (COCO=folder), or none of them was told by its concept: not tried."
     )
@@ -114,7 +117,7 @@ def sizes_in_words(study: Study, found: pd.DataFrame, concepts: Sequence[str]) -
     words["chance"] = f"{of_every(transfer.sizes, study, concepts)['chance'].iloc[0]:.4f}"
     left = [str(k) for k in study.effort.editing.sizes if k > lost.index.max()]
     words["left"] = (
-        f"{', '.join(left)} were not tried: there are not so many selection pictures" if left else "all were tried"
+        f"Not tried, as there are not so many selection pictures: {', '.join(left)}" if left else "All sizes were tried"
     )
     return words
 

@@ -91,7 +91,10 @@ def capture(
             stack.enter_context(record(model, place, lambda layer: land(layer[0, last])))
             for place in ("activation", "product")
         ]
-        slopes = [stack.enter_context(record_slopes(model, place, tokens)) for place in (site, "preactivation")]
+        slopes = [
+            stack.enter_context(record_slopes(model, place, lambda slope, _: tokens(slope)))
+            for place in (site, "preactivation")
+        ]
         stack.enter_context(torch.enable_grad())
         start = prompts[:1].requires_grad_()
         logits = model.logits(start, [caption])

@@ -6,7 +6,6 @@ same number of neurons. The two-stage method alone filters before it ranks.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -165,7 +164,7 @@ def neurons(
 
 
 def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
-    rng = np.random.default_rng([seed, draw, zlib.crc32(like.concept.encode())])  # or all concepts would share a draw
+    rng = controls.generator(like.concept, seed, draw)
     if kind == "random":
         return controls.same_layers(like, activation.shape[1], rng)
     if kind == "uniform":

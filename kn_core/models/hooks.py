@@ -65,16 +65,17 @@ def record(
 
 
 @contextmanager
-def record_slopes(model: CaptionModel, site: Place, keep: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+def record_slopes(model: CaptionModel, site: Place, keep: Callable[[Tensor, int], Tensor]) -> Iterator[list[Tensor]]:
     """Collect what is kept of d number / d activations, layer by layer, while `descend` goes back through a pass.
 
-    The activations are not held, nor is any layer's gradient longer than the step that needs it.
+    `keep` is given a layer's and which layer it is, and must be linear in them. The activations are not held, nor is
+    any layer's gradient longer than the step that needs it.
     """
     found = [torch.empty(0)] * model.n_layers
 
     def see(activations: Tensor, layer: int) -> None:
         def slope(gradient: Tensor) -> None:
-            found[layer] = keep(gradient)
+            found[layer] = keep(gradient, layer)
 
         activations.register_hook(slope)
 
@@ -181,11 +182,11 @@ class Landing:
             torch.accelerator.synchronize(device)
 
 
-def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep: bool = False) -> list[Tensor]:
+def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
     """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
 
-    `precision` is that of the decoder between them; `keep` leaves the graph for another number. Raises
-    FloatingPointError where float16 holds the gradients at no scale.
+    `precision` is that of the decoder between them. Raises FloatingPointError where float16 holds the gradients at no
+    scale.
     """
     found: list[Tensor] = []
 
@@ -193,7 +194,7 @@ def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep
         return found
 
     def back(scaled: Tensor, again: bool) -> None:
-        found[:] = torch.autograd.grad(scaled, list(of), retain_graph=keep or again)
+        found[:] = torch.autograd.grad(scaled, list(of), retain_graph=again)
 
     return _at_some_scale(number, back, seen, precision)
 
@@ -204,14 +205,15 @@ def descend(
     slopes: Sequence[list[Tensor]],
     precision: torch.dtype,
     landed: Callable[[], None] = lambda: None,
+    keep: bool = False,
 ) -> list[list[Tensor]]:
     """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`.
 
-    `landed` is waited for before that is read.
+    `landed` is waited for before that is read; `keep` leaves the graph for another number.
     """
 
     def back(scaled: Tensor, again: bool) -> None:
-        torch.autograd.grad(scaled, start, retain_graph=again)
+        torch.autograd.grad(scaled, start, retain_graph=keep or again)
         landed()
 
     found = iter(_at_some_scale(number, back, lambda: [each for layers in slopes for each in layers], precision))

@@ -7,7 +7,8 @@ from dataclasses import replace
 from book.concept_card import Result, card, different, frame
 from kn_core.measures.stats import Estimate
 
-BEAR = Result("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), 0.1, 12, 16, ("cat", "dog"), ("cat",))
+OWN = Estimate(0.1, -0.1, 0.3)
+BEAR = Result("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), OWN, 12, 16, ("cat", "dog"), ("cat",))
 HIGH, LOW = Estimate(0.75, 0.5, 1), Estimate(0.25, 0, 0.5)
 CAT = replace(BEAR, concept="cat", suppression=HIGH, own=20, silences=("bear",), silenced_by=("bear", "dog"))
 DOG = replace(BEAR, concept="dog", suppression=LOW, own=20, silences=("cat",), silenced_by=("bear",))
@@ -19,12 +20,13 @@ def test_what_is_different_is_where_it_is_first_or_last_alone() -> None:
         "Of all 3, it has the fewest neurons of its own and its noise silences the most others"
     )
     assert different(FOUND, "cat") == "Of all 3, the name is lost most often and the most others’ noise silences it"
-    assert different({"bear": BEAR}, "bear") == "Nowhere the first or the last"
+    assert different({"bear": BEAR}, "bear") == "In none of this is it the first or the last of all 1"
 
 
 def test_a_card_has_places_and_names() -> None:
     shown = card(FOUND, "bear")
     assert "50% [20%,\u00a080%]<small>place 2 of 3; random: 10%</small>" in shown
+    assert "<dd>+0.10 [-0.10,\u00a0+0.30]<small>place 1 of 3</small>" in shown
     assert "<dt>its noise silences</dt><dd>all others<small>" in shown
     assert "<dt>silenced by noise on those of</dt><dd>cat<small>12 held-out pictures" in shown
     assert frame(FOUND).loc[0, "silences"] == "cat, dog"

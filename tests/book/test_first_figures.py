@@ -1,21 +1,35 @@
-"""What of a figure the first page sets into itself."""
+"""What the first page sets into its cards."""
 
 from __future__ import annotations
 
+import pytest
 from matplotlib.figure import Figure
 
+from book.answers import Answer, cards
 from book.first_figures import svg
+from book.press import drawn
 from book.style import method_colour
+from kn_core.drawing import INK
 
 
-def test_a_figure_is_text_and_takes_the_page_s_ink() -> None:
+@pytest.fixture
+def figure() -> Figure:
     figure = Figure(figsize=(2, 1))
     ax = figure.add_subplot()
     ax.plot([0, 1], [0, 1], color=method_colour("two-stage"))
-    ax.set_xlabel("noise", color="#222222")
-    drawn = svg(figure, "Lost & kept, in <words>.")
-    assert drawn.startswith('<svg role="img" aria-label="Lost &amp; kept, in &lt;words&gt;."')
-    assert ">noise</text>" in drawn
-    assert "var(--kn-accent)" in drawn
-    assert "#222222" not in drawn
-    assert "width=" not in drawn[: drawn.index(">")]
+    ax.set_xlabel("noise", color=INK)
+    return figure
+
+
+def test_a_card_has_the_figure_and_its_words(figure) -> None:
+    made = cards([Answer("Does it?", "No", "4 < 5", "page.html", figure, "Lost & kept, in <words>.")])
+    assert '<div class="drawn" role="img" aria-label="Lost &amp; kept, in &lt;words&gt;."><svg' in made
+    assert "<span>4 &lt; 5</span>" in made
+
+
+def test_a_page_makes_it_its_own(figure, tmp_path) -> None:
+    used: set[str] = set()
+    made = svg(figure)
+    assert drawn.is_ours(made)
+    made = drawn.Drawing(made, "c0", tmp_path, used).html("only", "")
+    assert ">noise</text>" in made and "currentColor" in made and INK not in made and "metadata" not in made

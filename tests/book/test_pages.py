@@ -37,7 +37,11 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
     said: dict[str, Any] = {}
     scope: dict[str, Any] = {"display": lambda shown: getattr(shown, "to_html", str)()}
     glue = ModuleType("myst_nb")
-    glue.glue = lambda key, value, display=True: said.update({key: value})  # type: ignore[attr-defined]
+
+    def say(key: str, value: Any, display: bool = True) -> None:
+        assert said.setdefault(key, value) == value, f"{page} says two things of {key!r}"
+
+    glue.glue = say  # type: ignore[attr-defined]
     text, ended = "", ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "myst_nb", glue)
@@ -60,7 +64,7 @@ def run(page: str, **parameters: Any) -> tuple[str, set[str]]:
                 break
             finally:
                 plt.close("all")
-    text = without_brief(text) if ended else text
+    text = without_brief(text, said) if ended else text
     return ended, set(re.findall(r"\{glue:text\}`([\w-]+)", text)) - said.keys()
 
 
@@ -94,7 +98,7 @@ def whole_book(profile: Profile, pages: Sequence[str] = PAGES) -> dict[str, str]
     return {page: why for page, why in ended.items() if why}
 
 
-BESIDE = ("embedded-vit", "embedded-qformer")
+BESIDE = ("embedded-vit", "embedded-qformer", "embedded-many")
 MAIN_SETTING_ALONE = {"rivals": [], "controls": ["random"], "seeds": 1, "draws": 1, "choosing": 0}
 MAIN_SETTING_ALONE |= {f"sweep_{over}": [] for over in ("n", "sigma", "interventions", "positions")}
 SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}

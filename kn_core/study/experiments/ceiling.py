@@ -22,7 +22,8 @@ from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import Site
 from kn_core.models.hooks import Edit
 from kn_core.pictures.token_grid import tokens_inside
-from kn_core.study.study import Study
+from kn_core.profile import Profile
+from kn_core.study.study import Study, StudyError
 
 EVERYTHING, ACTIVATION, WITHOUT = "everything", "everything, activation", "without the object"
 PROJECT_AWAY, DIFFERENCE = "ProjectAway", "difference of means"
@@ -42,11 +43,19 @@ def ceiling(study: Study, concept: str) -> pd.DataFrame:
     """The perturbations' columns, and `layer` of a bound, on held-out pictures; `method` says what was done.
 
     All neurons patched at the product and at the activation site, the layers of each of `windows`, the two-stage
-    neurons; the picture without the object; the bounds, where the decoder is one whose layers can be reached.
+    neurons; the picture without the object; the bounds, where the decoder is one whose layers can be reached. Raises
+    StudyError where the profile asks for no picture.
     """
+    if why := lacks(study.effort):
+        raise StudyError(why)
     settings = study.effort.ceiling
     inputs = fingerprint(study.inputs(concept), settings.model_dump(), code(__name__))
     return study.store.table(f"ceiling-{concept}", inputs, lambda: _ceiling(study, concept))
+
+
+def lacks(profile: Profile) -> str:
+    """Why there is no ceiling; '' where there can be one."""
+    return "" if profile.ceiling.pictures else "The profile's ceiling.pictures is 0."
 
 
 def _ceiling(study: Study, concept: str) -> pd.DataFrame:

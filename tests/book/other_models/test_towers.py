@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from book.other_models import figures, towers
+from book.other_models import figures, third_stage, towers, two_studies
 from book.other_models.two_studies import DIFFERENCE, QUANTITIES
 from kn_core import drawing
 
@@ -36,6 +36,14 @@ JUDGED = pd.DataFrame(
 )
 
 
+THIRD = pd.DataFrame(
+    [(name, model, 0.5, 0.4, 0.6) for name in third_stage.QUANTITIES for model in ("a", "b")]
+    + [(name, DIFFERENCE, -0.3, -0.5, -0.1) for name in ("ceiling",)]
+    + [(name, DIFFERENCE, 0.0, -0.1, 0.1) for name in third_stage.QUANTITIES if name != "ceiling"],
+    columns=["quantity", "model", "value", "low", "high"],
+)
+
+
 def made_up(over: dict[str, tuple[float, float, float]], **changes: tuple[float, float, float]) -> pd.DataFrame:
     """Towers a and b: all alike but the advantage over random neurons and what `changes` says of differences."""
     flat = {"a": (0.5, 0.4, 0.6), "b": (0.5, 0.4, 0.6), DIFFERENCE: (0.0, -0.1, 0.1)}
@@ -54,13 +62,13 @@ def test_the_numbers_decide_what_is_said():
     assert words["depends"] == "none of them"
     words = towers.compared_in_words(made_up({"a": across, "b": above, DIFFERENCE: (-0.1, -0.2, -0.05)}))
     assert words["advantage-told"] == "is larger with b"
-    assert words["depends"] == "Sₛₑ, two-stage minus random"
+    assert words["depends"] == "suppression, two-stage minus random"
     frame = made_up({"a": across, "b": across, DIFFERENCE: (0.0, np.nan, np.nan)}, naming=(0.2, 0.1, 0.3))
     words = towers.compared_in_words(frame)
     assert words["advantage-told"] == "too few concepts to tell"
     assert words["naming-told"] == "a names more"
     assert words["depends"] == "captions that name the concept"
-    shown = towers.compared_for_readers(frame)
+    shown = two_studies.compared_for_readers(frame)
     assert shown.columns.tolist() == ["quantity", "a", "b", "difference"]
     assert shown.iloc[0].tolist() == [
         "captions that name the concept",
@@ -70,15 +78,18 @@ def test_the_numbers_decide_what_is_said():
 
 
 def test_verdicts_and_overlap_are_counted_in_words():
-    assert towers.verdicts_in_words(JUDGED, ["a", "b"]) == {
-        "claims": "2",
-        "differ": "1 of 2: y (reproduced with a, not run with b)",
-    }
+    assert towers.verdicts_in_words(JUDGED) == {"claims": "2", "differ": "1"}
     words = towers.shared_in_words(SHARED)
     assert words["beyond-chance"] == "1 of 2"
     assert words["shared"] == "25"
     assert words["jaccard"] == "0.25 [0.00,\u00a00.89]"
     assert words["same-concept"] == "0.15 [0.00,\u00a00.79], not clear of zero"
+
+
+def test_what_the_third_stage_does_with_either_tower():
+    said = third_stage.in_words(THIRD, first="a", second="b")
+    assert said["third-works"].startswith("With both models what the third stage leaves suppresses more, at zero")
+    assert said["third-apart"] == "Sₛₑ, all neurons patched" and said["third-clear-first"] == "clear of zero"
 
 
 def test_verdicts_that_differ_come_first_for_readers():
@@ -93,6 +104,7 @@ def test_the_page_says_everything_that_its_text_asks_for():
     said = (
         towers.compared_in_words(frame) | towers.shared_in_words(SHARED) | towers.verdicts_in_words(JUDGED, ["a", "b"])
     )
+    said |= third_stage.in_words(THIRD, first="a", second="b")
     assert set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text())) <= {*said, "concepts"}
     with drawing.theme():
         figure = figures.towers(frame)

@@ -79,7 +79,7 @@ def test_retention_is_read_at_equal_suppression(doses: matched.Doses) -> None:
     assert words["matched-ours"].startswith("0.6") and words["matched-random"] == "never reach it (at most 0.25)"
     assert words["matched-direction"].startswith("keep 1.00, ")
     shown = matched.for_readers(found.reset_index(), 0.375).set_index("neurons of")
-    assert shown.loc["random, same layers", "Sᵣₑ at Sₛₑ = 0.375"] == "not reached (at most 0.25)"
+    assert shown.loc["random, same layers", "retention at 0.375 suppressed"] == "not reached (at most 0.25)"
 
 
 def test_a_rival_that_does_nothing_wins_nothing() -> None:
@@ -133,8 +133,8 @@ def test_parts_and_other_words_are_told() -> None:
         made += [row(image.split("-")[0], part, image, False, **patch) for image in CLEAN]
     split = ownership.parts(pd.DataFrame(made))
     shown = ownership.parts_for_readers(split, "retention_truth").set_index("neurons")
-    assert shown.loc["shared by all concepts", "Sₛₑ, noise"].startswith("1.00")
-    assert shown.loc["the concept's own", "Sₛₑ, noise"].startswith("0.00")
+    assert shown.loc["shared by all concepts", "suppression, noise"].startswith("1.00")
+    assert shown.loc["the concept's own", "suppression, noise"].startswith("0.00")
     sets = [("bear", 1), ("bear", 2), ("bus", 2), ("bus", 3)]
     neurons = pd.DataFrame({"concept": [c for c, _ in sets], "unit": [u for _, u in sets], "layer": 0, "rank": 0})
     other = pd.DataFrame({"concept": "bear", "words": "field", "layer": 0, "unit": [2, 9], "rank": [0, 1]})

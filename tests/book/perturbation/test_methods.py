@@ -94,7 +94,7 @@ def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
     assert found[["value", "draws", "low", "high"]].tolist() == pytest.approx([3 / 4, 3, 0, 1 / 4])
     assert among["percentile"].isna().all()  # of three draws it says nothing
     shown = methods.controls_for_readers(among)
-    assert shown.loc[0, "Sₛₑ of the draws"] == "0.00 to 0.25" and "Sₛₑ, percentile" not in shown
+    assert shown.loc[0, "suppression of the draws"] == "0.00 to 0.25" and "suppression, percentile" not in shown
 
 
 def test_draws_are_counted_a_control_at_a_time(main: pd.DataFrame) -> None:
@@ -150,7 +150,7 @@ def test_where_no_picture_chooses_a_dose_all_keep_the_main_noise(main: pd.DataFr
 def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "score": [0.5], "chosen": [True]})
     words = methods.in_words(table, table, doses)
-    assert words["better"] == "none differs from the two-stage neurons in either number"
+    assert words["better"] == "they differ clearly from none in either number"
     assert words["ranking"].startswith(
         "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
     )

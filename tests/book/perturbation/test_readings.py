@@ -84,7 +84,7 @@ def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
     rows = readings.against_random(held_out, profile()).set_index("metric")
     said = readings.where_chosen(seen, profile())
     assert said.startswith(
-        f"On 4 pictures that had chosen the neurons, Sₛₑ is {rows.loc['suppression', 'two_stage']:.2f} ["
+        f"On 4 pictures that had chosen the neurons, suppression is {rows.loc['suppression', 'two_stage']:.2f} ["
     )
     assert f"random neurons by {rows.loc['suppression', 'difference']:.2f} [" in said
 

@@ -93,6 +93,14 @@ def test_tables_and_figures_have_a_number_an_anchor_and_columns_by_name(site):
     assert "id=" not in str(table.tbody)
 
 
+def test_figures_of_a_page_that_is_no_chapter_are_counted_on_it():
+    page = """<article class="bd-article"><p><a href="#a"><span class="std std-numref">Fig. 31</span></a></p>
+    <figure id="a"><figcaption><p><span class="caption-number">Fig. 31 </span>It.</p></figcaption></figure></article>"""
+    soup = BeautifulSoup(page, "html.parser")
+    finishing._number(soup)
+    assert [tag.get_text() for tag in soup.select(".caption-number, .std-numref")] == ["Fig. 1", "Fig. 1 "]
+
+
 def test_only_files_and_rules_that_a_page_leads_to_are_left(site):
     left = sorted(path.name for path in (site / "_static").iterdir())
     assert left == ["kn.css", "theme.css"] and not (site / "_sources").exists()

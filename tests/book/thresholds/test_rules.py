@@ -89,8 +89,8 @@ def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of
     assert table.loc["0.95 quantile", ["candidates", "estimated false", "answer no more", "disturbed"]].tolist() == [
         *("100", "70%", "30%", "5")
     ]
-    assert table.loc["0.95 quantile", "Sₛₑ, caption"].startswith("0.75 [")
-    assert table.loc["sign flips, 10% false", "Sₛₑ, caption"] == "–"
+    assert table.loc["0.95 quantile", "suppression, caption"].startswith("0.75 [")
+    assert table.loc["sign flips, 10% false", "suppression, caption"] == "–"
     assert table.loc["decoys, 10% false", ["estimated false", "concepts"]].tolist() == ["10%", "1"]  # of the bear's
     stimulus = pd.DataFrame({"object": [10.0, 12.0], "decoy": [11.0, math.nan], "concept": "bear"})
     words = rules.in_words(study, found, of_images, stimulus)
