@@ -68,7 +68,8 @@ class PairStudy:
 
         What is wrong within them is found when they are read.
         """
-        how, lacking = self.profile.inpainting, []
+        how = self.profile.inpainting
+        lacking: list[Exception] = []
         looks: list[Callable[[], object]] = [lambda: models.identity(self.profile)]
         if self.profile.data.source == "coco":
             looks.append(lambda: coco_layout.located(self._photographs_folder()))
