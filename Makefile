@@ -7,6 +7,7 @@
 # make pdf        print it, with an installed Chromium: _build/embedded/book.pdf
 # make check      whether the verdicts of the last run are those on record in paper/verdicts.yml
 # make test       run the tests
+# make rehearsal  the paper's setting on a tiny release in the original formats, from the first message to the rendered book
 # make lint       style and types
 # make clean      remove what was built (not results/, which took the time)
 #
@@ -29,7 +30,7 @@ book concept check: export KN_HERE := $(if $(findstring w,$(firstword -$(MAKEFLA
 
 EDITION  = $(basename $(notdir $(PROFILE)))$(if $(CONCEPT),-$(subst $() ,-,$(CONCEPT)))
 
-.PHONY: book concept check serve publish pdf test lint clean
+.PHONY: book concept check serve publish pdf test rehearsal lint clean
 
 book: .venv/installed
 	@$(DOIT) $(if $(CONCEPT),concept="$(CONCEPT)") compute
@@ -54,6 +55,9 @@ check: .venv/installed
 
 test: .venv/installed
 	@$(BIN)/pytest -n 2 --dist loadscope
+
+rehearsal: .venv/installed
+	@$(BIN)/pytest -m slow tests/test_rehearsal.py
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -81,8 +81,12 @@ PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 
 
 def siblings(profile: str) -> list[str]:
-    """Profiles that pages compare this one with, where they are: the same but for the connector, or the tower."""
-    names = [name for name in (f"{profile}-qformer", f"{profile}-vit") if name in profile_names()]
+    """Profiles that pages compare this one with, where they are: the same but for the connector, or the tower.
+
+    In the long version also the one with more concepts.
+    """
+    asked = (f"{profile}-qformer", f"{profile}-vit", *([f"{profile}-many"] if EFFORT else []))
+    names = [name for name in asked if name in profile_names()]
     return [name for name in names if (PROJECTIONS / f"{load_profile(name).parts.projection}.safetensors").is_file()]
 
 

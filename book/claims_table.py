@@ -39,7 +39,16 @@ PAGES = {  # where the book settles a claim; what is missing here has no page ye
 
 def claims_table(study: Study) -> pd.DataFrame:
     """Every claim with our number and its verdict; also written to `results/<profile>/claims.csv`."""
-    frame = _table(study, dict.fromkeys(chain(*SOURCES.values())))
+    return _kept(study, dict.fromkeys(chain(*SOURCES.values())))
+
+
+def of_headline(study: Study) -> pd.DataFrame:
+    """The same as far as the main setting and the third stage decide it: of a profile that runs nothing else."""
+    return _kept(study, (*OF_MAIN_SETTING, third_stage.reached))
+
+
+def _kept(study: Study, sources: Iterable[Callable[[Study], list[Measurement]]]) -> pd.DataFrame:
+    frame = _table(study, sources)
     frame["effort"] = _effort(study) or "short"
     with writing(study.folder / "claims.csv") as temporary:
         frame.to_csv(temporary, index=False)

@@ -77,10 +77,13 @@ class Page:
         formats: Mapping[str, str] | None = None,
         shown: pd.DataFrame | None = None,
     ) -> Styler:
-        """A frame for a reader (`tables.table`), kept under `name` where it has one; `shown` stands in for it."""
+        """A frame for a reader (`tables.table`), kept under `name` where it has one; `shown` stands in for it.
+
+        The caption says of how many pictures it is, where the frame has a column `n_images`.
+        """
         if name:
             self.save(frame, name)
-        return tables.table(frame if shown is None else shown, caption, formats)
+        return tables.table(frame if shown is None else shown, tables.counted(caption, frame), formats)
 
     def figure(self, drawn: Figure | Axes, name: str, *, preview: bool = False) -> None:
         """Keep a figure as `figures/<name>.svg` and `.pdf`; the notebook draws it below the cell.

@@ -35,6 +35,16 @@ def mark(verdict: object) -> str:
     return f'<span class="verdict shape {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
 
 
+def counted(caption: str, frame: pd.DataFrame) -> str:
+    """A caption with the number of pictures behind a frame's rows, where it has a column `n_images`."""
+    counts = frame["n_images"].to_numpy(float) if "n_images" in frame else np.empty(0)
+    counts = counts[counts > 0]  # none of a row that is over concepts alone
+    if not counts.size:
+        return caption
+    least, most = f"{counts.min():.0f}", f"{counts.max():.0f}"
+    return f"{caption}; n\u00a0=\u00a0{most if least == most else f'{least} to {most}'} pictures"
+
+
 def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
     """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
     columns: list[Hashable] = list(verdicts.columns[1:])

@@ -23,7 +23,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
 from kn_core.concepts import slug
-from kn_core.profile import Profile, load_profile, nearest
+from kn_core.profile import load_profile, nearest
 from kn_core.settings import Inpainting
 
 STOPPED = 130  # the exit code after Ctrl-C, as a shell says it: 128 + SIGINT
@@ -76,6 +76,8 @@ def _locate(options: argparse.Namespace) -> None:
     picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
     sys.stdout.writelines(f"{line}\n" for line in memory.foretold(profile))
     tokens = profile.model.max_new_tokens
+    if sys.stderr.isatty():
+        print("kn-core: reads the model and looks at the picture; the packaged one in 10 to 20 s", file=sys.stderr)
     found = find_neurons(
         load_model(profile), picture, settings=profile.identification, top=options.top, max_new_tokens=tokens
     )
@@ -109,7 +111,6 @@ def _run(options: argparse.Namespace) -> None:
         hint = nearest(options.concept, profile.concepts)
         raise CommandError(f"'{options.concept}' is no concept of '{profile.name}'. {hint}")
     from kn_core.study import processes, run
-    from kn_core.weights import wheels
 
     if options.stage not in (None, *run.STAGES):
         raise CommandError(f"no stage '{options.stage}'. In their order there are: {', '.join(run.STAGES)}.")
@@ -123,14 +124,14 @@ def _run(options: argparse.Namespace) -> None:
         except ModuleNotFoundError as error:
             raise CommandError(f"no package {error.name}. Install it: `pip install kn-core[cluster]`.") from None
         scheduler.check(where)
-    wheels.fetch_all()  # once, before several processes want them
+    run.prepare([one for one, _, _ in wanted])
     if where:
         for one, concept, stage in wanted:
-            _say(one, cluster.run(one, None, where, workers, concept, stage))
+            run.say(one, concept, stage, cluster.run(one, None, where, workers, concept, stage))
     else:
         with processes.pool(workers) as pool:
             for one, concept, stage in wanted:
-                _say(one, run.run(one, None, pool, concept, stage))
+                run.say(one, concept, stage, run.run(one, None, pool, concept, stage))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -141,12 +142,7 @@ def _study(options: argparse.Namespace) -> None:
 
     wheels.fetch_all()  # once, before several processes want them
     for line in own.whole(profile, options.concept, options.images, folder, options.workers):
-        print(line, flush=True)
-
-
-def _say(profile: Profile, lines: Iterable[str]) -> None:
-    for line in lines:
-        print(f"{profile.name}: {line}", flush=True)
+        own.say(line)
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -227,7 +223,7 @@ def parser() -> Parser:
     command.add_argument("--concept", help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
-    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to perturbations")
+    command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to its ceiling")
     command.add_argument(
         "--dask", metavar="ADDRESS", help="of a Dask scheduler, its --scheduler-file, or 'local' (as the profile says)"
     )

@@ -4,7 +4,7 @@
 
 The digest of a module is that of everything that it imports, found by the syntax tree, so that no list of modules has
 to be kept by hand and none can go stale. Comments, docstrings and layout are not part of it: they compute nothing. A
-YAML file of a module's name beside it holds its tables, and is part of it.
+YAML or JSON file of a module's name beside it holds its tables, and is part of it.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    tables = file.with_suffix(".yaml")
-    beside = tables.read_bytes() if tables.is_file() else b""
+    tables = [file.with_suffix(suffix) for suffix in (".yaml", ".json")]
+    beside = b"".join(table.read_bytes() for table in tables if table.is_file())
     return hashlib.sha256(ast.dump(tree).encode() + beside).hexdigest(), imports
 
 

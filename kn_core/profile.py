@@ -89,12 +89,12 @@ class Editing(Settings):
             "dai": (0.1, 0.3, 1.0),
         }
     )  # of which selection pictures choose one for every edit; 1 where none is named
-    all_doses: bool = False  # every strength too, for the plane of success against locality
+    all_doses: bool = False  # with the first set every strength too, for the plane of success against locality
     budget: Count = 400  # neurons, of a swap half of them the other word's
     layer: Annotated[int, Field(ge=0)] = 2  # up to which 'ridge' writes
-    pictures: Count = 5  # selection pictures of the concept
+    pictures: Count = 10  # selection pictures of the concept
     optimised: Count = 2  # of these, for editors that run the model on them
-    others: Count = 1  # selection pictures of each other concept, whose captions are to stay
+    others: Count = 2  # selection pictures of each other concept, whose captions are to stay
     towards: Count = 3  # of the concept whose name is taken
     learnt: Annotated[int, Field(ge=0)] = 1  # of the edit's own pictures, judged too
     judged: Count = 3  # held-out pictures of the concept
@@ -107,6 +107,7 @@ class Editing(Settings):
     texts: bool = True  # whether sentences without a picture are tried
     zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
     sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
+    extra: Annotated[int, Field(ge=0)] = 0  # of these, drawn anew beside the profile's own, where it draws scenes
 
 
 FAMILIES = ("minigpt4", "transformers")
@@ -260,7 +261,15 @@ def load_profile(name: str | Path) -> Profile:
     >>> load_profile("embedded").identification.budget
     80
     """
-    path = profile_file(name)
+    return _read(profile_file(name))
+
+
+def shipped(name: str) -> Profile:
+    """A profile of this package, to be looked at: whatever lies in `KN_PROFILES`, which may hold one of that name."""
+    return _read(PROFILES / f"{name}.yaml")
+
+
+def _read(path: Path) -> Profile:
     try:
         settings = yaml.safe_load(path.read_bytes())  # which are UTF-8, or UTF-16 behind its mark
     except OSError as error:

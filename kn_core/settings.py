@@ -186,6 +186,7 @@ class Perturbation(Settings):
     sweep_positions: tuple[Positions, ...] = ()
     text_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()  # at text tokens, for rivals that score there
     directions: bool = True  # whether noise has random directions of the same length as a control
+    removal: bool = True  # whether the object's removal itself is tried, as what no set of neurons can surpass
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too
 
     @model_validator(mode="after")
@@ -211,15 +212,15 @@ class Perturbation(Settings):
 class Ceiling(Settings):
     """How much passes through neurons at all: what is patched, on how many held-out pictures a concept."""
 
-    pictures: Count = 3  # that are captioned with whole layers patched
+    pictures: Annotated[int, Field(ge=0)] = 2  # that are captioned with whole layers patched; 0: there is no ceiling
     window: Annotated[int, Field(ge=0)] = 0  # layers patched together; 0: a third of them
     bound_layers: Count = 3  # of the residual stream, among which the bounds without neurons choose
     curve_pictures: Count = 2
     shares: tuple[Quantile, ...] = (0.01, 0.1)  # of the neurons that can act: the sizes on a curve
     rankings: tuple[str, ...] = ("two-stage", "atp", "mask")  # that have a curve, as far as there are scores; (): all
     uniform: Count = 2  # random orders of all neurons
-    matched: Count = 7  # random sets of the two-stage neurons' size and layers
-    mask_pictures: Count = 2  # selection pictures that the mask is learnt on
+    matched: Count = 3  # random sets of the two-stage neurons' size and layers
+    mask_pictures: Count = 1  # selection pictures that the mask is learnt on
     mask_steps: Count = 4
     guarded: Annotated[int, Field(ge=0)] = 5  # of the best neurons, looked at one by one for a collapse of language
 
@@ -237,28 +238,24 @@ class Ownership(Settings):
     """Whose a concept's neurons are: its set in parts, and the recipe on another word of its captions."""
 
     pictures: Count = 2  # held-out pictures a concept under noise on each part
-    crossed: Count = 4  # held-out pictures a concept under noise on every concept's set, by probability
-    words: Count = 4  # selection pictures a concept that are scored for another word
+    crossed: Count = 3  # held-out pictures a concept under noise on every concept's set, by probability
+    words: Count = 3  # selection pictures a concept that are scored for another word
 
 
 class Sensitivity(Settings):
-    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them.
-
-    The raw steps begin and end where the paper's thresholds do, or beyond.
-    """
+    """Grids of both thresholds: by quantile of the pooled scores, and in their own units as the paper gives them."""
 
     pictures: Count = 2  # held-out pictures a concept
     quantiles_a: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
     quantiles_g: tuple[Quantile, ...] = (0.8, 0.95, 0.99)
-    raw_a: tuple[Positive, ...] = (0.8, 1.4, 2.5)
-    raw_g: tuple[Positive, ...] = (1e-4, 2e-3, 1e-2)
+    raw_a: tuple[Positive, ...] = (0.8, 2.5)
+    raw_g: tuple[Positive, ...] = (1e-4, 2e-3)
 
     @model_validator(mode="after")
     def _rising(self) -> Sensitivity:
         for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
-            steps = getattr(self, name)
-            if len(steps) < 2 or list(steps) != sorted(set(steps)):
-                raise ValueError(f"{name}: two steps or more, each above the one before. Got {list(steps)}")
+            if len(steps := list(getattr(self, name))) < 2 or steps != sorted(set(steps)):
+                raise ValueError(f"{name}: two steps or more, each above the one before. Got {steps}")
         return self
 
 
@@ -273,7 +270,7 @@ class Rules(Settings):
     of_largest: Quantile = 0.2
     of_total: Quantile = 0.5
     raw: tuple[Positive, Positive] = (0.8, 2.5)  # the ends of the paper's thresholds
-    tried: tuple[FromNull | Beside, ...] = ("decoy", "sign-flips", "largest", "elbow")  # noise on what they leave
+    tried: tuple[FromNull | Beside, ...] = ("decoy", "sign-flips")  # noise on what they leave
     pictures: Count = 3  # held-out pictures a concept
     kinds: tuple[str, ...] = ()  # concepts of which nothing else is studied, for rules alone
 
@@ -281,15 +278,19 @@ class Rules(Settings):
 class Choices(Settings):
     """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
 
-    pictures: Count = 3  # held-out pictures a concept for each step away from the paper's recipe
+    pictures: Count = 2  # held-out pictures a concept for each step away from the paper's recipe, and for controls
+    held_out: Count | None = None  # for the third stage itself; None: all
+    scored: Count | None = None  # selection pictures a concept that neurons are attributed on; None: all
+    every_step: bool = False  # under the main intervention too, and beside random neurons; else the first and the last
     choosing: Count = 2  # selection pictures a concept on which contrasts are chosen
     within: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.5, 1.0)  # lambda
     between: tuple[Between, ...] = ("none", "mean", "largest")
+    places: tuple[Annotated[float, Field(ge=0)], ...] = (0.0,)  # mu
     interventions: tuple[Literal["zero", "patch"], ...] = ("zero", "patch")
     budgets: tuple[Count, ...] = (20, 40, 160)  # beside the profile's own
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # held-out pictures of each other concept
     paths: Count = 1  # selection pictures a concept for scores that cost several passes, and for exact patches
-    patched: Count = 48  # neurons that are patched exactly, one at a time
+    patched: Count = 32  # neurons that are patched exactly, one at a time
 
 
 class Dask(Settings):

@@ -76,29 +76,29 @@ def projection_state(seed: int = 1) -> dict[str, Tensor]:
     }
 
 
-def tokenizer() -> LlamaTokenizer:
+def tokenizer(sentences: Sequence[str] = SENTENCES) -> LlamaTokenizer:
     """Byte-fallback BPE with '▁' for spaces and one before each text, as Llama 2's."""
     trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=special, show_progress=False)
-    trained.train_from_iterator(SENTENCES, trainer)
+    trained.train_from_iterator(sentences, trainer)
     learnt = json.loads(trained.to_str())["model"]
     return LlamaTokenizer(vocab=learnt["vocab"], merges=[tuple(merge) for merge in learnt["merges"]])
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, sentences: Sequence[str] = SENTENCES, layers: int = LAYERS, ffn: int = FFN) -> Path:
     """The three parts, under the names that the profile `minigpt4-llama2` gives them."""
     torch.save(tower_state(), folder / "eva_vit_g.pth")
     junk = {"optimizer": {"state": {0: {"step": 5}}, "param_groups": [{"lr": 1e-5}]}, "config": {"run": {}}, "epoch": 4}
     torch.save({"model": projection_state(), **junk}, folder / "pretrained_minigpt4_llama2_7b.pth")
-    words = tokenizer()
+    words = tokenizer(sentences)
     torch.manual_seed(2)
     config = LlamaConfig(
         vocab_size=len(words),
         hidden_size=HIDDEN,
-        intermediate_size=FFN,
-        num_hidden_layers=LAYERS,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
         num_attention_heads=DECODER_HEADS,
         rms_norm_eps=1e-5,
         initializer_range=0.2,

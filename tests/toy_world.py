@@ -34,6 +34,15 @@ class ToyTower(nn.Module):
         return cells.flatten(2).transpose(1, 2)
 
 
+DESCRIBED = {  # what a card's report says of a layer's captions of scenes
+    "roles": {"select": 1, "held_out": 0},
+    "setting": 0.5,
+    "companion": 0.25,
+    "true_words": 4.2,
+    "false_words": 0.3,
+}
+
+
 def toy_samples(concept: str, n: int, seed: int, only: Container[str] | None = None) -> Iterator[Sample]:
     """Squares of the concept's colour that fill a quarter of a gray picture; without them, the plain picture."""
     for index in range(n):

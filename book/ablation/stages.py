@@ -77,7 +77,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
     words: dict[str, str] = {}
-    found = {(at, gain, metric): ends for at, gain, metric, *ends in gains[["at", "gain", "metric", *ENDS]].to_numpy()}
+    rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
+    found = {(at, gain, metric): (value, low, high) for at, gain, metric, value, low, high in rows}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
             words[f"pictures{suffix}"] = f"{row['n_images']}"
@@ -91,7 +92,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     return words | {"interaction": spread(value, low, high, "{:+.2f}")}
 
 
-def _changes(found: Mapping[str, Sequence[float]]) -> str:
+def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
     """'raises suppression, +0.21 (95 % interval +0.10 to +0.32), and lowers retention, ...'; one verb if it does."""
     unclear = "makes no clear difference to"
     verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}

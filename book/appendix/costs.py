@@ -29,6 +29,7 @@ UNITS = {  # what the script calls a unit of each stage; inpainting by diffusion
     "perturbations": "seconds a perturbed caption",
 }
 UNKNOWN = "not measured"
+WORKERS = (1, 8, 64)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ def measured() -> pd.DataFrame:
     return found.pivot_table("value", "figure", "machine", aggfunc="last")
 
 
+def distributed() -> pd.Series:
+    """What `benchmarks/distributed.py` has found of a local cluster, by figure; the last where there are several."""
+    found = pd.read_csv(RESULTS)
+    return found[found["benchmark"] == "distributed"].groupby("figure")["value"].last()
+
+
+def _figure(found: pd.Series, name: str) -> str:
+    return f"{found[name]:.2f}" if name in found else UNKNOWN
+
+
 def hours(profile: Profile, pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a stage, then all together: how many units in each of `SIZES`, and how long they take on each machine.
 
@@ -107,6 +118,28 @@ def hours(profile: Profile, pairs: pd.DataFrame) -> pd.DataFrame:
     if seconds.columns.empty:
         found[[f"hours of {size}" for size in SIZES]] = UNKNOWN
     return found.rename_axis("stage").reset_index()
+
+
+def own_rates(profile: Profile, pairs: pd.DataFrame, spent: pd.DataFrame) -> pd.Series:
+    """Seconds a unit of each stage in a study's own run, from its pairs and `provenance.seconds_a_stage`."""
+    concepts = pairs.loc[pairs["kept"], "concept"].nunique()
+    counted = counts(profile, pairs, concepts, round(pairs["kept"].sum() / concepts))
+    return spent.set_index("stage")["seconds"].reindex(list(UNITS)) / pd.Series(counted).reindex(list(UNITS))
+
+
+def on_workers(profile: Profile, pairs: pd.DataFrame, own: pd.Series) -> pd.DataFrame:
+    """How long `WORKERS` take for COCO's 80 concepts, each concept a task: columns workers, and one a measured rate.
+
+    `own` are `own_rates`; the others are of machines that the script has measured.
+    """
+    concepts, images = SIZES["80 × 50"]
+    each, seconds = pd.Series(counts(profile, pairs, concepts, images))[list(UNITS)] / concepts, measured()
+    rates = {"at this run's rates": own}
+    rates |= {str(machine): seconds[machine].reindex(list(UNITS.values())).set_axis(list(UNITS)) for machine in seconds}
+    rates |= {} if len(seconds.columns) else {"the paper's model, on a card": own * np.nan}
+    rounds = pd.Series([-(-concepts // workers) for workers in WORKERS])
+    found = {name: (rounds * (each * rate).sum(skipna=False)).map(words) for name, rate in rates.items()}
+    return pd.DataFrame({"workers": WORKERS, "concepts one after the other": rounds, **found})
 
 
 def words(seconds: float) -> str:
@@ -145,6 +178,7 @@ def for_sentences(profile: Profile, pairs: pd.DataFrame) -> dict[str, str]:
             or UNKNOWN
         )
 
+    spread = distributed()
     batches, kinds, tiny = (1, 8, 32), ("float32", "bfloat16", "float16"), "a tiny model there against float32"
     return {
         "answers": f"{counted['perturbations'] / concepts:,.0f}",
@@ -155,4 +189,6 @@ def for_sentences(profile: Profile, pairs: pd.DataFrame) -> dict[str, str]:
         "shares": told(*(f"share of the matrix rate, captions, batch {batch}" for batch in batches)),
         "digits": told(*(f"largest error in {kind}, {tiny} on the processor" for kind in kinds)),
         "peak": told("GB at the peak, perturbed captions"),
+        "cluster-cost": _figure(spread, "processor seconds, two workers over two plain processes"),
+        "cluster-rate": _figure(spread, "rate of two workers over twice one"),
     }

@@ -97,6 +97,9 @@ def evaluation_in_words(evaluation: Mapping[str, Any]) -> dict[str, str]:
         "scenes": f"{scenes['n']:,}" if scenes else "no",
         "scenes-named": f"{scenes['named']:.1%}" if scenes else "an unknown share",
         "scenes-without": f"{scenes['named_without']:.1%}" if scenes else "an unknown share",
+        "scenes-setting": f"{scenes['setting']:.1%}" if scenes and "setting" in scenes else "an unknown share",
+        "scenes-companion": f"{scenes['companion']:.1%}" if scenes and "companion" in scenes else "an unknown share",
+        "true-words": f"{scenes['true_words']:.1f}" if scenes and "true_words" in scenes else "an unknown number of",
         "photos": f"{photos['n']}" if photos else "no",
         "photos-named": f"{photos['named']:.0%}" if photos else "an unknown share",
     }

@@ -9,14 +9,12 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
-from book.words import interval, listed, told
-from kn_core import models
+from book.words import interval, listed, of_every, told
 from kn_core.measures.metrics import contrast, summarise
-from kn_core.profile import load_profile, profile_names
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study
 
-SHOWN = ("suppression", "suppression_probability", "retention", "retention_probability", "fluent")
+SHOWN = ("suppression", "suppression_probability", "retention_truth", "retention", "retention_probability", "fluent")
 LABELS = {
     EVERYTHING: "all neurons",
     ACTIVATION: "all neurons, at the activation alone",
@@ -25,12 +23,11 @@ LABELS = {
     PROJECT_AWAY: "no neurons: ProjectAway",
     DIFFERENCE: "no neurons: difference of means",
 }
-VARIANTS = {"vit": "another tower", "qformer": "a Q-Former"}
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """`experiments.ceiling.ceiling` of every concept."""
-    return pd.concat([ceiling(study, concept) for concept in concepts], ignore_index=True)
+    """`experiments.ceiling.ceiling` of every concept. Raises NotRun where the profile does without."""
+    return of_every(ceiling, study, concepts)
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +44,7 @@ def for_readers(means: pd.DataFrame) -> pd.DataFrame:
     wide = said.pivot_table(index="method", columns="metric", values="said", aggfunc="first", sort=False)
     table = wide.reindex(columns=list(SHOWN)).rename(columns={name: READINGS[name].label for name in SHOWN})
     table.insert(0, "patched", [LABELS.get(str(name), f"{name} alone") for name in table.index])
-    return table.fillna("–").reset_index(drop=True)
+    return table.astype(object).fillna("–").reset_index(drop=True)
 
 
 def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
@@ -103,32 +100,3 @@ def measured(study: Study) -> list[Measurement]:
     rows = summary(of_all(study, study.studied())).query("metric == 'suppression'").to_dict("records")
     by = {row["method"]: row for row in rows}
     return [Measurement("ceiling", *_ends(by[EVERYTHING]), by[EVERYTHING]["n_images"], by[ACTIVATION]["value"])]
-
-
-def of_variants(study: Study) -> pd.DataFrame:
-    """`summary` of the profile's siblings, column `model` first: in the long version, where they are; else empty."""
-    frames = [pd.DataFrame(columns=["model", "method", "metric", "value", "low", "high"])]
-    if study.effort is study.profile.long and study.profile.full:
-        for suffix, said in VARIANTS.items():
-            name = f"{study.profile.name}-{suffix}"
-            if name in profile_names() and _there(name):
-                sibling = Study(load_profile(name))
-                frames.append(summary(of_all(sibling, sibling.studied())).assign(model=said))
-    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
-
-
-def variants_in_words(means: pd.DataFrame) -> str:
-    """What `of_variants` holds, in a sentence."""
-    if means.empty:
-        return "The long version of this book says the same of the siblings of this model (`EFFORT=full`)"
-    rows = means[(means["method"] == EVERYTHING) & (means["metric"] == "suppression")]
-    each = [f"with {row['model']} {interval(*_ends(row), '{:z.0%}')}" for row in rows.to_dict("records")]
-    return f"In its siblings, all neurons patched take away from the captions, {' and '.join(each)}"
-
-
-def _there(profile: str) -> bool:
-    try:
-        models.identity(load_profile(profile))
-    except FileNotFoundError:
-        return False
-    return True

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from book.claims.rules import Measurement
+from book.perturbation.matched import Doses
 from book.style import READINGS
 from book.tables import P_HOLM
 from book.words import compared_with_zero, interval, listed, of_every
@@ -30,6 +31,7 @@ STEPS = {  # how the book names each step of `recipes.LADDER`
 }
 BEFORE = dict(zip(list(STEPS)[1:], STEPS, strict=False)) | {"between": "within, half"}  # what a step is one choice from
 METRICS = ("suppression", "retention", "retention_probability", "fluent")
+TOLD = ("suppression", "retention_truth", *METRICS[1:])  # in the table: all three readings of S_re
 DONE = {"noise": "under noise", "zero": "zeroed", "mean": "at the mean", "patch": "patched"}
 WHOLE = "all choices together"
 BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth at once
@@ -50,7 +52,7 @@ def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     whose = rows["method"].where(rows["method"] == CONTROL, "chosen")
     keys = ["step", "intervention", "whose"]
     images = per_image(rows.assign(whose=whose), keys, perplexity_limit=limit)
-    images = images[images["metric"].isin(METRICS)]
+    images = images[images["metric"].isin(TOLD)]
     keys += ["image_concept", "image_id"]
     wide = images.pivot_table(index=keys, columns="metric", values="value")
     both = (wide["suppression"] + wide["retention_probability"]).dropna()
@@ -122,23 +124,39 @@ def cells(frame: pd.DataFrame, *keys: str) -> dict[tuple[str, ...], Ends]:
     return {tuple(str(row[key]) for key in keys): (row["value"], row["low"], row["high"]) for row in rows}
 
 
-def for_readers(effects: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
-    """A row a step and intervention: readings with intervals, what random neurons do, and what the choice is worth."""
+def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None = None) -> pd.DataFrame:
+    """A row a step and intervention: readings with intervals, what random neurons do, and what the choice is worth.
+
+    With `doses` also the dose-matched control: what random neurons keep under the noise that suppresses as much.
+    """
     found = cells(effects, "step", "intervention", "whose", "metric")
     worth = {(row["step"], row["intervention"]): row for row in gains[gains["metric"] == BOTH].to_dict("records")}
     rows, last = [], list(STEPS)[-1]
     for step, how in order(effects):
-        read = [found.get((step, how, "chosen", metric)) for metric in METRICS]
+        read = [found.get((step, how, "chosen", metric)) for metric in TOLD]
         random = found.get((step, how, CONTROL, "suppression"))
         exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
         change = next((worth[key] for key in [(step, how), *exchanged] if key in worth), None)
         rows.append(
             {"choice": name(step), "neurons": DONE[how]}
-            | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(METRICS, read, strict=True)}
+            | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
             | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
+            | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})
             | {"change of both": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
         )
     return pd.DataFrame(rows)
+
+
+def at_equal(doses: Doses, suppressed: Ends | None) -> str:
+    """What random neurons keep (`doses.retention`) under the noise at which their S_se is a step's, with its interval.
+
+    Where no noise that was tried suppresses as much, how far the strongest comes.
+    """
+    if suppressed is None:
+        return "–"
+    kept = doses.told(doses.at("random", suppressed[0]))
+    most = doses.means["random"][0, :, 0].max()
+    return f"not reached (at most {most:.2f})" if math.isnan(kept.value) else interval(*kept.ends)
 
 
 def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
@@ -147,6 +165,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     last, tried = list(STEPS)[-1], [str(how) for how in effects["intervention"].unique()]
     paper, third = tried[0], tried[min(1, len(tried) - 1)]
     words = {"pictures": f"{effects['n_images'].max():.0f}", "paper-done": DONE[paper], "last-done": DONE[third]}
+    steps = {step for step, how, _ in found if how == paper}
+    words["paper-at"] = "at every step" if len(steps) > 2 else "at the first and the last step"
     for key, step, how in (("paper", PAPER, paper), ("last", last, third), ("same", last, paper)):
         words |= {f"{key}-{metric}": f"{found[step, how, metric][0]:.2f}" for metric in METRICS}
     both = gains[gains["metric"] == BOTH].sort_values("value", ascending=False, kind="stable")

@@ -13,7 +13,7 @@ from book.choices.ladder import DONE, cells
 from book.claims.rules import Measurement
 from book.perturbation.readings import printed
 from book.words import interval, of_every, spread, told
-from kn_core.measures.metrics import headline, perplexity_limit, probability_suppression, summarise
+from kn_core.measures.metrics import headline, main_retention, perplexity_limit, probability_suppression, summarise
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import Estimate, estimate
 from kn_core.method.recipes import Recipe
@@ -22,7 +22,7 @@ from kn_core.study.experiments.ladder import THIRD
 from kn_core.study.study import Study
 
 BETWEEN = {"none": "no contrast", "mean": "minus their mean", "largest": "minus the largest"}
-REACHED = ("suppression", "retention", "retention_probability", "fluent")  # what the third stage is to reach
+REACHED = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")  # what it is to reach
 SETS = {"two-stage": "two stages, the paper’s recipe", "no contrasts": "no contrasts", THIRD: "third stage"}
 
 
@@ -37,6 +37,7 @@ def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
         {
             "λ within the caption": compared["within"].map("{:g}".format),
             "between concepts": compared["between"].map(BETWEEN),
+            "μ between places": compared["places"].map("{:g}".format),
             "neurons": compared["intervention"].map(DONE),
             "lost": compared["suppression_probability"],
             "kept": compared["retention_probability"],
@@ -167,9 +168,11 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     """The chosen setting and what it does, for sentences; `found` is `selectivity`."""
     (recipe, how), budget = ladder.choice(study), study.profile.identification.budget
     chosen, budgets = main(rows, budget, limit), by_budget(rows, limit)
-    words = {"lambda": f"{recipe.within:g}", "between": BETWEEN[recipe.between], "done": DONE[how], "n": f"{budget}"}
+    between = BETWEEN[recipe.between] + (f", and {recipe.places:g} between places" if recipe.places else "")
+    words = {"lambda": f"{recipe.within:g}", "between": between, "done": DONE[how], "n": f"{budget}"}
     found_here = cells(chosen, "metric")
-    words |= {metric: spread(*found_here[metric,]) for metric in REACHED}
+    nothing = math.nan, math.nan, math.nan
+    words |= {metric: spread(*found_here.get((metric,), nothing)) for metric in REACHED}
     words["pictures"] = f"{chosen.loc[chosen['metric'] == 'suppression', 'n_images'].sum()}"
     least, tried = smallest(budgets), sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
@@ -192,17 +195,22 @@ def common_in_words(shared: pd.DataFrame) -> dict[str, str]:
     return {f"shared-{key}": "–" if np.isnan(number) else f"{number:.1f}" for key, number in numbers.items()}
 
 
-def measured(study: Study) -> list[Measurement]:
-    """What the third stage reaches on held-out pictures of all concepts, for claims of ours."""
-    concepts, budget = study.studied(), study.profile.identification.budget
-    limit = perplexity_limit(study.perturbations())
-    rows = of_all(study, concepts)
-    chosen, climbed = main(rows, budget, limit), steps.of_all(study, concepts)
-    found = [
-        Measurement(f"third_{row['metric']}", row["value"], row["low"], row["high"], int(row["n_images"]))
-        for row in chosen[chosen["metric"].isin(REACHED)].to_dict("records")
+def reached(study: Study) -> list[Measurement]:
+    """What the third stage reaches on held-out pictures of all concepts, for claims of ours; S_re as it leads."""
+    perturbations, rows = study.perturbations(), of_all(study, study.studied())
+    chosen = main(rows, study.profile.identification.budget, perplexity_limit(perturbations))
+    by, leads = {row["metric"]: row for row in chosen.to_dict("records")}, main_retention(perturbations)
+    found = {name: by[leads if name == "retention" else name] for name in REACHED if name != "retention_truth"}
+    return [
+        Measurement(f"third_{name}", row["value"], row["low"], row["high"], int(row["n_images"]))
+        for name, row in found.items()
     ]
+
+
+def measured(study: Study) -> list[Measurement]:
+    """The same, and whose word its neurons take."""
+    concepts = study.studied()
+    rows, climbed = of_all(study, concepts), steps.of_all(study, concepts)
     own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
     ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
-    found += [Measurement("third_selectivity", *row) for row in ends]
-    return found
+    return [*reached(study), *(Measurement("third_selectivity", *row) for row in ends)]

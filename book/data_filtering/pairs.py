@@ -50,7 +50,15 @@ def in_words(pairs: pd.DataFrame, profile: Profile) -> dict[str, object]:
     data = profile.data
     how = {"select": data.select, "held": data.held_out, "pool": data.pool, "inpainter": profile.inpainting.method}
     source = "drawn scenes" if data.source == "scenes" else "photographs"
-    return {**counts, "concepts": pairs["concept"].nunique(), **how, "source": source}
+    drawings = _drawings(pairs) if data.source == "scenes" else "photographs have none"
+    return {**counts, "concepts": pairs["concept"].nunique(), **how, "source": source, "drawings": drawings}
+
+
+def _drawings(pairs: pd.DataFrame) -> str:
+    """How many drawings of a concept there are among the pictures of each role, in words."""
+    by_role = [pairs[pairs["role"] == role].groupby("concept")["drawing"].nunique() for role in ("select", "held_out")]
+    said = [f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}" for n in by_role if len(n)]
+    return f"{' and '.join(said)} of a concept" if said else "none were kept"
 
 
 Example = tuple[Sample, np.ndarray, str, str, str]  # sample, inpainted, both captions, heading: `pictures.examples`

@@ -28,6 +28,7 @@ READINGS = {
     "text_locality": "next token kept, other texts",
     "retention": "retention",
     "fluent": "fluent",
+    "wanted": "fluent, were it the wanted caption",
 }
 AIMS = {"generality": 0.85, "locality": 0.90, "fluent": 0.95}  # written down before any edit was tried
 EDITORS = {
@@ -82,6 +83,7 @@ def by_picture(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
             reads = fluent(row["caption"], row["perplexity"], limit)
             more = row["new_probability"] > row["old_probability"]
             values = {"generality": renamed(row), "forced": more, "retention": row["retained"], "fluent": reads}
+            values["wanted"] = fluent(row["wanted_caption"], row["wanted_perplexity"], limit)
         elif what == "asked" and names(row["clean_caption"], row["concept"]):
             values = {"asked": renamed(row)}
         elif what == "other":
@@ -89,11 +91,8 @@ def by_picture(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
         elif what == "without" and not names(row["clean_caption"], row["new"]):
             values = {"without": not names(row["caption"], row["new"])}
         elif what == "polled":
-            yes = [
-                row[f"{when}new_probability"] / (row[f"{when}old_probability"] + row[f"{when}new_probability"])
-                for when in ("", "clean_")
-            ]
-            values = {"polled": (yes[0] - yes[1]) * (1 if row["wording"] == row["new"] else -1)}
+            more = _yes(row, "") - _yes(row, "clean_")
+            values = {"polled": more if row["wording"] == row["new"] else -more}
         elif what == "text" and row["wording"] == row["concept"] and row["named"]:
             values = {"text": row["new_probability"] > row["old_probability"]}
         elif what == "text" and row["wording"] != row["concept"]:

@@ -47,14 +47,6 @@ def verdicts(studies: Studies, concepts: list[str]) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def compared_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
-    """`two_studies.compare`, a row a quantity: each tower's value, and the difference, with 95 % intervals."""
-    cells = {place: interval(*row) for place, row in ends(compared).items()}
-    shown = {"quantity": list(QUANTITIES.values())}
-    columns = dict.fromkeys(compared["model"])
-    return pd.DataFrame(shown | {tower: [cells.get((name, tower), "–") for name in QUANTITIES] for tower in columns})
-
-
 def shared_for_readers(shared: pd.DataFrame) -> pd.DataFrame:
     """`two_studies.shared_neurons` under headings."""
     names = {

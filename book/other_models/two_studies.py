@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
-from book.words import NotRun
+from book.words import NotRun, interval
 from kn_core import models
 from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
 from kn_core.measures.overlap import Neuron, overlap
@@ -47,10 +47,11 @@ def with_variant(profile: str, variant: str, named: Callable[[Profile], str]) ->
     """The studies of a profile and of its variant, either of which may be given. Loads no model. Raises NotRun."""
     base = profile.removesuffix(f"-{variant}")
     try:
-        found = {named(one): one for one in map(load_profile, (base, f"{base}-{variant}"))}
+        both = [load_profile(name) for name in (base, f"{base}-{variant}")]
     except ProfileError as error:
         why = f"there is no pair of profiles {base} and {base}-{variant}"
         raise NotRun(why, "make book PROFILE=embedded") from error
+    found = {named(one): one for one in both}
     for one in found.values():
         try:
             models.identity(one)
@@ -91,12 +92,23 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     naming = pd.concat({model: _named(study, concepts) for model, study in studies.items()}, axis=1, join="inner")
     rows = [_row("naming", model, naming[model]) for model in studies]
     rows.append(_row("naming", DIFFERENCE, naming[first] - naming[second]))
-    values = {model: _values(study, concepts) for model, study in studies.items()}
-    for quantity in values[first]:
-        rows += [_row(quantity, model, values[model][quantity]) for model in studies]
-        one, other = (values[model][quantity].groupby(level="concept").mean() for model in studies)
+    return pd.DataFrame(rows + beside({model: _values(study, concepts) for model, study in studies.items()}))
+
+
+def beside(values: Mapping[str, Mapping[str, pd.Series]]) -> list[dict[str, object]]:
+    """Rows of `compare` from each model's quantities by concept, or by concept and picture; of those that all have."""
+    rows, models = [], list(values)
+    for quantity in (name for name in values[models[0]] if all(name in of for of in values.values())):
+        rows += [_row(quantity, model, values[model][quantity]) for model in models]
+        one, other = (values[model][quantity].groupby(level="concept").mean() for model in models)
         rows.append(_row(quantity, DIFFERENCE, (one - other).dropna()))
-    return pd.DataFrame(rows)
+    return rows
+
+
+def by_picture(images: pd.DataFrame, metric: str) -> pd.Series:
+    """One metric of `per_image`, by concept and picture."""
+    values = images[images["metric"] == metric].set_index(["image_concept", "image_id"])["value"]
+    return values.rename_axis(["concept", "image_id"])
 
 
 def _named(study: Study, concepts: Sequence[str]) -> pd.Series:
@@ -119,8 +131,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     found = {}
     for metric in (*MEASURED, "fluent"):
         for suffix, images in sides.items():
-            of_metric = images[images["metric"] == metric].set_index(["image_concept", "image_id"])["value"]
-            found[f"{metric}{suffix}"] = of_metric.rename_axis(["concept", "image_id"])
+            found[f"{metric}{suffix}"] = by_picture(images, metric)
     neurons = pd.concat([study.neurons(concept) for concept in concepts])
     best = _best(neurons, study.profile.identification.budget)
     thirds = best["layer"] * 3 // study.n_layers
@@ -143,13 +154,23 @@ def ends(compared: pd.DataFrame) -> dict[tuple[str, str], Ends]:
     return {(row[0], row[1]): (row[2], row[3], row[4]) for row in columns.itertuples(index=False, name=None)}
 
 
-def works(compared: pd.DataFrame) -> str:
-    """The method's first conclusion with each model: does noise on its neurons suppress more than on random ones?"""
-    rows = compared[(compared["quantity"] == "suppression-over-random") & (compared["model"] != DIFFERENCE)]
+NOISE = "noise on two-stage neurons suppresses more than on random ones of the same layers"
+
+
+def works(compared: pd.DataFrame, quantity: str = "suppression-over-random", what: str = NOISE) -> str:
+    """A conclusion with each model, the method's first one: does a quantity lie above zero?"""
+    rows = compared[(compared["quantity"] == quantity) & (compared["model"] != DIFFERENCE)]
     clear = rows[rows["low"] > 0]["model"].tolist()
     who = "With both models", f"Only with one model, {clear[0]}," if clear else "With neither model"
     found = who[0] if len(clear) == 2 else f"{who[1]} is it clear that"
-    return f"{found} noise on two-stage neurons suppresses more than on random ones of the same layers"
+    return f"{found} {what}"
+
+
+def compared_for_readers(compared: pd.DataFrame, quantities: Mapping[str, str] = QUANTITIES) -> pd.DataFrame:
+    """`compare`, a row a quantity: each model's value, and the difference, with 95 % intervals."""
+    cells = {place: interval(*row) for place, row in ends(compared).items()}
+    columns = {model: [cells.get((name, model), "–") for name in quantities] for model in compared["model"].unique()}
+    return pd.DataFrame({"quantity": list(quantities.values())} | columns)
 
 
 def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     words["matched-reading"] = "of what the caption says truly" if truth else "of the caption’s other words"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
     for control in ("random", "direction"):
-        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "not tried"
+        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "(in the long version)"
     return words
 
 

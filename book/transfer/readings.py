@@ -74,9 +74,12 @@ def in_words(rows: pd.DataFrame, found: pd.DataFrame) -> dict[str, object]:
     shared = [f"those of {of.split(', ')[1]} {spread(*cells['scenes', of, 'lost'])}" for of in beside]
     words["captioners"] = ", ".join(shared) or "no other captioner with this decoder was studied beside this one"
     seen = rows[rows["where"] == "photographs"]
+    there, back = (cells.get((where, "photographs", "lost")) for where in ("photographs", "scenes"))
+    theirs = f" Neurons found on photographs take {spread(*there)} there" if there else ""
+    theirs += f", and {spread(*back)} on drawn scenes." if there and back else "." if there else ""
     words["photographed"] = (
         f"On {seen['image_id'].nunique()} photographs the neurons of drawn scenes take {words['photographs']} of the "
-        f"word's probability, {words['photographs-gap']} more than random ones ({words['photographs-sure']})."
+        f"word's probability, {words['photographs-gap']} more than random ones ({words['photographs-sure']}).{theirs}"
         if len(seen)
         else "No folder of photographs was named (COCO=folder), or none of them was told by its concept: not tried."
     )

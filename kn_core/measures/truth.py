@@ -1,7 +1,7 @@
 """What captions say truly beside the concept: the other annotated objects and the setting, synonyms merged.
 
-A thing is an object of COCO's categories or of scenes ('horse'), or a setting of scenes ('field'), which any of its
-words names: 'on the grass' says as much of a field as 'in a green field'.
+A thing is an object of COCO's categories or of scenes ('horse'), or a setting of scenes ('field'), which any word
+names that tells it from the others: 'on the grass' says as much of a field as 'in a green field'.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from kn_core.concepts import content_words, names
+from kn_core.concepts import names
 from kn_core.pictures.scenes.settings import SETTINGS
 
 
 def says(caption: str, thing: str) -> bool:
     """Whether a caption names a thing.
 
-    >>> says("A bear on the lawn.", "field"), says("A bear on the lawn.", "horse")
+    >>> says("A bear on the grass.", "field"), says("A bear on the grass.", "horse")
     (True, False)
     """
     if thing in SETTINGS:
-        return not SETTINGS[thing].words.isdisjoint(content_words(caption))
+        return SETTINGS[thing].named(caption)
     return names(caption, thing)
 
 

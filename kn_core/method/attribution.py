@@ -16,7 +16,7 @@ estimate of what the neuron, patched there with a_i or set to zero, takes from y
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -28,39 +28,61 @@ from torch import Tensor
 from kn_core.method import relp
 from kn_core.method.capture import Target
 from kn_core.models.base import CaptionModel
-from kn_core.models.hooks import gradients, plain, precise, record
+from kn_core.models.hooks import descend, plain, precise, record, record_slopes
 
 STEPS = 5  # k of integrated gradients
 ENSEMBLE = ("atp", "ig", "relp")  # of which 'ensemble' is the mean rank
 
 Number = Callable[[Tensor], Tensor]
 """Logits (B, 1 + C, V) -> one number, a sum over rows."""
+Read = Callable[[Tensor, Tensor, int], Tensor]
+"""(a layer's product (B, P, D), d number / d product (B, P, D), the layer) -> what is kept of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Forward passes with one caption: neurons at the image tokens, and the slopes of numbers that are read."""
+    """Forward passes with one caption: neurons at the image tokens, and slopes of numbers that are read, by layer."""
 
-    product: Tensor  # (B, L, P, D)
-    activation: Tensor  # (B, L, P, D)
-    slopes: tuple[Tensor, ...]  # d number / d product, (B, L, P, D), one a number
+    product: list[Tensor]  # (B, P, D) a layer
+    activation: list[Tensor]  # summed over image tokens: (B, D) a layer, float64, as what is compared cancels
+    slopes: tuple[list[Tensor], ...]  # d number / d product, (B, P, D) a layer, or what was read of it; one a number
     logits: Tensor  # (B, 1 + C, V)
 
 
-def run(model: CaptionModel, prompts: Tensor, caption: str, numbers: Sequence[Number] = ()) -> Runs:
-    """Prompts (B, T, H) with the caption behind them: one forward pass, and one backward pass a number."""
+def run(
+    model: CaptionModel,
+    prompts: Tensor,
+    caption: str,
+    numbers: Sequence[Number] = (),
+    read: Read = lambda product, slope, layer: slope,  # noqa: ARG005
+) -> Runs:
+    """Prompts (B, T, H) with the caption behind them: one forward pass, and one backward pass a number.
 
-    def at(layers: Sequence[Tensor]) -> Tensor:
-        return torch.stack([plain(layer[:, model.image_positions]) for layer in layers], dim=1)
+    A layer's slopes are `read` as soon as they are there, so that no two layers' need lie beside each other.
+    """
+
+    def tokens(values: Tensor) -> Tensor:
+        return plain(values[:, model.image_positions])
+
+    def keep(slope: Tensor, layer: int) -> Tensor:
+        return read(product[layer], tokens(slope), layer)
 
     with ExitStack() as stack:
-        product, activation = (stack.enter_context(record(model, site)) for site in ("product", "activation"))
+        product = stack.enter_context(record(model, "product", tokens))
+        summed = stack.enter_context(
+            record(model, "activation", lambda layer: tokens(layer).sum(1, dtype=torch.float64))
+        )
+        slopes: list[Tensor] = []
+        if numbers:
+            slopes = stack.enter_context(record_slopes(model, "product", keep))
         stack.enter_context(torch.set_grad_enabled(bool(numbers)))
-        logits = model.logits(prompts.detach().requires_grad_(bool(numbers)), [caption] * len(prompts))
-        slopes = [
-            at(gradients(number(logits), product, logits.dtype, keep=number is not numbers[-1])) for number in numbers
+        start = prompts.detach().requires_grad_(bool(numbers))
+        logits = model.logits(start, [caption] * len(prompts))
+        found = [
+            descend(number(logits), start, [slopes], logits.dtype, keep=number is not numbers[-1])[0]
+            for number in numbers
         ]
-    return Runs(at(product), at(activation), tuple(slopes), logits.detach())
+    return Runs(product, summed, tuple(found), logits.detach())
 
 
 def rival_token(logits: Tensor, target: Target) -> int:
@@ -99,15 +121,20 @@ def first_order(model: CaptionModel, prompts: Tensor, caption: str, target: Targ
     """
     without = run(model, prompts[1:], caption)
     y = _contrast(target, rival_token(without.logits[0], target))
-    shown = run(model, prompts[:1], caption, [y, _log_chances(*others(model, caption, target))])
-    difference, (of_word, of_others) = shown.product - without.product, shown.slopes
+
+    def worth(product: Tensor, slope: Tensor, layer: int) -> Tensor:
+        return torch.stack([((product - without.product[layer]) * slope)[0].sum(0), (product * slope)[0].sum(0)])
+
+    shown = run(model, prompts[:1], caption, [y, _log_chances(*others(model, caption, target))], worth)
+    of_word, of_others = (torch.stack(each, dim=1).numpy() for each in shown.slopes)  # (2, L, D)
+    delta = torch.cat(shown.activation) - torch.cat(without.activation)
     return {
-        "delta-sum": _summed(shown.activation - without.activation),
-        "delta-sum-product": _summed(difference),
-        "atp": _summed(difference * of_word),
-        "gxa": _summed(shown.product * of_word),
-        "atp-other": _summed(difference * of_others),
-        "gxa-other": _summed(shown.product * of_others),
+        "delta-sum": delta.to(shown.product[0].dtype).numpy(),
+        "delta-sum-product": _summed(map(torch.sub, shown.product, without.product)),
+        "atp": of_word[0],
+        "gxa": of_word[1],
+        "atp-other": of_others[0],
+        "gxa-other": of_others[1],
     }
 
 
@@ -116,24 +143,35 @@ def along_the_path(
 ) -> dict[str, np.ndarray]:
     """`trapezoid`, `ig`, `conductance` and, where the decoder is a Llama's kind, `relp` of one pair, (L, D) each.
 
-    `steps` + 2 runs forwards and backwards in one batch, from the picture without the object (2nd of `prompts`) to the
-    picture (1st), and one more for RelP.
+    `steps` + 2 runs forwards and backwards, one at a time, from the picture without the object (2nd of `prompts`) to
+    the picture (1st), and one more for RelP.
     """
     shown, without = prompts[:1], prompts[1:]
     y = _contrast(target, rival_token(run(model, without, caption).logits[0], target))
-    alphas = torch.tensor([0, *((torch.arange(steps) + 0.5) / steps).tolist(), 1]).to(prompts)[:, None, None]
-    path = run(model, without + alphas * (shown - without), caption, [y])
-    product, slope = path.product, path.slopes[0]
-    difference = product[-1:] - product[:1]
-    steps_up, means = product[1:] - product[:-1], (slope[1:] + slope[:-1]) / 2
-    found = {
-        "trapezoid": _summed(difference * (slope[:1] + slope[-1:]) / 2),
-        "ig": _summed(difference * slope[1:-1].mean(0, keepdim=True)),
-        "conductance": _summed((steps_up * means).sum(0, keepdim=True)),
-    }
+
+    def on_the_way(alpha: float) -> Runs:
+        return run(model, without + alpha * (shown - without), caption, [y])
+
+    first, last = on_the_way(0), on_the_way(1)
+
+    def taken(slopes: Iterable[Tensor], end: Runs = last, begin: Runs = first) -> np.ndarray:
+        changes = map(torch.sub, end.product, begin.product)
+        return _summed(change * slope for change, slope in zip(changes, slopes, strict=True))
+
+    def between(begin: Runs, end: Runs) -> Iterator[Tensor]:
+        return ((one + other) / 2 for one, other in zip(begin.slopes[0], end.slopes[0], strict=True))
+
+    found = {"trapezoid": taken(between(first, last))}
+    ig, conductance, before = np.zeros_like(found["trapezoid"]), np.zeros_like(found["trapezoid"]), first
+    for step in range(steps):
+        here = on_the_way((step + 0.5) / steps)
+        ig += taken(here.slopes[0]) / steps
+        conductance += taken(between(before, here), here, before)
+        before = here
+    found |= {"ig": ig, "conductance": conductance + taken(between(before, last), last, before)}
     if relp.follows(model.backbone):
         with relp.local_rules(model.backbone):
-            found["relp"] = _summed(difference * run(model, shown, caption, [y]).slopes[0])
+            found["relp"] = taken(run(model, shown, caption, [y]).slopes[0])
     return found
 
 
@@ -144,7 +182,6 @@ def mean_rank(scores: Mapping[str, np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _summed(score: Tensor) -> np.ndarray:
-    """(1, L, P, D) -> (L, D): what a neuron is worth at all image tokens together."""
-    summed: np.ndarray = score[0].sum(dim=1).numpy()
-    return summed
+def _summed(layers: Iterable[Tensor]) -> np.ndarray:
+    """(1, P, D) a layer -> (L, D): what a neuron is worth at all image tokens together."""
+    return np.stack([layer[0].sum(0).numpy() for layer in layers])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kn_core.concepts import mention
 from kn_core.models.base import CaptionModel, Site
-from kn_core.models.hooks import descend, plain, record, record_slopes
+from kn_core.models.hooks import Landing, descend, precise, record, record_slopes
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,13 @@ def capture(
     in float32 at least, wherever and in whatever precision the model is, and goes there a layer at a time.
     """
 
+    land = Landing()
+
     def tokens(layer: Tensor) -> Tensor:
-        return plain(layer[0, model.image_positions])  # (P, D), a layer at a time
+        return land(layer[0, model.image_positions])  # (P, D), a layer at a time
+
+    def whole(layers: list[Tensor]) -> Tensor:
+        return precise(torch.stack(layers))  # (L, ...)
 
     prompts = model.prompts([image, inpainted]).detach()
     with record(model, site, tokens) as without, torch.no_grad():
@@ -83,20 +88,23 @@ def capture(
     with ExitStack() as stack:
         seen = {place: stack.enter_context(record(model, place, tokens)) for place in {site, "preactivation"}}
         there = [
-            stack.enter_context(record(model, place, lambda layer: plain(layer[0, last])))
+            stack.enter_context(record(model, place, lambda layer: land(layer[0, last])))
             for place in ("activation", "product")
         ]
-        slopes = [stack.enter_context(record_slopes(model, place, tokens)) for place in (site, "preactivation")]
+        slopes = [
+            stack.enter_context(record_slopes(model, place, lambda slope, _: tokens(slope)))
+            for place in (site, "preactivation")
+        ]
         stack.enter_context(torch.enable_grad())
         start = prompts[:1].requires_grad_()
         logits = model.logits(start, [caption])
-        found = descend(logits[0, target.position, target.token], start, slopes, logits.dtype)
+        found = descend(logits[0, target.position, target.token], start, slopes, logits.dtype, land.wait)
     return Capture(
-        original=torch.stack(seen[site]),
-        inpainted=torch.stack(without),
-        gradient=torch.stack(found[0]),
-        preactivation=torch.stack(seen["preactivation"]),
-        preactivation_gradient=torch.stack(found[1]),
-        predicting=torch.stack(there[0]),
-        predicting_product=torch.stack(there[1]),
+        original=whole(seen[site]),
+        inpainted=whole(without),
+        gradient=whole(found[0]),
+        preactivation=whole(seen["preactivation"]),
+        preactivation_gradient=whole(found[1]),
+        predicting=whole(there[0]),
+        predicting_product=whole(there[1]),
     )

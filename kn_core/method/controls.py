@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from kn_core.method.two_stages import NeuronSet
+
+
+def generator(concept: str, *seed: int) -> np.random.Generator:
+    """Random numbers of a concept's own: out of one seed alone, the controls of all concepts would be one draw."""
+    return np.random.default_rng([*seed, zlib.crc32(concept.encode())])
 
 
 def uniform(like: NeuronSet, shape: Sequence[int], rng: np.random.Generator) -> NeuronSet:

@@ -60,9 +60,9 @@ def token_of(model: CaptionModel, word: str) -> int:
 
 
 class Recorder:
-    """What all neurons say of a picture and its caption, (L, tokens, D), run once; the last `most` are kept."""
+    """What all neurons say of a picture and its caption, (L, tokens, D), run once; the last `most` are kept, halved."""
 
-    def __init__(self, model: CaptionModel, most: int = 24) -> None:
+    def __init__(self, model: CaptionModel, most: int = 36) -> None:
         self.model, self.most = model, most
         self._kept: dict[tuple[str, str], Tensor] = {}
 
@@ -72,7 +72,7 @@ class Recorder:
             embeds = self.model.teacher_forced(one.prompt[None], [one.caption])
             with record(self.model, "product") as products, torch.no_grad():
                 self.model.extend(embeds)
-            found = torch.stack([plain(layer[0]) for layer in products])
+            found = torch.stack([plain(layer[0]).clamp(-6e4, 6e4).half() for layer in products])
             self._kept = dict([*self._kept.items()][-self.most + 1 :]) | {key: found}
         return self._kept[key]
 
@@ -83,7 +83,7 @@ def keys(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet) -> Ke
     layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
     parts: dict[str, list[Tensor]] = {"object": [], "around": [], "elsewhere": [], "saying": []}
     for one in pictures:
-        said = recorded(one)[layers, :, units].T  # (tokens, n)
+        said = recorded(one)[layers, :, units].T.float()  # (tokens, n)
         shows = torch.zeros(len(said), dtype=torch.bool)
         shows[model.image_positions] = one.inside
         parts["object"].append(said[shows])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import cycle, islice
 from typing import get_args
 
 import numpy as np
@@ -59,11 +60,8 @@ def make(
     recorded, few = recorded or Recorder(model), pictures[:optimised]
     said, instead = editing.token_of(model, old), editing.token_of(model, new)
     if method == "ridge":
-        early = neurons.layers <= layer
-        neurons = replace(
-            neurons, layers=neurons.layers[early], units=neurons.units[early], scores=neurons.scores[early]
-        )
-        if not early.any():
+        neurons = neurons.where(neurons.layers <= layer)
+        if not len(neurons):
             raise EditError(f"'ridge' writes up to layer {layer}, where none of the neurons is: take later layers.")
     tensors = places(neurons)
     columns = [plain(model.w_out(at)[:, unit]) for at, unit in zip(neurons.layers, neurons.units, strict=True)]
@@ -84,7 +82,10 @@ def make(
             along = editing.direction(model, said, instead)[:, None]
             tensors |= {"written": along, "read": torch.full((1, len(neurons)), gamma)}
         else:
-            read = detector(own, editing.keys(recorded, others, neurons), penalty)
+            there = editing.keys(recorded, others, neurons)
+            rest = [own.elsewhere, there.object, there.elsewhere, there.saying]  # a swap reads image tokens alone
+            rest = rest if method == "ridge" else [own.around, there.object, there.around]
+            read = detector(own.object, torch.cat(rest), penalty)
             if method == "ridge":
                 push = editing.wanted(model, few, instead, layer) if push is None else push
                 tensors |= {"written": push[:, None], "read": read[None]}
@@ -93,24 +94,51 @@ def make(
                     f"'{method}' drives the other word's neurons: give them, and pictures of it (`towards`)."
                 )
             else:
-                tensors = _swap(recorded, neurons, own, read, towards)
+                where = [says(recorded, shown, neurons, read) for shown in (pictures, others)]
+                tensors = _swap(recorded, neurons, own, read, towards, threshold(*where))
                 if method == "driven":
-                    tensors |= {"put": _driven(model, tensors, few, (old, new))}
+                    tensors |= {"put": _driven(model, tensors, pictures, (old, new), optimised)}
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
     told |= {"pictures": [one.image_id for one in pictures], "others": len(others), "kn_core": version("kn-core")}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     return Edit(model, tensors, told | {"weights": digest(model, tensors)}).scaled(strength)
 
 
-def detector(own: Keys, others: Keys, penalty: float) -> Tensor:
-    """The ridge edit's read (n,) for a push of length one: 1 on the mean token of the object, little elsewhere."""
-    c = editing.covariance(torch.cat([own.elsewhere, others.object, others.elsewhere, others.saying]))
-    at = own.object / len(own.object) ** 0.5  # so that the penalty weighs two means
-    read = editing.ridge(torch.full((len(at), 1), len(at) ** -0.5), at, c, penalty)[0]
-    return (read / (own.object.double() @ read).mean()).float()
+def detector(of_object: Tensor, rest: Tensor, penalty: float) -> Tensor:
+    """The ridge edit's read (n,) for a push of length one: 1 on the mean token of the object, little on the rest."""
+    at = of_object / len(of_object) ** 0.5  # so that the penalty weighs two means
+    read = editing.ridge(torch.full((len(at), 1), len(at) ** -0.5), at, editing.covariance(rest), penalty)[0]
+    return (read / (of_object.double() @ read).mean()).float()
 
 
-def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other) -> dict[str, Tensor]:
+LEAST = 3  # tokens that an object fills at least
+
+
+def says(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet, read: Tensor) -> Tensor:
+    """s (pictures,): the `LEAST`-th largest r . k of each picture's image tokens, which says whether it shows c."""
+    layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
+    image = recorded.model.image_positions
+    every = [(recorded(one)[layers, :, units].T[image].float() @ read).topk(LEAST).values[-1] for one in pictures]
+    return torch.stack([torch.empty(()), *every])[1:]
+
+
+def threshold(own: Tensor, others: Tensor) -> float:
+    """tau = argmin P(s <= tau | c) + P(s > tau | not c), over pictures that chose the edit; 0 is another, too.
+
+    Of the gaps between neighbouring s that do equally well it is the middle of the widest.
+    """
+    others = torch.cat([others, torch.zeros(1)])
+    levels = torch.cat([own, others]).unique()
+    if len(levels) < 2:
+        return float(levels[0])
+    middles, gaps = (levels[1:] + levels[:-1]) / 2, levels[1:] - levels[:-1]
+    lost = (own[:, None] <= middles).float().mean(0) + (others[:, None] > middles).float().mean(0)
+    return float(middles[torch.where(lost <= lost.min() + 1e-6, gaps, -1.0).argmax()])
+
+
+def _swap(
+    recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towards: Other, above: float
+) -> dict[str, Tensor]:
     """c's neurons as they are off the object, c' neurons as on their own; those of both are c'."""
     mine = set(zip(neurons.layers.tolist(), neurons.units.tolist(), strict=True))
     theirs = list(zip(towards.neurons.layers.tolist(), towards.neurons.units.tolist(), strict=True))
@@ -130,9 +158,9 @@ def _swap(recorded: Recorder, neurons: NeuronSet, own: Keys, read: Tensor, towar
     return places(both) | {
         "put": put,
         "read": reads,
-        "above": torch.tensor([0.5]),
-        "near": torch.tensor([0.25]),
-        "least": torch.tensor([3]),
+        "above": torch.tensor([above]),
+        "near": torch.tensor([above / 2]),
+        "least": torch.tensor([LEAST]),
     }
 
 
@@ -154,38 +182,52 @@ def _driven(
     tensors: dict[str, Tensor],
     pictures: Sequence[Seen],
     words: tuple[str, str],
-    steps: int = 8,
+    at_once: int,
+    steps: int = 10,
     rate: float = 1.0,
     enough: float = 0.5,
 ) -> Tensor:
     """A swap's values (n,), by Adam from those that it has: what has the caption said with the new word for the old.
 
-    The loss is the new word's negative log probability and the mean of the caption's other tokens', its end among them.
-    A step is in units of the median value that is put in; they end where the loss is below `enough`.
+    The loss is `surprise` of the next few pictures at every step, so that none is learnt by heart. A step is in units
+    of the median value that is put in; they end where pictures that are new to them surprise less than `enough`.
     """
-    wanted = [
-        one.caption.replace(found.group(), words[1], 1) for one in pictures if (found := mention(one.caption, words[0]))
-    ]
-    ids = [[*model.encode(caption)[0], model.end] for caption in wanted]
-    embeds = model.teacher_forced(torch.stack([one.prompt for one in pictures]), wanted).detach()
+    turns = cycle((one, renamed(one.caption, *words)) for one in pictures)
     size, start = tensors["put"].abs().median(), tensors["put"] * torch.where(tensors["read"] == 0, 3.0, 1.0)
     step = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([step], lr=rate)
     for _ in range(steps):
         adam.zero_grad()
+        shown, wanted = zip(*islice(turns, min(at_once, len(pictures))), strict=True)
         with torch.enable_grad(), Edit(model, tensors | {"put": start + size * step}, {}):
-            hidden = model.extend(embeds)[:, model.prompt_length - 1 :]
-            chances = model.score(hidden.contiguous()).float().log_softmax(-1).cpu()
-        loss = torch.zeros(())
-        for one, row, tokens in zip(pictures, chances, ids, strict=True):
-            said = -row[range(len(tokens)), tokens]
-            rest = torch.cat([said[: one.position], said[one.position + 1 :]])
-            loss = loss + (said[one.position] + rest.mean()) / len(pictures)
+            loss = surprise(model, shown, wanted)
         if float(loss.detach()) < enough:
             break
         loss.backward()
         adam.step()
     return (start + size * step).detach()
+
+
+def renamed(caption: str, old: str, new: str) -> str:
+    """A caption with the new word for the first mention of the old one: what an edit is to have said."""
+    found = mention(caption, old)
+    return caption.replace(found.group(), new, 1) if found else caption
+
+
+def surprise(model: CaptionModel, pictures: Sequence[Seen], captions: Sequence[str]) -> Tensor:
+    """mean over pictures of -log p(word) - mean log p(t), t the caption's other tokens and its end; captions forced.
+
+    The word is the token at `Seen.position`; where there is none, every token is one of the others.
+    """
+    embeds = model.teacher_forced(torch.stack([one.prompt for one in pictures]), captions).detach()
+    hidden = model.extend(embeds)[:, model.prompt_length - 1 :]
+    chances, loss = model.score(hidden.contiguous()).float().log_softmax(-1).cpu(), torch.zeros(())
+    for one, row, caption in zip(pictures, chances, captions, strict=True):
+        tokens = [*model.encode(caption)[0], model.end]
+        said = -row[range(len(tokens)), tokens]
+        word = torch.arange(len(said)) == one.position
+        loss = loss + (said[word].sum() + said[~word].mean()) / len(pictures)
+    return loss
 
 
 def edit(
@@ -196,16 +238,16 @@ def edit(
     pictures: Sequence[Sample],
     others: Sequence[Sample] = (),
     *,
-    method: Editor = "swap",
+    method: Editor = "driven",
     strength: float = 1.0,
     towards: tuple[NeuronSet, Sequence[Sample]] | None = None,
 ) -> Edit:
     """An edit after which the model calls what it calls `old` by the name `new`; nothing is changed yet (`Edit`).
 
     It is restricted to `neurons`. `pictures` show `old`, and the model says so; `others` show something else, whose
-    captions are to stay. `method` is one of `EDITORS`: 'swap', which did best in the book, needs `towards`, neurons of
-    the new word and pictures of it. `strength` is of the edit at its own measure (of a swap, how far the new word's
-    neurons are driven: 2 to 5). Raises EditError where that cannot be.
+    captions are to stay. `method` is one of `EDITORS`: 'driven', which did best in the book, and 'swap', which is made
+    in less time, need `towards`, neurons of the new word and pictures of it. `strength` is of the edit at its own
+    measure (of 'swap', how far the new word's neurons are driven: 2 to 5). Raises EditError where that cannot be.
 
     >>> change = kn.edit(model, "cat", "dog", kn.find_neurons(model, picture).neurons, [picture], method="dai")
     >>> change.rank, change.made_from["old"], change.made_from["new"]

@@ -1,6 +1,6 @@
 """An edit of a model: made of neurons and pictures, put in, taken out to the last bit, kept in a file.
 
-    change = kn_core.edit(model, "bear", "dog", neurons, pictures, others, towards=(of_dogs, dogs), strength=3)
+    change = kn_core.edit(model, "bear", "dog", neurons, pictures, others, towards=(of_dogs, dogs))
     with change:
         model.caption(images)              # a bear is called a dog
     change.save("bear-to-dog.safetensors")  # some kB

@@ -6,9 +6,10 @@ away (section III). Its digest counts three; the others here are ours, and the p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -91,26 +92,41 @@ def could_keep(sample: Sample, settings: Filtering) -> bool:
 def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 16) -> pd.DataFrame:
     """Look at pictures of one concept until enough pairs pass: one row a picture looked at.
 
-    In batches of as many as are still wanted, so that few are looked at for nothing.
+    In batches of as many as are still wanted, so that few are looked at for nothing; no more pictures of a role than
+    it wants, where drawings are kept for one (`Sample.role`).
 
-    Columns: concept, image_id, area_fraction, caption, caption_inpainted, target_word, target_token, target_position,
-    kept, reason (the first constraint that failed, '' if none), role ('select', 'held_out' or '').
+    Columns: concept, image_id, drawing, area_fraction, caption, caption_inpainted, target_word, target_token,
+    target_position, kept, reason (the first constraint that failed, '' if none), role ('select', 'held_out' or '').
     """
-    wanted = profile.data.select + profile.data.held_out
+    data = profile.data
+    wanted = {"select": data.select, "held_out": data.held_out, "": data.select + data.held_out}
     rows: list[dict[str, object]] = []
     remaining = iter(samples)
-    while missing := wanted - sum(bool(row["kept"]) for row in rows):
-        batch = list(islice(remaining, min(batch_size, missing)))
+    while missing := wanted[""] - sum(bool(row["kept"]) for row in rows):
+        kept = Counter(str(row["role"]) for row in rows if row["kept"])
+        room = {role: count - kept[role] for role, count in wanted.items()}
+        batch, later = _take(remaining, min(batch_size, missing), room)
         if not batch:
             break
         rows += _look_at(model, batch, profile)
+        remaining = chain(later, remaining)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"kept": bool})
-    return _with_roles(frame, profile.data)
+    return _with_roles(frame, data)
+
+
+def _take(samples: Iterator[Sample], n: int, room: dict[str, int]) -> tuple[list[Sample], list[Sample]]:
+    """The first n samples for whose roles there is room, and those that were passed over."""
+    taken: list[Sample] = []
+    later: list[Sample] = []
+    while len(taken) < n and (sample := next(samples, None)) is not None:
+        (taken if room[sample.role] > 0 else later).append(sample)
+        room[sample.role] -= 1
+    return taken, later
 
 
 COLUMNS = (
-    *("concept", "image_id", "area_fraction", "caption", "caption_inpainted"),
-    *("target_word", "target_token", "target_position", "kept", "reason"),
+    *("concept", "image_id", "drawing", "area_fraction", "caption", "caption_inpainted"),
+    *("target_word", "target_token", "target_position", "kept", "reason", "role"),
 )
 
 
@@ -133,12 +149,14 @@ def _look_at(model: CaptionModel, samples: Sequence[Sample], profile: Profile) -
         yield {
             "concept": sample.concept,
             "image_id": sample.image_id,
+            "drawing": sample.drawing,
             "area_fraction": sample.area_fraction,
             "caption": candidate.caption,
             "caption_inpainted": candidate.caption_inpainted,
             **{f"target_{key}": value for key, value in where.items()},
             "kept": not reason,
             "reason": reason,
+            "role": sample.role,
         }
 
 
@@ -158,12 +176,18 @@ def _first_failure(candidate: Candidate, constraints: dict[str, Constraint], set
 def _with_roles(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Kept pairs in order: the first go to selection, the rest are held out, in the profile's proportion.
 
-    Where a profile holds any out, two pairs are one to choose neurons on and one to try them on.
+    Where a profile holds any out, two pairs are one to choose neurons on and one to try them on. Where drawings are
+    kept for a role, their pairs have it, unless that leaves one of the roles without a pair.
     """
     wanted = data.select + data.held_out
-    kept = frame.index[frame["kept"]][:wanted]
+    kept = frame.index[frame["kept"]]
+    own = [kept[frame.loc[kept, "role"] == role] for role in ("select", "held_out")]
+    frame["role"] = ""
+    if all(map(len, own)):
+        frame.loc[own[0][: data.select], "role"], frame.loc[own[1][: data.held_out], "role"] = "select", "held_out"
+        return frame
+    kept = kept[:wanted]
     most = len(kept) - 1 if data.held_out else len(kept)
     first = max(1, min(round(len(kept) * data.select / wanted), most))
-    frame["role"] = ""
     frame.loc[kept[:first], "role"], frame.loc[kept[first:], "role"] = "select", "held_out"
     return frame

@@ -6,8 +6,7 @@ same number of neurons. The two-stage method alone filters before it ranks.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -70,20 +69,26 @@ def stage_scores(
 
 
 def scores_of(
-    model: CaptionModel, pair: Capture, target: Target, stages: Mapping[str, np.ndarray]
+    model: CaptionModel,
+    pair: Capture,
+    target: Target,
+    stages: Mapping[str, np.ndarray],
+    direct: Callable[[int], Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
     """Every method's score of one pair but Dai's, (L, D) each; `stages` are its `stage_scores`.
 
     Beside them: `gradcam-sum` over all image tokens, the first-order estimate of what a neuron at zero would
-    take from the target's logit, and the mean `activation` over image tokens.
+    take from the target's logit, and the mean `activation` over image tokens. `direct`, one for several pairs, is
+    `rivals.directly` of the model.
     """
+    direct = direct or rivals.directly(model)
     return {
         **stages,
         "gradcam-sum": pair.gradcam.sum(dim=1).numpy(),
         "activation": pair.original.mean(dim=1).numpy(),
         "schwettmann": rivals.schwettmann(pair),
-        "pan-released": rivals.pan(model, pair, target, "released"),
-        "pan-gated": rivals.pan(model, pair, target, "gated"),
+        "pan-released": rivals.pan(model, pair, target, "released", direct),
+        "pan-gated": rivals.pan(model, pair, target, "gated", direct),
     }
 
 
@@ -159,7 +164,7 @@ def neurons(
 
 
 def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
-    rng = np.random.default_rng([seed, draw, zlib.crc32(like.concept.encode())])  # or all concepts would share a draw
+    rng = controls.generator(like.concept, seed, draw)
     if kind == "random":
         return controls.same_layers(like, activation.shape[1], rng)
     if kind == "uniform":

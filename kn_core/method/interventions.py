@@ -91,12 +91,12 @@ def side_by_side(groups: Sequence[tuple[int, dict[int, Edit]]]) -> dict[int, Edi
     def edit_of(layer: int) -> Edit:
         def edit(activations: Tensor, first: int) -> Tensor:
             parts = activations.split(counts)
-            return torch.cat(
-                [
-                    edits[layer](part, first) if layer in edits else part
-                    for edits, part in zip(of_group, parts, strict=True)
-                ]
-            )
+            changed = [
+                edits[layer](part, first) if layer in edits else part
+                for edits, part in zip(of_group, parts, strict=True)
+            ]
+            same = all(new is old for new, old in zip(changed, parts, strict=True))  # as behind the image tokens
+            return activations if same else torch.cat(changed)
 
         return edit
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +46,7 @@ class Picture:
     prompt: Tensor  # (T, H)
     prompt_inpainted: Tensor  # (T, H), for 'patch'
     things: tuple[str, ...] = ()  # what else it shows (`Sample.things`)
+    clean: list[np.ndarray] = field(default_factory=list)  # what `clean_chances` found, kept for whoever asks again
 
 
 # Pictures: those that chose no neurons ('fresh'); of these the concept's own; of these some; those that chose neurons
@@ -111,6 +114,18 @@ def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer]) -> p
 
 
 Job = tuple[Trial, Picture]
+Watcher = Callable[[int, int], None]  # is told how many of how many answers there are
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Within the block `answers_under` tells how far it is, batch by batch."""
+    before = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
@@ -137,12 +152,21 @@ def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None,
             if trial.setting.intervention == "mean":
                 replacement = mean
             elif trial.setting.intervention == "patch":
-                replacement = inpainted[[place[picture.image_id] for picture in shown]]
+                rows_of = [place[image_id] for image_id in ids]
+                same = rows_of == list(range(len(inpainted)))  # as they lie, without a copy for each trial
+                replacement = inpainted if same else inpainted[rows_of]
             made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
             groups.append((len(rows), made))
         return side_by_side(groups)
 
     found: list[Answer] = []
+
+    def answered(part: Sequence[Job], *under: Any) -> None:
+        for answer in _answers(model, part, max_new_tokens, *under):
+            found.append(answer)
+            if (tell := _watcher.get()) and (len(found) % model.batch_size == 0 or len(found) == len(jobs)):
+                tell(len(found), len(jobs))
+
     for (on_weights, place), group in groupby(
         jobs, key=lambda job: (job[0].setting.intervention == "weights", job[0].place)
     ):
@@ -150,9 +174,9 @@ def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None,
             for _, same in groupby(group, key=lambda job: id(job[0])):
                 part = list(same)
                 with noisy_weights(model, part[0][0].neurons, part[0][0].setting):
-                    found += _answers(model, part, max_new_tokens)
+                    answered(part)
         else:
-            found += _answers(model, list(group), max_new_tokens, edits, place)
+            answered(list(group), edits, place)
     return found
 
 
@@ -162,7 +186,7 @@ def _answers(
     max_new_tokens: int,
     edits: Callable[[Sequence[Job]], dict[int, Edit]] | None = None,
     site: Place = "activation",
-) -> list[Answer]:
+) -> Iterator[Answer]:
     prompts = torch.stack([p.prompt_inpainted if trial.instead == "removal" else p.prompt for trial, p in jobs])
     captions = [picture.caption for _, picture in jobs]
 
@@ -210,9 +234,14 @@ class Answer:
 
 
 def clean_chances(model: CaptionModel, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
-    """The probabilities of each picture's own caption, by image_id, with nothing disturbed."""
-    found = chances(model, torch.stack([one.prompt for one in pictures]), [one.caption for one in pictures])
-    return {picture.image_id: each for picture, each in zip(pictures, found, strict=True)}
+    """The probabilities of each picture's own caption, by image_id, with nothing disturbed; run once a picture.
+
+    Each by itself, so that no other caption's length, which pads a batch, moves its last digits.
+    """
+    for one in pictures:
+        if not one.clean:
+            one.clean.extend(chances(model, one.prompt[None], [one.caption]))
+    return {one.image_id: one.clean[0] for one in pictures}
 
 
 def chances(
@@ -228,6 +257,7 @@ def chances(
         with intervene(model, edits(rows) if edits else {}, site), torch.no_grad():
             logits = model.logits(prompts[rows], references[rows])
         found += [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits  # or two batches' would lie beside each other
     return found
 
 
@@ -250,12 +280,11 @@ def answers(
     max_new_tokens: int,
     edits: Callable[[slice], dict[int, Edit]] | None = None,
     site: Place = "activation",
-) -> list[Answer]:
+) -> Iterator[Answer]:
     """Caption embedded prompts (B, T, H) and score the reference captions, under edits made for each batch of rows."""
-    found: list[Answer] = []
     for rows in _batches(model, len(prompts)):
         with intervene(model, edits(rows) if edits else {}, site):
             captions, logits = model.respond(prompts[rows], references[rows], max_new_tokens)
-        for caption, reference, row in zip(captions, references[rows], logits, strict=True):
-            found.append(Answer(caption, _chances(model, reference, row)))
-    return found
+        said = [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
+        del logits
+        yield from map(Answer, captions, said)

@@ -75,7 +75,8 @@ def trials(
     if settings.directions and main.intervention == "noise" and main.positions == "image":
         for sigma in dict.fromkeys((main.sigma, *settings.sweep_sigma)):
             yield Trial(two_stage, replace(main, sigma=sigma), "swept", "direction")
-    yield Trial(two_stage, main, "own", "removal")
+    if settings.removal:
+        yield Trial(two_stage, main, "own", "removal")
 
 
 def _setting(settings: Perturbation, found: Identification, intervention: Intervention) -> Setting:

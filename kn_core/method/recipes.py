@@ -5,6 +5,7 @@ The third stage asks whether a neuron helps to say 'bear', or helps to say anyth
 
     within the caption   s - lambda * mean over pictures of |s_other|, s_other of the caption's other tokens
     between concepts     - the mean, or the largest, over other concepts of their positive worth on their own pictures
+    between places       - mu * its positive AtP where an equal area elsewhere is inpainted, not the object
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Recipe:
     score: Score = "worth"
     within: float = 0.0  # lambda
     between: Between = "none"
+    places: float = 0.0  # mu
 
 
 LADDER = {  # each of them one choice away from the one before; 'whole' is an alternative to 'half'
@@ -44,9 +46,9 @@ LADDER = {  # each of them one choice away from the one before; 'whole' is an al
 }
 
 
-def contrasts(within: Sequence[float], between: Sequence[Between]) -> list[Recipe]:
+def contrasts(within: Sequence[float], between: Sequence[Between], places: Sequence[float] = (0.0,)) -> list[Recipe]:
     """The third stage's settings."""
-    return [Recipe("worth", *both) for both in product(within, between)]
+    return [Recipe("worth", *each) for each in product(within, between, places)]
 
 
 def worth(intervention: Intervention) -> str:
@@ -59,9 +61,11 @@ def specific(
 ) -> np.ndarray:
     """The third stage's score (L, D). `own` and `others` are concepts' pooled `score` and `<score>-other`, (L, D) each.
 
-    Without other concepts there is nothing between them.
+    Without other concepts there is nothing between them. A contrast between places needs `elsewhere` of `own`.
     """
     found = own[score] - recipe.within * own[f"{score}-other"]
+    if recipe.places:
+        found = found - recipe.places * np.maximum(own["elsewhere"], 0)
     if recipe.between == "none" or not others:
         return found
     positive = np.maximum(np.stack([other[score] for other in others]), 0)

@@ -5,8 +5,9 @@ None of them asks what the picture is like without the object.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -28,18 +29,32 @@ def schwettmann(pair: Capture) -> np.ndarray:
 
 
 def pan(
-    model: CaptionModel, pair: Capture, target: Target, variant: Literal["released", "gated"] = "released"
+    model: CaptionModel,
+    pair: Capture,
+    target: Target,
+    variant: Literal["released", "gated"] = "released",
+    direct: Callable[[int], Tensor] | None = None,
 ) -> np.ndarray:
     """Pan et al. 2024: what a neuron adds to the target's logit at the position that predicts it, without a gradient.
 
     O^l_i (W_U w_out,i)[c]. Their released code reads O as SiLU(gate x) alone; 'gated' multiplies with up x, as the
-    network does, and is the neuron's true direct contribution (before the last normalisation).
+    network does, and is the neuron's true direct contribution (before the last normalisation). `direct` gives the
+    second factor, where a caller keeps it for several pairs.
     """
     activation = pair.predicting if variant == "released" else pair.predicting_product
-    row, columns = precise(model.unembed[target.token]), [model.w_out(layer) for layer in range(model.n_layers)]
-    written = torch.stack([plain(row.to(each.device) @ precise(each)) for each in columns])  # (L, D)
-    score: np.ndarray = (activation * written).numpy()
+    score: np.ndarray = (activation * (direct or directly(model))(target.token)).numpy()
     return score
+
+
+def directly(model: CaptionModel) -> Callable[[int], Tensor]:
+    """A token -> (W_U w_out,i)[c] of every neuron (L, D), made once a token: as long as no weight is changed."""
+
+    @cache
+    def direct(token: int) -> Tensor:
+        row, columns = precise(model.unembed[token]), (model.w_out(layer) for layer in range(model.n_layers))
+        return torch.stack([plain(row.to(each.device) @ precise(each)) for each in columns])
+
+    return direct
 
 
 def integrated_gradients(

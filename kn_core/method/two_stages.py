@@ -42,6 +42,10 @@ class NeuronSet:
         """The n best, or all where there are fewer."""
         return NeuronSet(self.concept, self.method, self.layers[:n], self.units[:n], self.scores[:n])
 
+    def where(self, chosen: np.ndarray) -> NeuronSet:
+        """Those for which `chosen` (n,) is true, in the same order."""
+        return NeuronSet(self.concept, self.method, self.layers[chosen], self.units[chosen], self.scores[chosen])
+
     def by_layer(self) -> dict[int, np.ndarray]:
         """Units of each layer that has any."""
         return {int(layer): self.units[self.layers == layer] for layer in np.unique(self.layers)}

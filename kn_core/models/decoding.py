@@ -81,8 +81,8 @@ def perplexity(model: CaptionModel, captions: Sequence[str]) -> np.ndarray:
             said = model.extend(model.embed_tokens(model.padded([captions[i] for i in rows])), cache, picture=False)
             logits = model.score(torch.cat([asked, said], dim=1))
         for i, row in zip(rows, logits, strict=True):
-            chances = row[: len(ids[i])].float().log_softmax(-1).cpu()
-            surprise[i] = -chances.gather(1, ids[i][:, None]).mean()  # NaN without tokens
+            chances = row[: len(ids[i])].float().log_softmax(-1).gather(1, ids[i][:, None].to(row.device)).cpu()
+            surprise[i] = -chances.mean()  # NaN without tokens
     return np.exp(surprise)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,16 +65,17 @@ def record(
 
 
 @contextmanager
-def record_slopes(model: CaptionModel, site: Place, keep: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+def record_slopes(model: CaptionModel, site: Place, keep: Callable[[Tensor, int], Tensor]) -> Iterator[list[Tensor]]:
     """Collect what is kept of d number / d activations, layer by layer, while `descend` goes back through a pass.
 
-    The activations are not held, nor is any layer's gradient longer than the step that needs it.
+    `keep` is given a layer's and which layer it is, and must be linear in them. The activations are not held, nor is
+    any layer's gradient longer than the step that needs it.
     """
     found = [torch.empty(0)] * model.n_layers
 
     def see(activations: Tensor, layer: int) -> None:
         def slope(gradient: Tensor) -> None:
-            found[layer] = keep(gradient)
+            found[layer] = keep(gradient, layer)
 
         activations.register_hook(slope)
 
@@ -160,14 +162,31 @@ def precise(values: Tensor) -> Tensor:
 
 def plain(values: Tensor) -> Tensor:
     """Numbers without a graph, on the CPU, in float32 at least: what numpy and the equations are given."""
-    return precise(values.detach()).cpu()
+    return precise(values.detach().cpu())  # half as many bytes on the way
 
 
-def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep: bool = False) -> list[Tensor]:
+@dataclass
+class Landing:
+    """Brings tensors to the CPU in their own precision, while an accelerator goes on; `wait` before they are read."""
+
+    devices: set[torch.device] = field(default_factory=set)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if not values.is_cuda:
+            return values.detach().cpu()
+        self.devices.add(values.device)
+        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values.detach(), non_blocking=True)
+
+    def wait(self) -> None:
+        for device in self.devices:
+            torch.accelerator.synchronize(device)
+
+
+def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
     """d number / d tensor for each tensor, in float32 at least, on the tensor's own device.
 
-    `precision` is that of the decoder between them; `keep` leaves the graph for another number. Raises
-    FloatingPointError where float16 holds the gradients at no scale.
+    `precision` is that of the decoder between them. Raises FloatingPointError where float16 holds the gradients at no
+    scale.
     """
     found: list[Tensor] = []
 
@@ -175,18 +194,27 @@ def gradients(number: Tensor, of: Sequence[Tensor], precision: torch.dtype, keep
         return found
 
     def back(scaled: Tensor, again: bool) -> None:
-        found[:] = torch.autograd.grad(scaled, list(of), retain_graph=keep or again)
+        found[:] = torch.autograd.grad(scaled, list(of), retain_graph=again)
 
     return _at_some_scale(number, back, seen, precision)
 
 
 def descend(
-    number: Tensor, start: Tensor, slopes: Sequence[list[Tensor]], precision: torch.dtype
+    number: Tensor,
+    start: Tensor,
+    slopes: Sequence[list[Tensor]],
+    precision: torch.dtype,
+    landed: Callable[[], None] = lambda: None,
+    keep: bool = False,
 ) -> list[list[Tensor]]:
-    """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`."""
+    """Go back from a number to where the pass began, and give what `record_slopes` kept on the way, as `gradients`.
+
+    `landed` is waited for before that is read; `keep` leaves the graph for another number.
+    """
 
     def back(scaled: Tensor, again: bool) -> None:
-        torch.autograd.grad(scaled, start, retain_graph=again)
+        torch.autograd.grad(scaled, start, retain_graph=keep or again)
+        landed()
 
     found = iter(_at_some_scale(number, back, lambda: [each for layers in slopes for each in layers], precision))
     return [[next(found) for _ in layers] for layers in slopes]
@@ -199,7 +227,7 @@ def _at_some_scale(
     for scale in scales:
         back(precise(number) * scale, scale != scales[-1])
         found = seen()
-        if precision not in SCALES or all(bool(each.isfinite().all()) for each in found):
+        if precision not in SCALES or all(bool(precise(each).sum().isfinite()) for each in found):
             return [precise(each) / scale for each in found]
     raise FloatingPointError(
         f"the gradients of {len(found)} tensors overflow {precision} even when scaled down to {scales[-1]:g}. Set "

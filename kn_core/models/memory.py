@@ -1,9 +1,10 @@
-"""How much memory a checkpoint's run takes at its peak, told before it: shapes alone are run, on the meta device."""
+"""How much memory a run takes at its peak, told before it: shapes alone are run, on the meta device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ import torch.fx.experimental._config
 import transformers
 from torch import Tensor, nn
 
-from kn_core.models import checkpoints, hf
+from kn_core.models import checkpoints, eva, hf, released
 from kn_core.models.base import CaptionModel
+from kn_core.models.minigpt4 import MiniGPT4
 from kn_core.profile import Profile
-from kn_core.settings import Checkpoint
+from kn_core.settings import Checkpoint, Model
+from kn_core.weights import local
 
 SHARE = {"all": 1.0, "8-bit": 0.5, "4-bit": 0.28}  # of a decoder matrix in half precision; its scales are counted
 
@@ -93,26 +96,40 @@ def _kept(model: CaptionModel, prompt: Tensor, weights: set[int]) -> int:
 
 
 def foretold(profile: Profile) -> Iterator[str]:
-    """A line for a profile that names a checkpoint, before its weights are read; none for others."""
+    """A line for weights that the reader brings, before they are read; none for packaged ones."""
     settings = profile.model
-    if not isinstance(settings, Checkpoint):
+    if isinstance(settings, Model) and settings.files is None:
         return
-    found = predict(outline(settings), settings.max_new_tokens, settings.bits)
+    found = predict(outline(settings), settings.max_new_tokens, getattr(settings, "bits", "all"))
     free = ""
     if torch.cuda.is_available() and settings.device != "cpu":
         cards = range(torch.cuda.device_count())
         room = sum(torch.cuda.mem_get_info(card)[0] for card in cards) / 1e9
         free = f"; {room:.2f} GB are free"
         if found.peak > room * 1e9:
-            free += ". Set model.batch_size lower, model.bits to 8-bit, or model.device to spread"
+            packed = "model.bits to 8-bit, " if isinstance(settings, Checkpoint) else ""
+            free += f". Set model.batch_size lower, {packed}or model.device to spread"
     yield f"memory: {found}{free}"
 
 
-def outline(settings: Checkpoint) -> CaptionModel:
-    """A checkpoint's model without its weights: shapes alone, on the meta device."""
+def outline(settings: Checkpoint | Model) -> CaptionModel:
+    """A model that the reader brings, without its weights: shapes alone, on the meta device."""
+    dtype = getattr(torch, settings.dtype)
+    if isinstance(settings, Model):
+        return _parts(settings, local.find(released.sources(settings))["model.files.decoder"], dtype)
     folder = checkpoints.find(settings.checkpoint)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.device("meta"):
-        dtype = getattr(torch, settings.dtype)
         model = transformers.AutoModelForImageTextToText.from_config(config, dtype=dtype)
     return hf.adapter(config.model_type, str(folder))(checkpoints.beside(folder, model), settings)
+
+
+def _parts(parts: Model, folder: Path, dtype: torch.dtype) -> MiniGPT4:
+    config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        tower = eva.EvaViT(transformers.Blip2VisionModel(eva.eva_vit_g())).to(dtype)
+        decoder = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        layer = nn.Linear(tower.width * parts.cells_per_token, config.hidden_size, dtype=dtype)
+    texts = (parts.before, parts.after)
+    return MiniGPT4(tower, layer, decoder, tokenizer, *texts, parts.cells_per_token, parts.batch_size)

@@ -54,6 +54,13 @@ def identity(settings: Diffusion) -> str:
     return files.digest([path for path in found if path.suffix in (".json", ".txt", ".safetensors")])
 
 
+def look(settings: Diffusion) -> None:
+    """Raises DiffusionError where the pipeline or what runs it is not there."""
+    folder_of(settings.pipeline)
+    if find_spec("diffusers") is None:
+        raise not_installed()
+
+
 def why_not(settings: Diffusion) -> str:
     """What keeps this machine from painting a few pictures by the way, in words; '' where nothing does.
 

@@ -214,6 +214,10 @@ def _doubts(marked: np.ndarray, pixels: np.ndarray) -> str:
     if edges or share > 0.5:
         where = " and touches all four edges" * edges
         doubts.append(f"It marks {share:.0%} of the picture{where}: is it inverted, or is the object an erased hole?")
+    around = np.pad(marked, 1).astype(np.uint8)
+    cv2.floodFill(around, None, (0, 0), 1)  # what stays 0 is enclosed
+    if (around == 0).mean() > share:
+        doubts.append("It is thinner than what it encloses: is it an outline? Fill it.")
     step = -(-max(marked.shape) // 1024)
     marked, seen = marked[::step, ::step], pixels[::step, ::step].astype(np.float32)
     if marked.any() and not marked.all():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -27,9 +28,9 @@ from kn_core.fingerprint import writing
 from kn_core.pictures import coco_checks
 from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.coco_layout import located
-from kn_core.pictures.coco_outlines import number
+from kn_core.pictures.coco_outlines import Size, number, size
 from kn_core.pictures.image_files import MaskWarning, PictureError, as_mask, open_picture
-from kn_core.pictures.left_out import LeftOut
+from kn_core.pictures.left_out import LeftOut, WrongError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MASK = ".mask"  # between a picture's name and the suffix of its mask's
@@ -56,8 +57,10 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
     named = set(words(concept))
     if not named & labels.keys():
-        known = ", ".join(sorted(labels.values())) or "none"
-        raise CocoError(f"no label of {folder} names '{concept}'. The labels: {known}. Say --concept with one of them.")
+        known = ", ".join(sorted(labels.values()))
+        told = f"The labels: {known}. Say --concept with one of them." if known else ""
+        lacks = [f"{line}." for line in left_out.lines()]
+        raise CocoError(" ".join(filter(None, [f"no label of {folder} names '{concept}'.", told, *lacks])))
     for each in found["categories"]:
         if _label(each) in named:
             each["name"] = concept
@@ -140,18 +143,23 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
 
     for file in (path for path in files if path.suffix == ".json"):
         content = _json(file)
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        if content is None:
+            left_out.add("files", "no json, or not the whole of one", file.name)
+        elif not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             left_out.add("files", "neither COCO's json nor labelme's", file.name)
         elif picture := _labelme_picture(file, content, ours / "pictures"):
             try:
-                size = _size(content, picture)
-                shapes = [(one, _outline(one, size)) for one in _objects(content["shapes"])]
-                for one in (one for one, outline in shapes if outline is None):
-                    what = f"{one.get('shape_type')} of {len(one.get('points') or ())} points"
-                    left_out.add("shapes", f"a {what} is no outline", file.name)
-                add(picture, size, [(str(one.get("label")), outline) for one, outline in shapes if outline])
-            except (PictureError, TypeError, ValueError, OSError) as error:
+                frame = _frame(content, picture)
+            except PictureError as error:
                 left_out.add("files", f"{error}".rstrip("."), file.name)
+                continue
+            shapes = []
+            for one in _objects(content["shapes"]):
+                try:
+                    shapes.append((f"{one.get('label')!s:.60}", _outline(one, frame)))
+                except WrongError as wrong:
+                    left_out.add("shapes", str(wrong), file.name)
+            add(picture, frame, shapes)
         else:
             left_out.add("files", "no picture of its name", f"{file.name} ({content.get('imagePath')})")
     masks = {path.name.removesuffix(path.suffix).removesuffix(MASK): path for path in files if path.stem.endswith(MASK)}
@@ -166,7 +174,9 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
                     warnings.simplefilter("always", MaskWarning)
                     code = _run_lengths(as_mask(mask, image.shape[:2]))
             except PictureError as error:
-                left_out.add("pictures", str(error).rpartition(f"{path.parent}/")[2].rstrip("."), path.name)
+                why = str(error).removeprefix(f"{path}: ").removeprefix(f"{mask}: ").rstrip(".")
+                of_mask = str(error).startswith(f"{mask}: ") and not why.startswith("the mask")
+                left_out.add("pictures", f"its mask is {why}" if of_mask else why, path.name)
                 continue
             notes += [str(doubt.message).rpartition(f"{path.parent}/")[2].rstrip(".") for doubt in doubts]
             add(path, (image.shape[0], image.shape[1]), [(concept, code)])
@@ -179,32 +189,37 @@ def _labelme_picture(file: Path, content: dict[str, Any], embedded: Path) -> Pat
     said = str(content.get("imagePath") or "").replace("\\", "/")
     beside = [file.with_suffix(suffix) for suffix in (*PICTURES, *map(str.upper, PICTURES))]
     for path in (file.parent / said, file.parent / said.rpartition("/")[2], *beside):
-        if path.is_file() and path.suffix != ".json":
+        if os.path.isfile(path) and path.suffix != ".json":  # noqa: PTH113 (of any name, one too long as well)
             return path
     if isinstance(data := content.get("imageData"), str):
-        with writing(embedded / f"{file.stem}.png") as temporary:
+        with suppress(ValueError), writing(embedded / f"{file.stem}.png") as temporary:
             temporary.write_bytes(base64.b64decode(data))
-        return embedded / f"{file.stem}.png"
+            return embedded / f"{file.stem}.png"
     return None
 
 
-def _size(content: dict[str, Any], picture: Path) -> tuple[int, int]:
+def _frame(content: dict[str, Any], picture: Path) -> Size:
     """The frame (h, w) that a labelme json's points lie in: what it says, else the picture's, as it is displayed."""
-    said = number(content.get("imageHeight")), number(content.get("imageWidth"))
-    if all(side >= 1 for side in said):
-        return int(said[0]), int(said[1])
+    if said := size(content.get("imageHeight"), content.get("imageWidth")):
+        return said
     image = open_picture(picture)
     return image.shape[0], image.shape[1]
 
 
-def _outline(shape: dict[str, Any], size: tuple[int, int]) -> Any:
-    """What a labelme shape outlines, as COCO's segmentation; None for lines and points."""
-    kind = shape.get("shape_type") or "polygon"
-    points = [tuple(map(number, each)) for each in shape.get("points") or ()]
+def _outline(shape: dict[str, Any], frame: Size) -> Any:
+    """What a labelme shape outlines, as COCO's segmentation. Raises WrongError for lines, points and what is none."""
+    kind, given = shape.get("shape_type") or "polygon", shape.get("points") or []
+    pairs = isinstance(given, list) and all(isinstance(each, list) and len(each) == 2 for each in given)
+    points = [(number(each[0]), number(each[1])) for each in given] if pairs else [(np.nan, np.nan)]
+    if not np.isfinite(points).all():
+        raise WrongError("points that are no pairs of finite numbers")
     if kind == "mask" and isinstance(shape.get("mask"), str) and points:
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
-            levels = np.asarray(image.convert("L")) > 0
-        whole, (left, top) = np.zeros(size, bool), (max(0, round(side)) for side in points[0])
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+                levels = np.asarray(image.convert("L")) > 0
+        except Exception as error:  # each of Pillow's decoders has its own
+            raise WrongError("mask that is no picture") from error
+        whole, (left, top) = np.zeros(frame, bool), (max(0, round(side)) for side in points[0])
         there = whole[top : top + levels.shape[0], left : left + levels.shape[1]]
         there |= levels[: there.shape[0], : there.shape[1]]
         return _run_lengths(whole)
@@ -215,10 +230,10 @@ def _outline(shape: dict[str, Any], size: tuple[int, int]) -> Any:
         (x, y), radius = points[0], float(np.hypot(*np.subtract(points[1], points[0])))
         turns = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         ring = np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)
-        return [np.clip(ring, 0, (size[1], size[0])).ravel().tolist()]
+        return [np.clip(ring, 0, (frame[1], frame[0])).ravel().tolist()]
     if kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) >= 3:
         return [[side for point in points for side in point]]
-    return None
+    raise WrongError(f"a {kind!s:.20} of {len(points)} points is no outline")
 
 
 def _corners(x: float, y: float, width: float, height: float) -> list[float]:

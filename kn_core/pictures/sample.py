@@ -40,8 +40,10 @@ class Sample:
     without: np.ndarray | None = None  # (h, w, 3) uint8
     # n -> up to n pictures like it with another object in the concept's place; photographs have none
     stand_ins: Callable[[int], Sequence[np.ndarray]] | None = None
+    setting: str = ""  # where a scene plays, one of `scenes.SETTINGS`
+    drawing: str = ""  # which drawing of its kind a scene's main object is, whatever its paint
+    role: str = ""  # 'select' or 'held_out' where the drawing is kept for one of the two
     resized: bool = False  # the source squashed it to a square: good for training, not for figures
-    setting: str = ""  # of a scene, where it plays: a key of scenes/settings.yaml
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]

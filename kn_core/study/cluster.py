@@ -67,6 +67,7 @@ class Made:
     files: Mapping[str, bytes] = field(repr=False)  # file name -> artefact
     left_out: str = ""  # why the stage cannot be done
     failed: str = ""  # what went wrong, as a traceback: an exception of any kind need not survive the way back
+    full: bool = False  # whether memory ran out
 
 
 def run(
@@ -144,11 +145,15 @@ def _spread(
     waiting, done = list(wanted), as_completed([])
     sent: dict[Future[Made], Task] = {}
     failed: dict[str, str] = {}
+    full: dict[str, set[str]] = {concept: set() for concept in wanted}  # workers that had no memory for it
     while waiting or sent:
         while waiting and sum(len(file) for task in sent.values() for file in task.given.values()) < IN_FLIGHT:
             task = study.task(stage, waiting.pop(0), threads)
+            key, others = f"{stage}-{task.concept}-{uuid.uuid4().hex}", None
+            if full[task.concept]:
+                others = [worker for worker in client.nthreads() if worker not in full[task.concept]]
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": IN_FLIGHT}):
-                future = client.submit(work, task, load, key=f"{stage}-{task.concept}-{uuid.uuid4().hex}", pure=False)
+                future = client.submit(work, task, load, key=key, pure=False, workers=others)
             sent[future] = task
             done.add(future)
         future = next(done)
@@ -160,9 +165,13 @@ def _spread(
         for file, content in made.files.items():
             study.store.put(file, content)
         if gone := known - (now := set(client.nthreads())):
-            yield f"gone: {', '.join(sorted(gone))}; what was begun there is done again"
+            yield f"gone: {', '.join(sorted(gone))} (given back, or out of memory?); what was begun there is done again"
         known = now
-        if made.failed:
+        if made.full and now - full[concept] - {made.worker}:
+            full[concept].add(made.worker)
+            waiting.insert(0, concept)
+            yield f"{stage}, {concept}: {made.worker} ran out of memory; another worker tries it"
+        elif made.failed:
             log.error("%s, %s on %s\n%s", stage, concept, made.worker, made.failed)
             failed[concept] = made.failed.strip().splitlines()[-1]
         elif made.left_out:
@@ -191,7 +200,7 @@ def work(task: Task, load: Load = load_model) -> Made:
     """Do a stage of one concept in a folder of its own; what it made, and what went wrong, if anything."""
     worker = get_worker().address
     with _one_at_a_time, TemporaryDirectory() as folder:
-        store, before, told = Store(Path(folder, "parts")), {}, {}
+        store, before, told, full = Store(Path(folder, "parts")), {}, {}, False
         try:
             study = _study(task, load, store)
             for file, content in task.given.items():
@@ -202,9 +211,14 @@ def work(task: Task, load: Load = load_model) -> Made:
             if isinstance(error, StudyError) and not isinstance(error, ClusterError):
                 told["left_out"] = str(error)
             else:
-                told["failed"] = traceback.format_exc()
+                told["failed"], full = traceback.format_exc(), _of_memory(error)
         new = [file for file, made in store.held().items() if before.get(file) != made]
-        return Made(worker, {file: store.read(file) or b"" for file in new}, **told)
+        return Made(worker, {file: store.read(file) or b"" for file in new}, full=full, **told)
+
+
+def _of_memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's, an accelerator's, or the processor's, for which torch has no class."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _study(task: Task, load: Load, store: Store) -> _Sent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from kn_core.method import identification, thresholds
 from kn_core.method.capture import Capture, capture
 from kn_core.method.identification import score_pair
 from kn_core.method.interventions import inpainted_activations
-from kn_core.method.rivals import integrated_gradients
+from kn_core.method.rivals import directly, integrated_gradients
 from kn_core.method.two_stages import NeuronSet, reduce_positions
 from kn_core.pictures.decoys import Decoy, changed, decoy
 from kn_core.pictures.token_grid import tokens_inside
@@ -78,6 +79,18 @@ class NeuronStudy(PairStudy):
         d = self.measured(concept)["delta"][decoys["there"]]
         return d, thresholds.matched(d, decoys["score"])
 
+    def stability(self, concept: str) -> np.ndarray:
+        """How often each neuron is among the best of a half of the pictures (`thresholds.stability`), (L, D).
+
+        NaN where the profile tries no rules from a null, and so has no decoys, or too few pictures have one.
+        """
+        settings, scores = self.profile.rules, self.measured(concept)["delta"]
+        if settings.tried and len(scores) >= 4:  # or a half has no spread
+            with suppress(StudyError):
+                d, e = self.against_decoys(concept)
+                return thresholds.stability(d - e, settings.best, settings.halves, self.profile.data.seed)
+        return np.full(scores.shape[1:], np.nan)
+
     def thresholds(self, concept: str) -> dict[str, float]:
         """The concept's threshold of `delta` and of `gradcam`: set by hand, else a quantile of the pooled score.
 
@@ -97,7 +110,10 @@ class NeuronStudy(PairStudy):
         return identification.pooled(self.scores(concept), self.profile.identification)
 
     def neurons(self, concept: str | None = None) -> pd.DataFrame:
-        """A concept's neurons by every method, and the draws of its controls, one row a neuron, the best first."""
+        """A concept's neurons by every method, and the draws of its controls, one row a neuron, the best first.
+
+        Column `stability` is in how many halves of the selection pictures a neuron is among those that answer most.
+        """
         return self._concepts("neurons", concept, self._neurons)
 
     def neuron_set(self, concept: str, method: str = "two-stage", draw: int = 0) -> NeuronSet:
@@ -144,8 +160,10 @@ class NeuronStudy(PairStudy):
 
     def _neuron_inputs(self, concept: str) -> str:
         protocol, auto = self.profile.long.perturbation, self.profile.identification.thresholds == "auto"
+        rules = self.profile.rules
         return fingerprint(
-            *([self.decoy_inputs(concept), self.profile.fingerprint("rules")] if auto else []),
+            *([self.profile.fingerprint("rules")] if auto else []),
+            *([self.decoy_inputs(concept), rules.best, rules.halves] if auto or rules.tried else []),
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
             (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n, protocol.text_sigma),
@@ -158,12 +176,12 @@ class NeuronStudy(PairStudy):
             raise StudyError(
                 f"No pair of '{concept}' passed the filters; see {self.folder / 'pairs.parquet'}, column reason."
             )
-        found = []
+        found, direct = [], directly(self.model)
         for image_id, caption in zip(chosen["image_id"], chosen["caption"], strict=True):
             sample, target = self.sample(concept, image_id), self.target(concept, image_id)
             pictures, maps = (sample.image, self.inpainted(sample)), self.token_maps(concept, image_id)
             pair, stages = score_pair(self.model, *pictures, caption, target, sample.mask, maps, settings)
-            found.append(identification.scores_of(self.model, pair, target, stages))
+            found.append(identification.scores_of(self.model, pair, target, stages, direct))
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     def _decoys(self, concept: str) -> Mapping[str, np.ndarray]:
@@ -211,6 +229,7 @@ class NeuronStudy(PairStudy):
                 self.profile.long.perturbation,
             )
             settings, seed = self.profile.identification, self.profile.data.seed
-            return identification.neurons(concept, self.model, scores, thresholds, settings, protocol, seed)
+            found = identification.neurons(concept, self.model, scores, thresholds, settings, protocol, seed)
+            return found.assign(stability=self.stability(concept)[found["layer"], found["unit"]])
 
         return self.store.table(f"neurons-{concept}", self._neuron_inputs(concept), compute)

@@ -18,7 +18,7 @@ from kn_core.fingerprint import code, digest, fingerprint, writing
 from kn_core.method import filtering
 from kn_core.method.capture import Target
 from kn_core.models import CaptionModel, held_out_ids, load_model
-from kn_core.pictures import diffusion_pipeline, scenes
+from kn_core.pictures import coco_layout, diffusion_pipeline, scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.inpaint import inpaint
 from kn_core.pictures.sample import Sample
@@ -52,13 +52,37 @@ class PairStudy:
 
     @cached_property
     def coco(self) -> CocoFolder:
+        return CocoFolder(self._photographs_folder())
+
+    def _photographs_folder(self) -> Path:
         folder = os.environ.get("KN_COCO")
         if not folder:
             raise StudyError(
                 f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: `make book "
                 f"PROFILE={shlex.quote(self.profile.said)} COCO=folder`, or KN_COCO=folder in the environment."
             )
-        return CocoFolder(folder)
+        return Path(folder)
+
+    def look(self) -> None:
+        """Raises, at once, all that the reader has to bring and that is not there: weights, photographs, an inpainter.
+
+        What is wrong within them is found when they are read.
+        """
+        how, lacking = self.profile.inpainting, []
+        looks: list[Callable[[], object]] = [lambda: models.identity(self.profile)]
+        if self.profile.data.source == "coco":
+            looks.append(lambda: coco_layout.located(self._photographs_folder()))
+        if how.method == "diffusion":
+            looks.append(lambda: diffusion_pipeline.look(how.diffusion))
+        for there in looks:
+            try:
+                there()
+            except (OSError, RuntimeError, ValueError) as error:  # each says what to do
+                lacking.append(error)
+        if len(lacking) == 1:
+            raise lacking[0]
+        if lacking:
+            raise StudyError("\n".join(["this is missing.", *(f"{n}. {error}" for n, error in enumerate(lacking, 1))]))
 
     def samples(self, concept: str, only: Container[str] | None = None) -> Iterator[Sample]:
         """The pictures of a concept, at most `data.pool` of them, one at a time.

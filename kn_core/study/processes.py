@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import SimpleQueue, active_children, get_context, parent_process
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -26,17 +26,31 @@ class WorkerError(RuntimeError):
     """A worker died; the message says what to do."""
 
 
+Heard = Callable[[Any], None]
+_line: SimpleQueue[Any] | None = None  # of a worker, to who asked for it
+
+
+def tell(message: Any) -> None:
+    """From a worker's task to what its pool was given as `heard`; nowhere, where nobody listens."""
+    if _line is not None:
+        _line.put(message)
+
+
 @contextmanager
-def pool(workers: int) -> Iterator[Executor]:
-    """Processes for one study after another, that share torch's threads between them.
+def pool(workers: int, heard: Heard | None = None) -> Iterator[Executor]:
+    """Processes for one study after another, that share torch's threads between them; `heard` gets what they `tell`.
 
     They end with the block, and with this process however it ends. Ctrl-C ends what they do at once; any other error
     lets them finish what they have begun. Raises WorkerError where one of them died.
     """
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
-    processes = _Deaf(workers, get_context("spawn"), _begin, (threads,))
+    context, over = get_context("spawn"), Event()
+    line = context.SimpleQueue() if heard else None
+    processes = _Deaf(workers, context, _begin, (threads, line))
     others = set(active_children())
+    if line and heard:
+        Thread(target=_hear, args=(line, heard, over), daemon=True).start()
     try:
         yield processes
     except BrokenProcessPool as error:
@@ -45,6 +59,7 @@ def pool(workers: int) -> Iterator[Executor]:
         processes.shutdown(cancel_futures=True)
         raise
     finally:
+        over.set()
         for child in set(active_children()) - others:
             child.kill()
         processes.shutdown(cancel_futures=True)
@@ -61,8 +76,16 @@ class _Deaf(ProcessPoolExecutor):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(threads: int) -> None:
+def _hear(line: SimpleQueue[Any], heard: Heard, over: Event) -> None:
+    while not over.wait(0.2):
+        while not (over.is_set() or line.empty()):
+            heard(line.get())
+
+
+def _begin(threads: int, line: SimpleQueue[Any] | None) -> None:
     """What a worker does first."""
+    global _line
+    _line = line
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     coco_checks.log.setLevel(logging.ERROR)  # the parent has said what is left out

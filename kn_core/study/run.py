@@ -11,13 +11,21 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
+from kn_core.method import perturbation
 from kn_core.models import memory
 from kn_core.profile import Profile
+from kn_core.study import processes as workers
 from kn_core.study.experiments import (
     attribution,
     ceiling,
@@ -31,12 +39,14 @@ from kn_core.study.experiments import (
     null_thresholds,
     other_region,
     ownership,
+    polling,
     prompts,
     single_neurons,
     thresholds,
     transfer,
 )
 from kn_core.study.study import Study, StudyError
+from kn_core.weights import wheels
 
 Stage = Callable[[Study, str], object]
 
@@ -47,8 +57,9 @@ STAGES: dict[str, Stage] = {
     "perturbations": lambda study, concept: study.perturbations(concept),
     "attribution": lambda study, concept: attribution.pooled(study, concept),
     "contrasts": lambda study, concept: ladder.contrasts(study, concept),
-    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
+    "third stage": lambda study, concept: ladder.third_stage(study, concept),
     "ceiling": lambda study, concept: ceiling.ceiling(study, concept),
+    "single neurons": lambda study, concept: single_neurons.effects(study, concept),
     "curves": lambda study, concept: (curves.curves(study, concept), curves.collapse(study, concept)),
     "heatmaps": lambda study, concept: heatmaps.heatmaps(study, concept),
     "thresholds": lambda study, concept: (thresholds.ablation(study, concept), thresholds.grid(study, concept)),
@@ -61,7 +72,8 @@ STAGES: dict[str, Stage] = {
     ],
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
-    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.third_stage(study, concept)),
+    "ladder": lambda study, concept: ladder.ladder(study, concept),
+    "polls": lambda study, concept: polling.polls(study, concept),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),
     "edits": lambda study, concept: editing.edits(study, concept),
@@ -70,13 +82,22 @@ STAGES: dict[str, Stage] = {
     ],
 }
 LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or '', as the profile alone tells
+    "ceiling": ceiling.lacks,
     "single neurons": single_neurons.lacks,
     "neurons removed": single_neurons.lacks,
     "thresholds": thresholds.lacks,
+    "polls": polling.lacks,
     "companions": companions.lacks,
 }
-BESIDE = "perturbations"  # the last stage of a study that pages only compare with another one
+BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
 FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
+
+
+def prepare(profiles: Sequence[Profile]) -> None:
+    """Before anything is computed: name all that a reader has still to bring, then fetch what is packaged, once."""
+    for profile in profiles:
+        Study(profile).look()
+    wheels.fetch_all()
 
 
 def run(
@@ -116,6 +137,22 @@ def stages(until: str | None) -> list[str]:
     return names if until is None else names[: names.index(until) + 1]
 
 
+def size(profile: Profile, only: str | None, until: str | None) -> int:
+    """How many parts a run has, where every concept has two kept pairs."""
+    without = left_out(profile, until)
+    all_of = len(profile.concepts)
+    return sum(all_of if only is None or stage in FOR_ALL else 1 for stage in stages(until) if stage not in without)
+
+
+def say(profile: Profile, only: str | None, until: str | None, lines: Iterable[str]) -> None:
+    """Print what a run says; on a terminal with a bar of all parts, and the time left, below."""
+    with tqdm(total=size(profile, only, until), desc=profile.name, unit="part", disable=None, leave=False) as bar:
+        for line in lines:
+            tqdm.write(f"{profile.name}: {line}")
+            sys.stdout.flush()
+            bar.update(", " in line.partition(":")[0])  # 'scores, bear: ...'
+
+
 def left_out(profile: Profile, until: str | None) -> dict[str, str]:
     """Stages that the profile does without, and why: it is told before anything is computed."""
     return {stage: why for stage in stages(until) if stage in LACKS and (why := LACKS[stage](profile))}
@@ -148,7 +185,15 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
         _studies.clear()
         _studies[key] = Study(profile, folder)
     try:
-        STAGES[stage](_studies[key], concept)
+        with perturbation.watched(partial(_tell, f"{stage}, {concept}")):
+            STAGES[stage](_studies[key], concept)
     except StudyError as error:
         return f"left out. {error}"
+    finally:
+        with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
+
+
+def _tell(of: str, done: int, every: int) -> None:
+    workers.tell((of, done, every))

@@ -24,6 +24,13 @@ PATIENCE = 5.0  # seconds that a scheduler has to answer
 # Dask has glibc give freed memory back at once, which also freezes the size from which it maps each block anew: then
 # every large tensor is mapped and faulted in again, and elementwise work takes twice as long.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**30}  # bytes
+# A worker's event loop wakes up to sample its stack, to see whether it is late, to read its process's state: some 4 %
+# of a core, and more while the model's thread waits for it to be done.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 DEATHS = 10  # of workers under one task, after which a local cluster gives it up
 
 
@@ -39,8 +46,12 @@ def connected(where: str, workers: int = 2) -> Iterator[Client]:
         # No limit on memory: a model is most of what a worker holds, and pausing the worker would not shrink it.
         settings: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
         settings |= {"scheduler_kwargs": {"allowed_failures": DEATHS}}
-        malloc = dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()})
-        with malloc, LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
+        malloc = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()}
+        with (
+            dask.config.set(malloc | QUIET),
+            LocalCluster(n_workers=workers, **settings) as cluster,
+            Client(cluster) as client,
+        ):
             try:
                 yield client
             except KeyboardInterrupt:  # a task cannot be stopped, and dask would wait for it

@@ -10,8 +10,10 @@ A concept's artefacts depend on that concept alone, but for perturbations, tried
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -26,6 +28,9 @@ from kn_core.study.neurons import NeuronStudy
 from kn_core.study.pairs import StudyError
 
 __all__ = ["Study", "StudyError"]
+
+Role = Literal["select", "held_out"]
+PROMPTS = 2**28  # bytes of embedded pictures that a study keeps in memory
 
 
 class Study(NeuronStudy):
@@ -69,33 +74,47 @@ class Study(NeuronStudy):
             self.store.holds(self._trials_name(name, profile), self._trial_inputs(name, profile)) for name in concepts
         )
 
-    def pictures(
-        self, concept: str, role: Literal["select", "held_out"], first: int | None = None
-    ) -> list[perturbation.Picture]:
+    def pictures(self, concept: str, role: Role, first: int | None = None) -> list[perturbation.Picture]:
         """A concept's pairs of one role, all or the `first`, as embedded prompts with and without the object."""
         rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
         if not rows:
             return []
-        samples = [self.sample(concept, row["image_id"]) for row in rows]
-        shown = self.model.prompts([sample.image for sample in samples])
-        without = self.model.prompts([self.inpainted(sample) for sample in samples])
-        settings = self.effort.perturbation
-        marked = [row["image_id"] for row in rows[: settings.choosing if role == "select" else settings.sweep_pictures]]
+        settings, known = self.effort.perturbation, self._embedded(concept, role, rows)
+        marked = settings.choosing if role == "select" else settings.sweep_pictures
+        few = {one.image_id for one in known[:marked]}
         return [
-            perturbation.Picture(
-                image_id=row["image_id"],
-                concept=concept,
-                caption=row["caption"],
-                target=self.target(concept, row["image_id"]),
-                held_out=role == "held_out",
-                chooses_dose=role == "select" and row["image_id"] in marked,
-                swept=role == "held_out" and row["image_id"] in marked,
-                prompt=prompt,
-                prompt_inpainted=prompt_inpainted,
-                things=sample.things,
+            replace(
+                one,
+                chooses_dose=role == "select" and one.image_id in few,
+                swept=role == "held_out" and one.image_id in few,
             )
-            for row, sample, prompt, prompt_inpainted in zip(rows, samples, shown, without, strict=True)
+            for one in known
         ]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, str, str], perturbation.Picture]:
+        return {}
+
+    def _embedded(self, concept: str, role: Role, rows: Sequence[Mapping[Hashable, Any]]) -> list[perturbation.Picture]:
+        """Pictures of these pairs, without marks: the tower sees one once, as long as `PROMPTS` bytes of them last."""
+        keys = [(id(self.model), concept, row["image_id"]) for row in rows]
+        missing = [row for key, row in zip(keys, rows, strict=True) if key not in self._known]
+        samples = [self.sample(concept, row["image_id"]) for row in missing]
+        prompts = self.model.prompts([sample.image for sample in samples]) if samples else ()
+        without = self.model.prompts([self.inpainted(sample) for sample in samples]) if samples else ()
+        made = {key: self._known.pop(key) for key in keys if key in self._known}  # the last asked for are kept longest
+        for row, sample, shown, gone in zip(missing, samples, prompts, without, strict=True):
+            key = id(self.model), concept, row["image_id"]
+            said = row["caption"], self.target(concept, row["image_id"])
+            held_out = role == "held_out"
+            made[key] = perturbation.Picture(
+                row["image_id"], concept, *said, held_out, False, False, shown, gone, sample.things
+            )
+        self._known |= made
+        size = sum(prompt.nbytes for one in made.values() for prompt in (one.prompt, one.prompt_inpainted)) / len(made)
+        while len(self._known) > max(len(made), PROMPTS / size):
+            del self._known[next(iter(self._known))]
+        return [made[key] for key in keys]
 
     def _trial_inputs(self, concept: str, profile: Profile) -> str:
         upstream = [self._neuron_inputs(concept), *(self._score_inputs(other) for other in self.studied())]

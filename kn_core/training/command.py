@@ -38,7 +38,8 @@ def run(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> None:
     examples = all_examples(folder, options.scenes, options.views, options.pasted)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.tower_dtype == "bfloat16"):
         bank = make_bank(model, examples, options.bank)
-    validate = [sample for kind in PHOTO_CONCEPTS for sample in scenes.samples(kind, 3, 1)]
+    numbers = {kind: 3 if kind in PHOTO_CONCEPTS else 1 for kind in (*PHOTO_CONCEPTS, *list(scenes.KINDS)[::3])}
+    validate = [sample for kind, n in numbers.items() for sample in scenes.samples(kind, n, 1)]
     validate += card.held_out_photos(folder) if folder is not None else []
     recipe = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     parts, start = profile.parts, options.start
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> None:
     phases = [*made.get("phases", []), told | {"examples": counts} | asdict(recipe)]
     rows = (options.out / "log.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     with writing(layer.with_suffix(".csv")) as temporary:
-        temporary.write_text("".join([*log, *rows[bool(log) :]]))  # one header
+        temporary.write_text("".join([rows[0], *log[1:], *rows[1:]]))  # one header
     card.make(layer, profile, made | {"phases": phases, "examples": counts}, folder)
 
 

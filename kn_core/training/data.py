@@ -44,14 +44,18 @@ class Example:
 
 
 def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
-    """Scenes of every kind from one namespace, every third also without its main object: absence is learnt too."""
+    """Scenes of every kind from one namespace, of all its drawings.
+
+    Absence is learnt too: a third of the scenes come without their main object as well, a third without its company.
+    """
     for (number, kind), index in product(enumerate(scenes.KINDS), range(per_kind)):
         scene = scenes.scene((seed, number, index), kind)
         masks = tuple((placed.kind, scene.mask(i)) for i, placed in enumerate(scene.objects))
         yield Example("scene", scene.render(), scene.captions(), masks)
-        if index % 3 == 0:
-            rest = tuple(mask for i, mask in enumerate(masks) if i != scene.main)
-            yield Example("scene", scene.render(without=scene.main), scene.captions(without=scene.main), rest)
+        gone = scene.order[index % 3 : index % 3 + 1] if index % 3 < 2 else ()
+        for missing in gone:
+            rest = tuple(mask for i, mask in enumerate(masks) if i != missing)
+            yield Example("scene", scene.render(without=missing), scene.captions(without=missing), rest)
 
 
 def photo_examples(folder: CocoFolder, held_out: frozenset[str], views: int, seed: int) -> Iterator[Example]:

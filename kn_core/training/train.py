@@ -22,10 +22,12 @@ from kn_core.pictures import scenes
 from kn_core.pictures.sample import Sample
 from kn_core.training.data import Bank, ridge
 from kn_core.training.loss import caption_loss
+from kn_core.training.score import SCORES, means, score
 from kn_core.training.whitening import whiten
 
 SHARES = {"photo": 4, "pasted": 2, "scene": 2}  # examples of each source in a batch, unless a recipe says otherwise
-COLUMNS = ["step", "loss", "rate", "seconds", "scenes_named", "photos_named"]  # of the log
+COLUMNS = ["step", "loss", "rate", "seconds", "scenes_named", "photos_named", "scenes_named_without"]  # of the log
+COLUMNS += ["setting", "companion", "true_words", "false_words"]
 
 
 class ResumeError(ValueError):
@@ -90,7 +92,8 @@ def train(
     steps = recipe.steps
     optimizer = torch.optim.Adam(layer.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=recipe.warm_up)
-    nouns = frozenset(word for name in (*bank.vocabulary, *scenes.KINDS) for word in words(name) if " " not in word)
+    named = (*bank.vocabulary, *scenes.KINDS, *(word for place in scenes.SETTINGS.values() for word in place.telling))
+    nouns = frozenset(word for name in named for word in words(name) if " " not in word)
     if saved:
         layer.load_state_dict(saved["layer"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -101,7 +104,7 @@ def train(
 
     def report(step: int, loss: float, rate: float) -> None:
         row = [str(step), f"{loss:.4f}", f"{rate:.2e}", f"{time.time() - began:.0f}"]
-        rows.append(row + [f"{share:.3f}" for share in _accuracy(model, validate)])
+        rows.append(row + [f"{share:.3f}" for share in _validation(model, validate)])
         print("  ".join(rows[-1]), flush=True)
         with writing(out / "log.csv") as temporary:
             temporary.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
@@ -141,14 +144,24 @@ def log_until(path: Path, step: int) -> list[list[str]]:
     return [header, *(row for row in rows if int(row[0]) <= step)]
 
 
-def _accuracy(model: MiniGPT4, validate: Sequence[Sample]) -> tuple[float, float]:
-    """Share of scenes and of photographs whose caption names the target; a few captions are printed."""
-    named: dict[bool, list[float]] = {True: [], False: []}
-    for i, (sample, caption) in enumerate(zip(validate, model.caption([s.image for s in validate]), strict=True)):
-        named[sample.without is not None].append(names(caption, sample.concept))
-        if i % 7 == 0:
-            print(f"    {sample.concept:9s} {caption}")
-    return float(np.mean(named[True] or [np.nan])), float(np.mean(named[False] or [np.nan]))
+def _validation(model: MiniGPT4, validate: Sequence[Sample]) -> list[float]:
+    """The log's columns after the first four: shares, and content words a caption. A few captions are printed."""
+    told = list(zip(validate, model.caption([sample.image for sample in validate]), strict=True))
+    for sample, caption in told[::7]:
+        print(f"    {sample.concept:9s} {caption}")
+    gone = [(sample, sample.without) for sample in validate if sample.without is not None]
+    left = zip(gone, model.caption([picture for _, picture in gone]), strict=True)
+    found = means([score(sample, caption) for sample, caption in told if sample.setting])
+    return [
+        _mean([names(caption, sample.concept) for sample, caption in told if sample.without is not None]),
+        _mean([names(caption, sample.concept) for sample, caption in told if sample.without is None]),
+        _mean([names(caption, sample.concept) for (sample, _), caption in left]),
+        *(found[key] for key in SCORES[1:]),
+    ]
+
+
+def _mean(hits: Sequence[float]) -> float:
+    return float(np.mean(hits or [np.nan]))
 
 
 def average_with(model: MiniGPT4, start: Path) -> None:

@@ -95,7 +95,8 @@ def shards(folder: Path, module: str = "") -> list[Path]:
 
 
 def device(name: str) -> str:
-    """'auto' as the accelerator that there is, or the CPU; any other name as it is."""
+    """'auto' as the accelerator that there is, or the CPU; any other name as it is. Its convolutions keep float32."""
+    torch.backends.cudnn.allow_tf32 = False  # else 11 bits embed patches
     if name != "auto":
         return name
     found = torch.accelerator.current_accelerator(check_available=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from book import pictures, style
+from book import pictures, style, tables
 from book.page import Page
 from book.press.drawn import CONTRAST, DARK, contrast, in_the_dark
 from book.style import CONCEPTS
@@ -145,3 +146,10 @@ def test_a_kept_figure_has_its_name_in_the_drawing_and_a_narrow_one_beside_it(tm
     assert 'id="figure:found-hot-dog"' in (page.study.folder / "figures" / "found-hot-dog.svg").read_text()
     assert plt.get_fignums() == shown  # the copy is not
     plt.close(figure)
+
+
+def test_a_table_s_caption_says_of_how_many_pictures_it_is():
+    frame = pd.DataFrame({"n_images": [108, 18, 0]})
+    assert tables.counted("Readings", frame) == "Readings; n\u00a0=\u00a018 to 108 pictures"
+    assert tables.counted("Readings", frame[:1]) == "Readings; n\u00a0=\u00a0108 pictures"
+    assert tables.counted("Readings", frame[2:]) == tables.counted("Readings", pd.DataFrame()) == "Readings"

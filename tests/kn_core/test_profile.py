@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from book.claims.evidence import PAPER_A, PAPER_G
-from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file
+from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, shipped
 
 
 @pytest.fixture
@@ -218,3 +218,9 @@ def test_profiles_are_equal_where_their_settings_are(write):
 def test_a_profile_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         load_profile("embedded").identification.budget = 1
+
+
+def test_a_shipped_profile_can_be_looked_at_beside_a_readers_own_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "embedded.yaml").write_text((PROFILES / "embedded.yaml").read_text() + "\nceiling: {pictures: 9}\n")
+    monkeypatch.setenv("KN_PROFILES", str(tmp_path))
+    assert load_profile("embedded").ceiling.pictures == 9 != shipped("embedded").ceiling.pictures

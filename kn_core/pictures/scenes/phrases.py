@@ -1,4 +1,8 @@
-"""What people would say of a scene: templates, grammatical and plain, the main object first."""
+"""What people would say of a scene: templates, grammatical and plain, the main object first, then where, beside what.
+
+Most say all that there is to say, as 'a bear is walking in a green field next to a tree and a red car': a captioner
+that is trained on them describes the whole picture, so that it can be seen what is left when the main object goes.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +13,7 @@ from kn_core.pictures.scenes.kinds import KINDS
 from kn_core.pictures.scenes.settings import Setting
 
 UNCOUNTED = {"broccoli"}
+COLOURED = 0.2  # how often an object's colour is told, where it has one that people would name
 
 
 def captions(
@@ -22,39 +27,43 @@ def captions(
     put_up = table and "table" not in setting.places
     ground = setting.places.get("ground", ("",))[0]
     if not objects:
-        views = (f"an empty table {ground}", "a table with nothing on it") if put_up else setting.empty
-        for k, opening in enumerate(("", "", "", "there is ", "a picture of ")):
-            yield opening + (views[k] if k < len(views) else _pick(rng, views))
+        views = (f"an empty table {ground}",) if put_up else setting.empty
+        for k in range(5):
+            yield ("", "", "", "there is ", "a picture of ")[k] + (views[k] if k < len(views) else _pick(rng, views))
         return
     first, others = objects[0], objects[1:]
     together = all(other.stage == first.stage for other in others)
-    company = _listed([_named(other) for other in others])
-    kind = KINDS[first.kind]
-    verbs = kind.verbs if first.stage == kind.stage else ("standing",)
     for k in range(5):
-        where, verb = _pick(rng, setting.where(first.stage)), _pick(rng, verbs)
-        subject = _named(first, colour=k == 2)
-        beside = _pick(rng, ("next to", "near", "with")) if together else "with"
-        tail = f" {beside} {company}" if others and k != 3 else ""
-        if k == 1:
-            yield f"there is {subject} {where}{tail}"
-        elif k == 4 and not main:
+        where, verb = _pick(rng, setting.where(first.stage)), _pick(rng, verbs(first))
+        subject, company = _named(rng, first), _listed([_named(rng, other) for other in others])
+        beside = _pick(rng, ("next to", "next to", "near")) if together else "with"
+        tail = f" {beside} {company}" if others else ""
+        if k == 4 and not main:
             place = f"a table {ground}" if put_up else _pick(rng, setting.nouns)
-            yield f"{place} with {_listed([_named(seen) for seen in objects])}"
+            yield f"{place} with {_listed([subject, *([company] if others else [])])}"
         elif k == 4 and others and together:
-            yield f"{_listed([subject, *(_named(other) for other in others)])} {where}"
-        elif k == 4:
-            yield f"a picture of {subject} {where}{tail}"
+            yield f"{subject} {verb}{tail} {where}"
+        elif k == 3:
+            yield f"there is {subject} {verb} {where}{tail}"
         else:
-            yield f"{subject} {verb} {where}{tail}"
+            yield f"{subject} is {verb} {where}{tail}"
+
+
+def verbs(placed: Placed) -> tuple[str, ...]:
+    """What an object is said to be doing where it is."""
+    if placed.drawing.verb:
+        return (placed.drawing.verb,)
+    kind = KINDS[placed.kind]
+    return kind.verbs if placed.stage == kind.stage else ("standing",)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _named(placed: Placed, *, colour: bool = False) -> str:
-    phrase = f"{placed.drawing.colour} {placed.kind}" if colour and placed.drawing.colour else placed.kind
+def _named(rng: np.random.Generator, placed: Placed) -> str:
+    colour = placed.drawing.colour if rng.random() < COLOURED else ""
+    phrase = f"{colour} {placed.kind}" if colour else placed.kind
     if placed.kind in UNCOUNTED:
         return phrase
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"

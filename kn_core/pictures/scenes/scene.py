@@ -1,4 +1,4 @@
-"""Pictures whose every pixel is known: OpenMoji drawings on drawn scenery, from a seed."""
+"""Pictures whose every pixel is known: open drawings on drawn scenery, from a seed."""
 
 import zlib
 from collections.abc import Container, Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from kn_core.pictures.sample import Sample
 from kn_core.pictures.scenes.drawings import Placed, layer, picture_of
 from kn_core.pictures.scenes.indoors import tabletop
-from kn_core.pictures.scenes.kinds import KINDS, Kind
+from kn_core.pictures.scenes.kinds import KINDS, ROLES, Kind
 from kn_core.pictures.scenes.layout import lay_out
 from kn_core.pictures.scenes.page import Page
 from kn_core.pictures.scenes.phrases import captions
@@ -66,19 +66,32 @@ class Scene:
     def captions(self, without: int | None = None) -> tuple[str, ...]:
         """Five phrasings of what the scene shows, the main object first; `without` an object, of what is left."""
         rng = np.random.default_rng([*self.seed, 1 if without is None else 2 + without])
-        order = sorted(range(len(self.objects)), key=lambda k: k != self.main)
-        seen = [self.objects[k] for k in order if k != without]
+        seen = [self.objects[k] for k in self.order if k != without]
         said = captions(rng, SETTINGS[self.setting], seen, table=self.table, main=without != self.main)
         return tuple(f"{phrase[0].upper()}{phrase[1:]}." for phrase in said)
 
-    def sample(self, image_id: str) -> Sample:
+    @property
+    def order(self) -> list[int]:
+        """The objects' places: the main one's, then the others', the largest first."""
+        return sorted(range(len(self.objects)), key=lambda k: (k != self.main, -self.objects[k].area))
+
+    def sample(self, image_id: str, role: str = "") -> Sample:
         """The scene as a sample of its main object, with its exact counterfactual."""
-        others = tuple(placed.kind for k, placed in enumerate(self.objects) if k != self.main)
-        if self.table and self.setting != "table":  # one that was put up
-            others += ("dining table",)
-        concept, mask, without = self.objects[self.main].kind, self.mask(self.main), self.render(without=self.main)
-        seen = self.render(), mask, others, self.captions()
-        return Sample(image_id, concept, *seen, without=without, setting=self.setting, stand_ins=self.stand_ins)
+        main, *others = (self.objects[k] for k in self.order)
+        put_up = ("dining table",) if self.table and self.setting != "table" else ()
+        return Sample(
+            image_id,
+            main.kind,
+            self.render(),
+            self.mask(self.main),
+            (*(placed.kind for placed in others), *put_up),
+            self.captions(),
+            without=self.render(without=self.main),
+            stand_ins=self.stand_ins,
+            setting=self.setting,
+            drawing=main.drawing.outline,
+            role=role if len(KINDS[main.kind].outlines()) > 1 else "",
+        )
 
     def stand_ins(self, n: int) -> list[np.ndarray]:
         """The picture with another object in the main one's place, uint8 (size, size, 3): up to n, each of a kind."""
@@ -88,12 +101,18 @@ class Scene:
 
 
 def scene(
-    seed: Sequence[int], concept: str, n_objects: int | None = None, companion: str | None = None, size: int = 256
+    seed: Sequence[int],
+    concept: str,
+    n_objects: int | None = None,
+    companion: str | None = None,
+    size: int = 256,
+    role: str = "",
 ) -> Scene:
     """One scene; its every pixel follows from the arguments.
 
     `concept` is the main object's kind, `n_objects` how many there are (None: one to three), `companion` the kind of
-    one that comes along whether it would by chance or not. Raises ValueError for a kind that is not known.
+    one that comes along whether it would by chance or not, `role` what the main object's drawing is for (`Kind`).
+    Raises ValueError for a kind that is not known.
     """
     rng = np.random.default_rng([*seed, 0])
     main, planted = kind_of(concept), [] if companion is None else [kind_of(companion)]
@@ -101,7 +120,7 @@ def scene(
         rng.random()  # as where a companion came with a probability, so that all that follows is drawn as ever
     if main in planted:
         raise ValueError(f"a companion must be of another kind. Got {concept} beside {companion}.")
-    count = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])) if n_objects is None else n_objects
+    count = int(rng.choice([1, 2, 3], p=[0.14, 0.46, 0.4])) if n_objects is None else n_objects
     if not (1 if n_objects is None else len(planted) + 1) <= count <= 3:
         raise ValueError(f"n_objects must be 1 to 3, and 2 or 3 where a companion is planted. Got {count}.")
     setting = _choose_setting(rng, main, planted)
@@ -116,7 +135,7 @@ def scene(
     setting.draw(page)
     if table:
         tabletop(page, page.horizon)
-    placed = lay_out(rng, kinds, stages, page)
+    placed = lay_out(rng, kinds, stages, page, role)
     objects = sorted(placed, key=lambda one: one.nearness)
     return Scene(tuple(seed), setting.name, str(page), tuple(objects), objects.index(placed[0]), table, size)
 
@@ -126,15 +145,23 @@ def namespaced(seed: int, concept: str, index: int) -> tuple[int, int, int]:
     return seed, zlib.crc32(concept.encode()), index
 
 
+def study_scene(seed: int, concept: str, index: int, size: int = 256) -> Scene:
+    """Scene `index` of `samples`."""
+    return scene(namespaced(seed, concept, index), concept, 2 + index // 2 % 2, size=size, role=ROLES[index % 2])
+
+
 def samples(concept: str, n: int, seed: int, only: Container[str] | None = None, size: int = 256) -> Iterator[Sample]:
     """Scenes 0 to n - 1 about a concept, with their exact counterfactuals; `seed` is a namespace (see the package).
+
+    Each shows two or three objects. The even ones are of drawings that choose neurons, the odd ones of drawings that
+    neurons are tried on, where the kind has several.
 
     `only` are the ids of those that are wanted; None: all. Others are not drawn.
     """
     for index in range(n):
         image_id = f"scene-{concept}-{index:06d}"
         if only is None or image_id in only:
-            yield scene(namespaced(seed, concept, index), concept, size=size).sample(image_id)
+            yield study_scene(seed, concept, index, size).sample(image_id, ROLES[index % 2])
 
 
 def kind_of(name: str) -> Kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from torch import Tensor
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.attribution import ENSEMBLE, along_the_path, first_order, mean_rank, rival_token, run
 from kn_core.method.capture import Target
+from kn_core.method.controls import generator
+from kn_core.pictures.decoys import elsewhere as free_place
+from kn_core.pictures.inpaint import DILATION, dilated, inpaint
 from kn_core.study.experiments.single_neurons import ablate, beside_scores, candidates_to_ablate
 from kn_core.study.study import Study, StudyError
 
@@ -21,10 +25,14 @@ HELD = ("atp", "trapezoid", "ig", "conductance", "relp", "ensemble", "gxa", *STA
 
 
 def by_picture(study: Study, concept: str) -> dict[str, np.ndarray]:
-    """`attribution.first_order` of each selection pair: (N, L, D) float32 a score, in the order of `Study.scores`."""
+    """`attribution.first_order` of each selection pair: (N, L, D) float32 a score, in the order of `Study.scores`.
+
+    Where `choices.scored` says so, of the first pairs alone.
+    """
 
     def compute() -> Mapping[str, np.ndarray]:
-        found = [first_order(study.model, *pair) for pair in _pairs(study, concept)]
+        scored = study.profile.choices.scored
+        found = [first_order(study.model, *pair) for pair in _pairs(study, concept, scored)]
         return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
     return study.store.arrays(f"attribution-{concept}", _inputs(study, concept), compute)
@@ -39,6 +47,27 @@ def pooled(study: Study, concept: str) -> dict[str, np.ndarray]:
         return {name: mean.astype(np.float32) for name, mean in means.items()}
 
     return study.store.arrays(f"worth-{concept}", _inputs(study, concept), compute)
+
+
+def elsewhere(study: Study, concept: str) -> dict[str, np.ndarray]:
+    """AtP, `elsewhere` (L, D), where an equal area elsewhere is inpainted and not the object: a mean over pictures.
+
+    Of the selection pictures with room for it, as many as `by_picture` has; zero where none has.
+    """
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = []
+        for picture in study.pictures(concept, "select", study.profile.choices.scored):
+            sample = study.sample(concept, picture.image_id)
+            place = free_place(dilated(sample.mask, DILATION), sample.image)
+            if place is not None:
+                gone = study.model.prompts([inpaint(replace(sample, mask=place), "telea", 0)])[0]
+                pair = torch.stack([picture.prompt, gone]).detach()
+                found.append(first_order(study.model, pair, picture.caption, picture.target)["atp"])
+        none = np.zeros(pooled(study, concept)["atp"].shape)
+        return {"elsewhere": np.mean(found or [none], axis=0).astype(np.float32)}
+
+    return study.store.arrays(f"elsewhere-{concept}", _inputs(study, concept), compute)
 
 
 def paths(study: Study, concept: str) -> dict[str, np.ndarray]:
@@ -65,7 +94,7 @@ def patches(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         held = {name: score.mean(axis=0) for name, score in _held(study, concept, settings.paths).items()}
         held |= {"ensemble": mean_rank({name: held[name] for name in ENSEMBLE if name in held})}
-        chosen = _candidates(held, settings.patched, np.random.default_rng(study.profile.data.seed))
+        chosen = _candidates(held, settings.patched, generator(concept, study.profile.data.seed))
         at = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
         found = [_patched(study, *pair, *at) for pair in _pairs(study, concept, settings.paths)]
         return beside_scores(chosen, np.mean(found, axis=0), held).assign(concept=concept)
@@ -104,7 +133,7 @@ def agreement(rows: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
 
 
 def _inputs(study: Study, concept: str) -> str:
-    return fingerprint(study.inputs(concept), code(__name__))
+    return fingerprint(study.inputs(concept), study.profile.choices.scored, code(__name__))
 
 
 Pair = tuple[Tensor, str, Target]
@@ -136,4 +165,5 @@ def _patched(
 ) -> np.ndarray:
     without = run(study.model, prompts[1:], caption)
     rival = rival_token(without.logits[0], target)
-    return ablate(study.model, prompts[0], caption, target, layers, units, instead=without.product[0], against=rival)
+    instead = [layer[0] for layer in without.product]
+    return ablate(study.model, prompts[0], caption, target, layers, units, instead=instead, against=rival)

@@ -22,7 +22,8 @@ from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import Site
 from kn_core.models.hooks import Edit
 from kn_core.pictures.token_grid import tokens_inside
-from kn_core.study.study import Study
+from kn_core.profile import Profile
+from kn_core.study.study import Study, StudyError
 
 EVERYTHING, ACTIVATION, WITHOUT = "everything", "everything, activation", "without the object"
 PROJECT_AWAY, DIFFERENCE = "ProjectAway", "difference of means"
@@ -42,11 +43,19 @@ def ceiling(study: Study, concept: str) -> pd.DataFrame:
     """The perturbations' columns, and `layer` of a bound, on held-out pictures; `method` says what was done.
 
     All neurons patched at the product and at the activation site, the layers of each of `windows`, the two-stage
-    neurons; the picture without the object; the bounds, where the decoder is one whose layers can be reached.
+    neurons; the picture without the object; the bounds, where the decoder is one whose layers can be reached. Raises
+    StudyError where the profile asks for no picture.
     """
+    if why := lacks(study.effort):
+        raise StudyError(why)
     settings = study.effort.ceiling
     inputs = fingerprint(study.inputs(concept), settings.model_dump(), code(__name__))
     return study.store.table(f"ceiling-{concept}", inputs, lambda: _ceiling(study, concept))
+
+
+def lacks(profile: Profile) -> str:
+    """Why there is no ceiling; '' where there can be one."""
+    return "" if profile.ceiling.pictures else "The profile's ceiling.pictures is 0."
 
 
 def _ceiling(study: Study, concept: str) -> pd.DataFrame:
@@ -59,7 +68,8 @@ def _ceiling(study: Study, concept: str) -> pd.DataFrame:
 
     everywhere, none = range(model.n_layers), np.empty(0, int)
     planned = [whole(EVERYTHING, everywhere), *(whole(window_name(layers), layers) for layers in windows(study))]
-    planned.append(_trial(study.neuron_set(concept).top(study.profile.identification.budget), "product"))
+    budget = study.profile.identification.budget  # of which thresholds may leave fewer
+    planned.append(_trial(study.neuron_set(concept).top(budget), "product", budget))
     planned.append(whole(ACTIVATION, everywhere, "activation"))
     said = perturbation.answers_under(model, [(trial, p) for trial in planned for p in pictures], None, tokens)
     bare = torch.stack([picture.prompt_inpainted for picture in pictures])
@@ -100,5 +110,5 @@ def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:
     return found
 
 
-def _trial(neurons: NeuronSet, site: Site) -> Trial:
-    return Trial(neurons, Setting("patch", "image", len(neurons), np.nan, 0, site), "own")
+def _trial(neurons: NeuronSet, site: Site, n: int | None = None) -> Trial:
+    return Trial(neurons, Setting("patch", "image", len(neurons) if n is None else n, np.nan, 0, site), "own")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.complements import gaps, learned_mask, naming, perplexities
+from kn_core.method.controls import generator
 from kn_core.study.experiments import attribution, single_neurons
 from kn_core.study.experiments.ceiling import window_name, windows
 from kn_core.study.study import Study
@@ -122,7 +123,7 @@ def _curves(study: Study, concept: str) -> Iterator[dict[str, Any]]:
 
 def _sets(study: Study, concept: str, scored: Mapping[str, np.ndarray]) -> Sets:
     settings, shape = study.effort.ceiling, next(iter(scored.values())).shape
-    rng = np.random.default_rng([study.profile.data.seed, *concept.encode()])
+    rng = generator(concept, study.profile.data.seed)
     able, budget = (shape[0] - 1) * shape[1], study.profile.identification.budget
 
     def only(neurons: np.ndarray) -> np.ndarray:

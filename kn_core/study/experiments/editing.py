@@ -4,7 +4,7 @@ A row of `edits` is one question put to an edited model. `what` says which:
 
     learnt    a selection picture that the edit was made of
     own       a held-out picture of the concept (image generality)
-    other     a held-out picture of another concept: its caption is to stay (image locality)
+    other     a held-out picture of another concept without this one: its caption is to stay (image locality)
     without   a held-out picture of the concept without the object: it must not say the new word (portability)
     asked     a held-out picture of the concept asked about in other words; `wording` is what (text generality)
     polled    'Is there a ... in this picture?', of the old word and of the new; `wording` is the word (portability)
@@ -19,8 +19,9 @@ edited model still foretells, and `divergence`, the mean KL divergence from what
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kn_core.concepts import names
 from kn_core.fingerprint import code, fingerprint
 from kn_core.measures.metrics import repetition, retention
-from kn_core.method import controls, editors
+from kn_core.method import controls, editing, editors
 from kn_core.method.editing import Recorder, Seen, token_of
 from kn_core.method.editors import Other
 from kn_core.method.edits import Edit, EditError
@@ -44,6 +46,7 @@ from kn_core.study.experiments import ladder, portability
 from kn_core.study.study import Study, StudyError
 
 SWAPS = ("driven", "swap")
+THIRD = ("third stage", "early layers", "late layers")  # its neurons of either half of the layers alone
 RANDOM = "random"  # as many neurons of the same layers as the third stage's
 
 
@@ -69,20 +72,21 @@ def new_name(study: Study, concept: str, step: int = 1) -> str:
 
 
 def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
-    """The best n of a method's: 'third stage', 'attribution' without contrasts, a method of the study, or `RANDOM`."""
-    if which in ("third stage", RANDOM, "attribution"):
+    """The best n of a method's: `THIRD`, 'attribution' without contrasts, a method of the study, or `RANDOM`."""
+    if which in (*THIRD, RANDOM, "attribution"):
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
-        found = ladder.neurons(study, concept, recipe, how).top(n)
-        seed = [study.profile.data.seed, study.studied().index(concept)]
+        found = ladder.neurons(study, concept, recipe, how)
+        if which in THIRD[1:]:
+            found = found.where((found.layers < study.n_layers // 2) == (which == THIRD[1]))
+        found = found.top(n)
         if which != RANDOM:
             return found
         try:
-            return controls.same_layers(found, study.model.ffn_width, np.random.default_rng(seed))
+            generator = controls.generator(concept, study.profile.data.seed)
+            return controls.same_layers(found, study.model.ffn_width, generator)
         except ValueError as error:
-            raise StudyError(
-                f"'{concept}': an edit of {n} neurons takes more than half of some layer, so that as many others "
-                "cannot be drawn at random."
-            ) from error
+            told = f"'{concept}': an edit of {n} neurons takes more than half of some layer"
+            raise StudyError(f"{told}, so that as many others cannot be drawn at random.") from error
     if which == "all":
         return NeuronSet.of_layers(
             concept, "all", np.arange(study.profile.long.editing.layer + 1), study.model.ffn_width
@@ -90,13 +94,18 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     return study.neuron_set(concept, which).top(n)
 
 
-def seen(study: Study, concept: str, role: str, first: int) -> list[Seen]:
-    """A concept's pairs of one role as an edit learns from them."""
+def seen(study: Study, concept: str, role: str, first: int, without: str = "") -> list[Seen]:
+    """A concept's first pairs of one role as an edit learns from them; none that shows or names `without`."""
     pairs = study.pairs(concept)
-    rows = pairs[pairs["role"] == role].head(first)
-    samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]
+    rows = pairs[pairs["role"] == role].set_index("image_id", drop=False)
+    every = (study.sample(concept, image_id) for image_id in rows.index)
+    fit = (
+        one for one in every if not without or not (without in one.things or names(rows.caption[one.image_id], without))
+    )
+    samples = list(islice(fit, first))
     if not samples:
         return []
+    rows = rows.loc[[one.image_id for one in samples]]
     prompts, maps = (made([one.image for one in samples]) for made in (study.model.prompts, study.model.token_maps))
     inside = [tokens_inside(one.mask, study.model.grid, of) for one, of in zip(samples, maps.numpy(), strict=True)]
     each = zip(rows["image_id"], prompts, rows["caption"], rows["target_position"], inside, strict=True)
@@ -116,7 +125,6 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         asked, clean, best = questions(study, concept), Clean(study.model), (settings.editors[0], settings.sets[0])
         for step in range(1, len(study.studied()) if settings.all_pairs else 2):
-            whole = settings.all_doses and step == 1
             compared = study.studied().index(concept) < (settings.compared or len(study.studied()))
             new = new_name(study, concept, step)
             for editor, which in planned(settings) if step == 1 and compared else [best]:
@@ -126,44 +134,40 @@ def edits(study: Study, concept: str) -> pd.DataFrame:
                     continue
                 tried = settings.strengths.get(editor, (1.0,))
                 fitting = fitted(study, edit, tried)
-                every = tried if whole and len(tried) > 1 else ()
+                whole = settings.all_doses and step == 1 and which == best[1] and len(tried) > 1
+                every = tried if whole else ()
                 doses = {"chosen": fitting} | {f"{strength:g}": strength for strength in every}
                 for dose, strength in doses.items():
                     main = (editor, which) == best and dose == "chosen"
                     some = asked if main and step == 1 else first(asked, settings.light)
-                    told: dict[str, Any] = {
-                        "concept": concept,
-                        "new": new,
-                        "editor": editor,
-                        "neurons": which,
-                        "dose": dose,
-                    }
-                    told |= {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
+                    told = {"concept": concept, "new": new, "editor": editor, "neurons": which, "dose": dose}
+                    more = {"strength": strength, "n": len(edit.tensors["unit"]), "main": main}
                     found = [*judged(study, edit.scaled(strength), some, clean)]
-                    found += (
-                        [*portability.asked(study, edit.scaled(strength))] if main and step == 1 and compared else []
-                    )
-                    rows += [told | row for row in found]
+                    if main and step == 1 and compared:
+                        found += portability.asked(study, edit.scaled(strength))
+                    rows += [told | more | row for row in found]
         frame = pd.DataFrame(rows)
-        written = pd.concat([frame["caption"], frame["clean_caption"]]).dropna().unique()
+        named = frame["what"].isin(["learnt", "own"])
+        frame["wanted_caption"] = [
+            editors.renamed(*each) if own else None
+            for own, *each in zip(named, frame["clean_caption"], frame["concept"], frame["new"], strict=True)
+        ]
+        of = {name: frame[f"{name}caption"] for name in ("", "clean_", "wanted_")}
+        written = pd.concat(of.values()).dropna().unique()
         perplexity = dict(zip(written, study.model.perplexity(list(written)), strict=True))
-        both = {
-            name: frame[of].map(perplexity)
-            for name, of in (("perplexity", "caption"), ("clean_perplexity", "clean_caption"))
-        }
-        return frame.assign(**both)
+        return frame.assign(**{f"{name}perplexity": captions.map(perplexity) for name, captions in of.items()})
 
     name = f"edits-{concept}" + ("" if settings == study.profile.editing else "-full")
     return study.store.table(name, inputs, compute)
 
 
 def planned(settings: Editing) -> list[tuple[Editor, str]]:
-    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all."""
-    sets = {
-        editor: settings.sets if settings.all_sets or not i else settings.sets[:1]
-        for i, editor in enumerate(settings.editors)
-    }
-    pairs = [(editor, which) for editor in settings.editors for which in sets[editor]]
+    """Editors and sets that the main pair is tried with: every set for the best editor, or, where asked, for all.
+
+    Halves of the layers are for the best alone.
+    """
+    rest = [which for which in settings.sets if which not in THIRD[1:]] if settings.all_sets else settings.sets[:1]
+    pairs = [(one, which) for i, one in enumerate(settings.editors) for which in (rest if i else settings.sets)]
     every: list[tuple[Editor, str]] = [("ridge", "all")]
     return pairs + (every if "ridge" in settings.editors else [])
 
@@ -173,35 +177,46 @@ def made(study: Study, concept: str, new: str, editor: Editor, which: str) -> Ed
     settings = study.effort.editing
     n = settings.budget // 2 if editor in SWAPS else settings.budget  # a swap has the other word's neurons too
     rest = [other for other in study.studied() if other != concept]
-    others = [one for other in rest for one in seen(study, other, "select", settings.others)]
+    others = [one for other in rest for one in seen(study, other, "select", settings.others, without=concept)]
     towards = None
     if editor in SWAPS:
         towards = Other(neurons(study, new, which, n), seen(study, new, "select", settings.towards))
     pictures = seen(study, concept, "select", settings.pictures)
     found = neurons(study, concept, which, n)
     how: dict[str, Any] = {"layer": settings.layer, "recorded": recorder(study.model), "optimised": settings.optimised}
+    how |= {"push": push(study, concept, new)} if editor == "ridge" else {}
     return editors.make(study.model, concept, new, found, pictures, others, editor, 1.0, towards, **how)
 
 
 def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
-    """The smallest strength at which the new word leads in every one of some selection pictures of the edit, forced.
+    """The strength that least surprises selection pictures: the word's by the new name, others' by what they say.
 
-    Where there is none, the one at which it is likeliest on average.
+    The sum of `editors.surprise` of both; of the edit's own pictures those that come last, on which it was optimised
+    only where there are no more.
     """
-    model, settings, new = study.model, study.effort.editing, token_of(study.model, edit.made_from["new"])
-    shown = seen(study, edit.made_from["old"], "select", settings.optimised)
-    prompts, means = torch.stack([one.prompt for one in shown]), {}
-    for strength in sorted(strengths) if len(strengths) > 1 else ():
+    if len(strengths) == 1:
+        return strengths[0]
+    settings, old, new = study.effort.editing, edit.made_from["old"], edit.made_from["new"]
+    shown = seen(study, old, "select", settings.pictures)[-settings.optimised :]
+    rest = [other for other in study.studied() if other != old][: settings.optimised]
+    stay = [replace(one, position=-1) for other in rest for one in seen(study, other, "select", 1, without=old)]
+    asked = [(shown, [editors.renamed(one.caption, old, new) for one in shown]), (stay, [one.caption for one in stay])]
+    lost = {}
+    for strength in strengths:
         with edit.scaled(strength), torch.no_grad():
-            logits = model.logits(prompts, [one.caption for one in shown])
-        at = torch.stack([row[one.position] for row, one in zip(logits, shown, strict=True)]).float()
-        if bool((at.argmax(-1) == new).all()):
-            return strength
-        means[strength] = float(at.softmax(-1)[:, new].mean())
-    return max(means, key=lambda strength: means[strength]) if means else strengths[0]
+            lost[strength] = sum(float(editors.surprise(study.model, *each)) for each in asked)
+    return min(lost, key=lambda strength: lost[strength])
 
 
 recorder = cache(Recorder)  # of a model: selection pictures serve many edits
+
+
+@lru_cache(1)
+def push(study: Study, concept: str, new: str) -> Tensor:
+    """What 'ridge' writes, whatever set it is restricted to."""
+    settings = study.effort.editing
+    few = seen(study, concept, "select", settings.optimised)
+    return editing.wanted(study.model, few, token_of(study.model, new), settings.layer)
 
 
 def first(asked: Sequence[Question], n: int) -> list[Question]:
@@ -223,7 +238,7 @@ def questions(study: Study, concept: str) -> list[Question]:
         other = every[(every.index(concept) + 1 + step) % len(every)]
         found += [
             Question("other", one.image_id, other, one.prompt, one.caption, one.position)
-            for one in seen(study, other, "held_out", nth + 1)[nth:]
+            for one in seen(study, other, "held_out", nth + 1, without=concept)[nth:]
         ]
     rows = study.pairs(concept).query("role == 'held_out'").head(settings.without)
     samples = [study.sample(concept, image_id) for image_id in rows["image_id"]]

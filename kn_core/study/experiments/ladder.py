@@ -32,19 +32,20 @@ CONTROL = "random"  # neurons of the same layers and number, under the same inte
 def neurons(study: Study, concept: str, recipe: Recipe, intervention: Intervention) -> NeuronSet:
     """What a recipe leaves of a concept, at most as many as any budget asks for, the best first."""
     settings = study.profile.identification
-    most = max(settings.budget, *study.profile.long.choices.budgets)
+    most = max((settings.budget, *study.profile.long.choices.budgets))
     if recipe.score == "maxima":
         return study.neuron_set(concept, "two-stage").top(most)
     own, *others = (attribution.pooled(study, each) for each in _own_first(study, concept))
+    own |= attribution.elsewhere(study, concept) if recipe.places else {}
     return recipes.chosen_by(recipe, concept, own, others, intervention, settings).top(most)
 
 
 def ladder(study: Study, concept: str) -> pd.DataFrame:
-    """The steps of `recipes.LADDER` under the profile's intervention and under the third stage's.
+    """The steps of `recipes.LADDER` under the third stage's intervention and, every one or the last, the profile's.
 
     Rows of `perturbations.parquet`, the concept's own first held-out pictures, the profile's number of neurons; `step`
-    is the step, `method` it too, or `CONTROL`. The paper's own step is the perturbations' own, so are its controls; at
-    the last step the third stage's other interventions are tried too.
+    is the step, `method` it too, or `CONTROL` (of every step, or of the first and the last). The paper's own step is
+    the perturbations' own, so are its controls; at the last step other interventions are tried too.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
@@ -53,17 +54,18 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         planned = []
         for step, recipe in recipes.LADDER.items():
-            last = settings.interventions if step == list(recipes.LADDER)[-1] else ()
-            for each in dict.fromkeys((main.intervention, how, *last)):
+            last = step == list(recipes.LADDER)[-1]
+            whole = settings.every_step or last
+            also = settings.interventions if last else ()
+            for each in dict.fromkeys((*([main.intervention] if whole else []), how, *also)):
                 found = neurons(study, concept, recipe, each)
                 if each == main.intervention:
                     planned += [_trial(found, step, main)] if step != PAPER else []
                 else:
                     setting = _setting(study, each, budget)
-                    planned += [
-                        _trial(found, step, setting),
-                        _trial(_random(study, found), f"{step}/{CONTROL}", setting),
-                    ]
+                    planned.append(_trial(found, step, setting))
+                    if whole or step == PAPER:
+                        planned.append(_trial(_random(study, found), f"{step}/{CONTROL}", setting))
         return _run(study, study.pictures(concept, "held_out", settings.pictures), planned)
 
     tried = study.store.table(f"ladder-{concept}", inputs, compute)
@@ -85,7 +87,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     inputs = fingerprint(upstream(study), settings.model_dump(), code(__name__))
 
     def compute() -> pd.DataFrame:
-        every = recipes.contrasts(settings.within, settings.between)
+        every = recipes.contrasts(settings.within, settings.between, settings.places)
         tried = [(recipe, how) for recipe in every for how in settings.interventions]
         planned = [
             _trial(neurons(study, concept, recipe, how), str(place), _setting(study, how, budget), "choosing")
@@ -98,6 +100,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
         return rows[["concept", "image_id", "intervention"]].assign(
             within=[recipe.within for recipe, _ in of],
             between=[recipe.between for recipe, _ in of],
+            places=[recipe.places for recipe, _ in of],
             suppression_probability=probability_suppression(rows["clean_probability"], rows["target_probability"]),
             retention_probability=rows["retained_probability"],
         )
@@ -105,7 +108,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     return study.store.table(f"contrasts-{concept}", inputs, compute)
 
 
-CHOICE = ["within", "between", "intervention"]
+CHOICE = ["within", "between", "places", "intervention"]
 
 
 def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFrame:
@@ -122,13 +125,14 @@ def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFram
 def choice(study: Study) -> tuple[Recipe, Intervention]:
     """What the rule chooses for all concepts."""
     best = compared(study).iloc[0]
-    return Recipe("worth", float(best["within"]), best["between"]), best["intervention"]
+    return Recipe("worth", float(best["within"]), best["between"], float(best["places"])), best["intervention"]
 
 
 def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
     """The chosen score, (L, D), of another picture of the concept, from its `attribution.first_order`."""
     recipe, how = choice(study)
     own = {name: abs(score) if name.endswith("-other") else score for name, score in found.items()}
+    own |= attribution.elsewhere(study, concept) if recipe.places else {}
     others = [attribution.pooled(study, other) for other in _own_first(study, concept)[1:]]
     return recipes.specific(recipe, own, others, recipes.worth(how))
 
@@ -141,9 +145,9 @@ def upstream(study: Study) -> str:
 def third_stage(study: Study, concept: str) -> pd.DataFrame:
     """The chosen setting on held-out pictures: rows of `perturbations.parquet`; `method` is `THIRD`, or its `CONTROL`.
 
-    At the profile's budget on all of the concept's own and some of other concepts'; at other budgets, and for the
-    control, on its own first ones. `method` 'no contrasts' is what the same intervention on the neurons that are worth
-    most to the word, whatever else they do, takes from other concepts' pictures.
+    At the profile's budget on all of the concept's own (or the first, `choices.held_out`) and some of other concepts';
+    at other budgets, and for the control, on its own first ones. `method` 'no contrasts' is what the same intervention
+    on the neurons that are worth most to the word, whatever else they do, takes from other concepts' pictures.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     recipe, how = choice(study)
@@ -155,7 +159,7 @@ def third_stage(study: Study, concept: str) -> pd.DataFrame:
         planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "choosing")]
         planned += [_trial(found, THIRD, replace(setting, n=n), "swept") for n in settings.budgets]
         planned.append(_trial(_random(study, found), CONTROL, setting, "swept"))
-        own = study.pictures(concept, "held_out")
+        own = study.pictures(concept, "held_out", settings.held_out)
         pictures = [replace(picture, swept=place < settings.pictures) for place, picture in enumerate(own)]
         for other in _own_first(study, concept)[1:]:
             foreign = study.pictures(other, "held_out", settings.others_per_concept)
@@ -180,7 +184,8 @@ def _trial(found: NeuronSet, method: str, setting: Setting, scope: perturbation.
 
 def _random(study: Study, like: NeuronSet) -> NeuronSet:
     at_budget = like.top(study.profile.identification.budget)
-    return controls.same_layers(at_budget, study.model.ffn_width, np.random.default_rng(study.profile.data.seed))
+    rng = controls.generator(like.concept, study.profile.data.seed)
+    return controls.same_layers(at_budget, study.model.ffn_width, rng)
 
 
 def _run(study: Study, pictures: list[perturbation.Picture], planned: list[Trial]) -> pd.DataFrame:

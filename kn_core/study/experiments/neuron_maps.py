@@ -18,7 +18,7 @@ from kn_core.study.experiments.heatmaps import shown
 from kn_core.study.experiments.single_neurons import ablate
 from kn_core.study.study import Study
 
-REMOVED = 20  # of each set of a concept's, the best, are taken out one at a time; with EFFORT=full all of them
+REMOVED = 8  # of each set of a concept's, the best, are taken out one at a time; with EFFORT=full all of them
 SCORES = ("delta", "gradcam")  # what is mapped: the difference that the object makes, stage 2's gradient score
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-import numpy as np
 import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
@@ -69,7 +68,7 @@ def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         found = _found(study, concept)
         best = {_name(each): each for each in (_best(study, concept, of_rule) for of_rule in found.values())}
-        rng = np.random.default_rng(main.seed)
+        rng = controls.generator(concept, main.seed)
         best[RANDOM] = controls.same_layers(_best(study, concept, found[OWN]), study.model.ffn_width, rng)
         chosen = [replace(best[name], method=name) for name in missing]
         planned = [perturbation.Trial(each, replace(main, n=len(each)), "own") for each in chosen]

@@ -48,7 +48,7 @@ def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
     model, settings = study.model, study.profile.identification
     found = found_by("stage-1", concept, study.pooled(concept), study.thresholds(concept), settings)
     chosen = found.top(settings.budget)
-    rng = np.random.default_rng(study.profile.data.seed)
+    rng = controls.generator(concept, study.profile.data.seed)
     random = controls.same_layers(chosen, model.ffn_width, rng)
     pictures = 0
     for image_id in study.pairs(concept).query("role == 'held_out'")["image_id"]:

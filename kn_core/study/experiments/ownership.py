@@ -55,7 +55,7 @@ def parts(study: Study, concept: str) -> pd.DataFrame:
         sets = {name: study.neuron_set(name).top(budget) for name in study.studied()}
         main, planned = protocol.main_setting(settings.perturbation, settings.identification), []
         put_in = protocol.patch_setting(settings.perturbation, settings.identification)
-        rng, width = np.random.default_rng(study.profile.data.seed), study.model.ffn_width
+        rng, width = controls.generator(concept, study.profile.data.seed), study.model.ffn_width
         for part, neurons in split(sets, concept).items():
             drawn = replace(controls.same_layers(neurons, width, rng), method=f"{part}, random")
             planned += [

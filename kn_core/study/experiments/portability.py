@@ -15,6 +15,7 @@ from kn_core.measures.metrics import repetition, retention
 from kn_core.method.editing import token_of
 from kn_core.method.edits import Edit
 from kn_core.models.base import CaptionModel
+from kn_core.study.experiments.polling import yes_and_no
 from kn_core.study.study import Study
 
 # What a sentence says of each concept without naming it: the word that follows is the concept's.
@@ -38,8 +39,7 @@ def asked(study: Study, edit: Edit) -> Iterator[dict[str, Any]]:
             yield told | {"repetition": repetition(caption)}
     for word in (old, new) if settings.poll and images else ():
         model = study.model.asking(settings.poll.replace("{word}", word))
-        prompts, ids = model.prompts(images), [_first_token(model, answer) for answer in ("No", "Yes")]
-        said_yes = _twice(partial(_chances, model, prompts, ids), edit)
+        said_yes = _twice(partial(_chances, model, model.prompts(images), yes_and_no(model)[::-1]), edit)
         for one, *both in zip(samples, *(each.tolist() for each in said_yes), strict=True):
             told = {"what": "polled", "image_id": one.image_id, "image_concept": old, "wording": word}
             yield told | _four(*both)
@@ -63,10 +63,6 @@ def _twice(read: Callable[[], Tensor], edit: Edit) -> tuple[Tensor, Tensor]:
     before = read()
     with edit:
         return before, read()
-
-
-def _first_token(model: CaptionModel, answer: str) -> int:
-    return model.encode(answer)[0][0]
 
 
 def _chances(model: CaptionModel, prompts: Tensor, ids: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ from kn_core.method.capture import find_target
 from kn_core.method.two_stages import NeuronSet, identify, pool_images
 from kn_core.study.study import Study
 
-PICTURES = 3  # selection pictures a concept
+PICTURES = 2  # selection pictures a concept
 COLUMNS = ["asked", "n_images", "layer", "unit", "rank", "concept", "prompt"]
 
 

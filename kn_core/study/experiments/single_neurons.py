@@ -5,7 +5,7 @@ The effect of a neuron is exact, not a first-order estimate: the model runs agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.capture import Target
+from kn_core.method.controls import generator
 from kn_core.method.identification import RANKED_BY
 from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import select
@@ -56,7 +57,7 @@ def effects(study: Study, concept: str) -> pd.DataFrame:
 
     def compute() -> pd.DataFrame:
         held = scores(study, concept)
-        rng = np.random.default_rng(study.profile.data.seed)
+        rng = generator(concept, study.profile.data.seed)
         chosen = candidates_to_ablate(held, settings.per_method, settings.random, rng)
         layers, units = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
         pictures = study.pictures(concept, "held_out", settings.pictures)
@@ -92,15 +93,15 @@ def ablate(
     layers: np.ndarray,
     units: np.ndarray,
     positions: Literal["image", "all"] = "image",
-    instead: Tensor | None = None,
+    instead: Sequence[Tensor] | None = None,
     against: int | None = None,
 ) -> np.ndarray:
     """What each neuron adds to the logit y^c of the target: clean minus ablated, (n,), positive where it helps.
 
     `prompt` (T, H) is one picture's, and y^c is read where the caption, teacher-forced, names the target. Each of the
     neurons (`layers`, `units`), alone, is zero at the image tokens or at all positions. Zero is the same intervention
-    at every site: SiLU(0) = 0, and a product with 0 is 0. Where `instead` (L, P, D) is given, its product at the image
-    tokens is that, and where `against` is, a token c', what is lost is of logit(c) - logit(c').
+    at every site: SiLU(0) = 0, and a product with 0 is 0. Where `instead` is given, (P, D) a layer, its product at
+    the image tokens is that; where `against` is, a token c', what is lost is of logit(c) - logit(c').
 
     A neuron writes its product times w_out,i into the residual stream, so the stream without it is the clean one less
     that: a batch starts from the clean run's stream behind its lowest layer and never runs that layer or those below.

@@ -54,7 +54,7 @@ def transfer(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         budget, model = study.profile.identification.budget, study.model
         own = ladder.neurons(study, concept, *ladder.choice(study)).top(budget)
-        random = controls.same_layers(own, model.ffn_width, np.random.default_rng(study.profile.data.seed))
+        random = controls.same_layers(own, model.ffn_width, controls.generator(concept, study.profile.data.seed))
         sets = {FOUND: own, RANDOM: random}
         shown = study.pictures(concept, "held_out", settings.zeroed)
         two_stage = study.neuron_set(concept).top(budget)
@@ -132,7 +132,8 @@ def _chosen(study: Study, concept: str, own: Mapping[str, np.ndarray]) -> Neuron
     """The third stage's best by a concept's pooled `attribution.first_order`."""
     recipe, how = ladder.choice(study)
     others = [attribution.pooled(study, other) for other in study.studied() if other != concept]
-    score = recipes.specific(recipe, own, others, recipes.worth(how))
+    places = attribution.elsewhere(study, concept) if recipe.places else {}
+    score = recipes.specific(recipe, {**own, **places}, others, recipes.worth(how))
     return select(concept, FOUND, np.ones(score.shape, bool), score, study.profile.identification.budget)
 
 
@@ -199,13 +200,16 @@ def sizes(study: Study, concept: str) -> pd.DataFrame:
     """The third stage's sets from k selection pictures: columns concept, k, image_id, lost, kept, shared, chance.
 
     `shared` is the share of the set of the first k that the set of k others holds (NaN where there are too few),
-    `chance` what two draws would share. A k beyond the selection pictures is left out.
+    `chance` what two draws would share. A k beyond the selection pictures, and `editing.extra` ones, is left out.
     """
     settings = study.effort.editing
-    inputs = fingerprint(ladder.upstream(study), settings.sizes, settings.zeroed, code(__name__))
+    inputs = fingerprint(ladder.upstream(study), settings.sizes, settings.extra, settings.zeroed, code(__name__))
 
     def compute() -> pd.DataFrame:
         scores = attribution.by_picture(study, concept)
+        if settings.extra and study.profile.data.source == "scenes":
+            more = attribution.by_picture(_anew(study, settings.extra), concept)
+            scores = {name: np.concatenate([of, more[name]]) for name, of in scores.items()}
         there, rows = len(next(iter(scores.values()))), []
         shown = study.pictures(concept, "held_out", settings.zeroed)
 
@@ -222,6 +226,14 @@ def sizes(study: Study, concept: str) -> pd.DataFrame:
         return pd.DataFrame(rows).drop(columns=["where", "on", "of"])
 
     return study.store.table(f"sizes-{concept}", inputs, compute)
+
+
+def _anew(study: Study, n: int) -> Study:
+    """A study of n selection pictures of each concept in scenes that the profile does not draw."""
+    data = study.profile.data
+    changes = {"seed": data.seed + 1000, "select": n, "held_out": 0, "pool": 3 * n}
+    profile = study.profile.model_copy(update={"data": data.model_copy(update=changes)})
+    return Study(profile, study.folder / "anew", study.model)
 
 
 def taken(study: Study, concept: str) -> pd.DataFrame:

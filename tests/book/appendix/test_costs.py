@@ -84,6 +84,29 @@ def test_hours_are_units_times_what_was_measured(monkeypatch, tmp_path, toy_prof
     assert [costs.words(each) for each in (0.04, 5400, 49 * 3600, 1e8)] == ["0.04 s", "90 min", "2 days", "1,200 days"]
 
 
+def test_workers_take_as_long_as_the_one_with_most_concepts(monkeypatch, tmp_path, toy_profile):
+    monkeypatch.setattr(costs, "RESULTS", tmp_path / "results.csv")
+    monkeypatch.setattr(
+        costs, "counts", lambda _, __, concepts, ___: dict.fromkeys(["inpainting", *costs.UNITS], concepts * 900)
+    )
+    head = "machine,benchmark,figure,value\n"
+    (tmp_path / "results.csv").write_text(head)
+    spent = pd.DataFrame({"stage": [*costs.UNITS, "curves"], "seconds": [1800.0] * 5})
+    pairs = pd.DataFrame({"concept": ["bear", "bus", "bus"], "kept": [True, True, False]})
+    own = costs.own_rates(toy_profile, pairs, spent)
+    assert own.to_dict() == dict.fromkeys(costs.UNITS, 1.0)
+    found = costs.on_workers(toy_profile, pairs, own)  # a concept takes an hour
+    assert found["at this run's rates"].tolist() == ["3.3 days", "10 h", "2 h"]
+    assert found["concepts one after the other"].tolist() == [80, 10, 2]
+    assert set(found["the paper's model, on a card"]) == {"not measured"}
+    lines = [f'a card,accelerator,"{figure}",2' for figure in costs.UNITS.values()]
+    lines.append('here,distributed,"rate of two workers over twice one",0.9')
+    (tmp_path / "results.csv").write_text(head + "\n".join(lines))
+    assert costs.on_workers(toy_profile, pairs, own)["a card"].tolist() == ["6.7 days", "20 h", "4 h"]
+    said = costs.for_sentences(toy_profile, pairs)
+    assert (said["cluster-rate"], said["cluster-cost"]) == ("0.90", "not measured")
+
+
 def test_one_card_holds_the_papers_model_and_llava_without_integrated_gradients():
     found = costs.memory().set_index("model")
     assert 16 < found.loc["minigpt4-llama2", "together"] < 22

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from book.choices import attributions, figures, ladder, third_stage
+from book.perturbation.matched import Doses
 from kn_core.drawing import theme
 from kn_core.study.experiments.ladder import CONTROL, THIRD
-from tests.perturbed import row
+from tests.perturbed import profile, row
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,22 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     assert last["suppression, random"].item() == "0.00"
     first = shown[shown["choice"] == ladder.STEPS[ladder.PAPER]]
     assert first["change of both"].tolist() == ["–"] * len(first)  # nothing stands before it
+
+
+def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_much(climbed):
+    def noise(method: str, sigma: float, gone: int, kept: float) -> list[dict[str, object]]:
+        changes = {"sigma": sigma, "retained": kept, "retained_truth": kept}
+        return [
+            row(image.split("-")[0], method, image, place < gone, **changes) for place, image in enumerate(PICTURES)
+        ]
+
+    swept = [*noise("two-stage", 3.0, 2, 0.2), *noise("random", 3.0, 1, 0.8), *noise("random", 7.0, 3, 0.4)]
+    doses = Doses(pd.DataFrame(swept), profile())
+    shown = ladder.for_readers(ladder.effects(climbed), ladder.gains(climbed), doses).set_index(["choice", "neurons"])
+    column = shown["Sᵣₑ, random at equal Sₛₑ"]
+    assert column[ladder.STEPS["site"], "zeroed"].startswith("0.60")  # two of four: halfway between the two noises
+    assert column[ladder.STEPS["sums"], "zeroed"].startswith("0.80")
+    assert column[ladder.STEPS["between"], "zeroed"] == "not reached (at most 0.75)"
 
 
 def test_the_ladder_in_words_and_drawn(climbed):

@@ -13,6 +13,7 @@ CHANCES = {"old_probability": 0.2, "new_probability": 0.6, "clean_old_probabilit
 
 def row(what: str, caption: str = "", clean: str = "A bear on sand.", **more: object) -> dict[str, object]:
     said = {"caption": caption, "clean_caption": clean, "retained": 0.5, "perplexity": 9.0, "kept": 0.75, "named": 1.0}
+    said |= {"wanted_caption": clean.replace("bear", "dog"), "wanted_perplexity": 90.0}
     return EDIT | CHANCES | said | {"what": what, "image_id": f"{what} {caption}", "wording": ""} | more
 
 
@@ -27,7 +28,7 @@ def read(*rows: dict[str, object]) -> dict[str, float]:
 )
 def test_renamed_is_the_new_word_without_the_old(caption, renamed):
     found = read(row("own", caption))
-    assert found == {"generality": renamed, "forced": 1.0, "retention": 0.5, "fluent": 1.0}
+    assert found == {"generality": renamed, "forced": 1.0, "retention": 0.5, "fluent": 1.0, "wanted": 0.0}
 
 
 def test_each_question_has_its_reading():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from book.faithfulness.maps import mean_readings
-from book.other_models import beyond_projectors, figures
+from book.other_models import beyond_projectors, figures, third_stage
 from book.other_models.beyond_projectors import LINEAR, QUERIES
 from book.other_models.two_studies import DIFFERENCE, both, compare, shared_neurons
 from kn_core import drawing
@@ -109,7 +109,9 @@ def test_the_page_says_everything_that_its_text_asks_for(studies):
     said = beyond_projectors.identified_in_words(found, shared) | beyond_projectors.effects_in_words(compared)
     said |= beyond_projectors.places_in_words(where, means)
     said |= beyond_projectors.blocks_in_words(query_maps.blocks(studies[QUERIES], concepts))
-    assert set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text())) == {*said, "answer"}
+    third = third_stage.in_words(third_stage.compare(studies, concepts), queries=QUERIES, linear=LINEAR)
+    asked = set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text()))
+    assert asked - set(third) == {*said, "answer"} and {"third-works", "third-apart", "ceiling-queries"} <= asked
     assert beyond_projectors.identified_for_readers(found)["model"].tolist() == [LINEAR, QUERIES]
     shown = beyond_projectors.effects_for_readers(compared)
     assert shown.iloc[0, 2:].str.contains("[", regex=False).all()

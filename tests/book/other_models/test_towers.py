@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from book.other_models import figures, towers
+from book.other_models import figures, third_stage, towers, two_studies
 from book.other_models.two_studies import DIFFERENCE, QUANTITIES
 from kn_core import drawing
 
@@ -33,6 +33,14 @@ JUDGED = pd.DataFrame(
         "differ": [False, True],
     }
     | {f"{tower}, {name}": [0.5, 0.25] for tower in "ab" for name in ("ours", "low", "high")}
+)
+
+
+THIRD = pd.DataFrame(
+    [(name, model, 0.5, 0.4, 0.6) for name in third_stage.QUANTITIES for model in ("a", "b")]
+    + [(name, DIFFERENCE, -0.3, -0.5, -0.1) for name in ("ceiling",)]
+    + [(name, DIFFERENCE, 0.0, -0.1, 0.1) for name in third_stage.QUANTITIES if name != "ceiling"],
+    columns=["quantity", "model", "value", "low", "high"],
 )
 
 
@@ -60,7 +68,7 @@ def test_the_numbers_decide_what_is_said():
     assert words["advantage-told"] == "too few concepts to tell"
     assert words["naming-told"] == "a names more"
     assert words["depends"] == "captions that name the concept"
-    shown = towers.compared_for_readers(frame)
+    shown = two_studies.compared_for_readers(frame)
     assert shown.columns.tolist() == ["quantity", "a", "b", "difference"]
     assert shown.iloc[0].tolist() == [
         "captions that name the concept",
@@ -78,6 +86,12 @@ def test_verdicts_and_overlap_are_counted_in_words():
     assert words["same-concept"] == "0.15 [0.00,\u00a00.79], not clear of zero"
 
 
+def test_what_the_third_stage_does_with_either_tower():
+    said = third_stage.in_words(THIRD, first="a", second="b")
+    assert said["third-works"].startswith("With both models what the third stage leaves suppresses more, at zero")
+    assert said["third-apart"] == "Sₛₑ, all neurons patched" and said["third-clear-first"] == "clear of zero"
+
+
 def test_verdicts_that_differ_come_first_for_readers():
     shown = towers.verdicts_for_readers(JUDGED, ["a", "b"])
     assert shown["the paper says"].tolist() == ["unlike in Sᵣₑ", "alike"]
@@ -87,7 +101,10 @@ def test_verdicts_that_differ_come_first_for_readers():
 
 def test_the_page_says_everything_that_its_text_asks_for():
     frame = made_up({})
-    said = towers.compared_in_words(frame) | towers.shared_in_words(SHARED) | towers.verdicts_in_words(JUDGED)
+    said = (
+        towers.compared_in_words(frame) | towers.shared_in_words(SHARED) | towers.verdicts_in_words(JUDGED, ["a", "b"])
+    )
+    said |= third_stage.in_words(THIRD, first="a", second="b")
     assert set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text())) <= {*said, "concepts"}
     with drawing.theme():
         figure = figures.towers(frame)

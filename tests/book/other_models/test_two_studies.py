@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from book.other_models import beyond_projectors, towers, two_studies
+from book.other_models import beyond_projectors, third_stage, towers, two_studies
 from book.other_models.two_studies import DIFFERENCE, QUANTITIES, both, compare, jaccard_by_chance, shared_neurons
 from book.words import NotRun
 from kn_core import models
@@ -141,6 +141,11 @@ def test_a_model_does_not_differ_from_itself(twins):
     pd.testing.assert_frame_equal(own, other)
     assert own.set_index("quantity").loc["naming", "value"] > 0.5
     assert (shared_neurons(twins, concepts)["jaccard"] == 1).all()
+    third = third_stage.compare(twins, concepts)
+    told = [name for name in third_stage.QUANTITIES if "truth" not in name]  # the toy world shows no other thing
+    assert third["quantity"].unique().tolist() == told
+    assert (third[third["model"] == DIFFERENCE][["value", "low", "high"]] == 0).all(axis=None)
+    assert third.set_index(["quantity", "model"]).loc[("ceiling", "one"), "value"] > 0
     judged = towers.verdicts(twins, concepts)
     assert not judged["differ"].any()
     assert set(judged["page"]) == {"thresholds", "layers", "perturbation"}

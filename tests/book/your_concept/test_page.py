@@ -24,7 +24,7 @@ def study(tmp_path, monkeypatch, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     monkeypatch.setattr(pairs, "load_model", lambda profile: taught_model)
     monkeypatch.setattr(run, "_studies", {})
-    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers: (yield Here())))
+    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard: (yield Here())))
     monkeypatch.setenv("KN_COCO", "")
     profile = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea", "dilation": 0})
     (tmp_path / "in").mkdir()
@@ -65,6 +65,15 @@ def test_a_folder_becomes_a_page_that_stands_alone_and_tables(study, tmp_path, m
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
     monkeypatch.setattr(run, "_studies", {})
     assert study()[0] == told[0] and page.read_text() == text  # the same command goes on
+
+
+def test_a_line_now_and_then_says_how_far_captions_are(capsys, monkeypatch):
+    clock = iter((0.0, 9.0, 10.0, 15.0))
+    monkeypatch.setattr(own.time, "monotonic", lambda: next(clock))
+    progress = own.Progress(every=10)
+    for done in (100, 200, 300, 500):  # told every 10 s, of 300 after 10 s there are 20 a second
+        progress(("perturbations, bear", done, 1000))
+    assert capsys.readouterr().err == "perturbations, bear: 300 of 1,000 captions, some 35 s left\n"
 
 
 def test_what_can_be_done_of_too_little_is_done(study, tmp_path):

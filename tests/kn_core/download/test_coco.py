@@ -488,7 +488,10 @@ def run_and_kill(server, root, profile) -> None:
     )
     process.start()
     assert server.waiting.wait(20)
-    time.sleep(0.3)  # until it has written what was sent
+    end = time.monotonic() + 20
+    while not any(path.name != PART or path.stat().st_size for path in root.rglob("*.part")):  # what was sent
+        assert time.monotonic() < end, "nothing was written"
+        time.sleep(0.01)
     process.kill()
     process.join()
     assert process.exitcode == -9

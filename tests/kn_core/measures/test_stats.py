@@ -45,15 +45,15 @@ def test_the_interval_without_spread_has_no_width_and_one_image_has_none():
 
 
 @pytest.mark.parametrize("between", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("images", [5, 12])
-def test_the_interval_covers_the_truth_of_nine_concepts_of_yes_and_no_as_often_as_it_says(between, images):
+@pytest.mark.parametrize(("concepts", "images"), [(9, 5), (9, 12), (40, 12)])  # embedded's, and embedded-many's
+def test_the_interval_covers_the_truth_of_concepts_of_yes_and_no_as_often_as_it_says(between, concepts, images):
     rng, whole = np.random.default_rng(0), np.random.default_rng(1)
 
     def chances(shape, rng):
         return 1 / (1 + np.exp(-rng.normal(-0.3, between, shape)))
 
     truth = chances(200_000, whole).mean()
-    samples = rng.random((600, 9, images)) < chances((600, 9, 1), rng)
+    samples = rng.random((600, concepts, images)) < chances((600, concepts, 1), rng)
     ends = [cluster_interval(list(sample.astype(float))) for sample in samples]
     assert 0.92 <= np.mean([low <= truth <= high for low, high in ends]) <= 0.97
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from kn_core.method import attribution, relp
 from kn_core.method.attribution import along_the_path, first_order, mean_rank, others, rival_token, run
 from kn_core.method.capture import Target
-from kn_core.models.hooks import intervene
+from kn_core.models.hooks import intervene, record
 from tests.toy_world import toy_samples
 
 CAPTION = "A pizza in a forest."
@@ -109,20 +110,21 @@ def test_integrated_gradients_along_a_neuron_s_own_path_are_its_exact_patch(exac
     rival = rival_token(without.logits[0], target)
     y = attribution._contrast(target, rival)
     shown = run(exact, prompts[:1], CAPTION, [y])
-    neuron = int(np.abs((shown.product - without.product)[0, 0].numpy()).sum(0).argmax())
-    at, step = exact.image_positions, (shown.product - without.product)[0, 0, :, neuron]
+    change = (shown.product[0] - without.product[0])[0]
+    neuron = int(change.abs().sum(0).argmax())
+    at, step = exact.image_positions, change[:, neuron]
 
     def moved(share: float):
         def edit(values, _):
             changed = values.clone()
-            changed[:, at, neuron] = without.product[0, 0, :, neuron] + share * step
+            changed[:, at, neuron] = without.product[0][0, :, neuron] + share * step
             return changed
 
         with intervene(exact, {0: edit}, "product"):
             return run(exact, prompts[:1], CAPTION, [y])
 
     nodes, weights = np.polynomial.legendre.leggauss(8)
-    slopes = [moved((node + 1) / 2).slopes[0][0, 0, :, neuron] for node in nodes]
+    slopes = [moved((node + 1) / 2).slopes[0][0][0, :, neuron] for node in nodes]
     integral = sum(weight / 2 * float((slope * step).sum()) for weight, slope in zip(weights, slopes, strict=True))
     patch = float(y(shown.logits) - y(moved(0).logits))
     assert abs(patch) > 1e-3
@@ -136,6 +138,57 @@ def test_the_product_site_has_the_cross_term_that_the_activation_site_loses():
     by_s, by_u, by_product = (s - s_i) * u * slope, (u - u_i) * s * slope, (s * u - s_i * u_i) * slope
     assert torch.allclose(by_s + by_u - by_product, (s - s_i) * (u - u_i) * slope)
     assert (by_s - by_product).abs().min() > 1e-3
+
+
+def test_the_path_goes_a_picture_at_a_time_and_is_the_sum_over_all_of_it(exact, prompts, target, monkeypatch):
+    """No more than four runs' neurons lie in memory, however many steps; each number is as from all runs at once."""
+    steps, alive, most, rows = 6, weakref.WeakSet(), [], []
+
+    def counted(model, given, *more):
+        found = run(model, given, *more)
+        alive.add(found)
+        most.append(len(alive))
+        rows.append(len(given))
+        return found
+
+    rival = rival_token(run(exact, prompts[1:], CAPTION).logits[0], target)
+    with monkeypatch.context() as patch:
+        patch.setattr(attribution, "run", counted)
+        found = along_the_path(exact, prompts, CAPTION, target, steps=steps)
+    assert max(rows) == 1 and len(rows) == steps + 4 and max(most) == 4
+    alphas = torch.tensor([0, *((np.arange(steps) + 0.5) / steps), 1], dtype=torch.float64)[:, None, None]
+    path = run(
+        exact, prompts[1:] + alphas * (prompts[:1] - prompts[1:]), CAPTION, [attribution._contrast(target, rival)]
+    )
+    product, slope = torch.stack(path.product), torch.stack(path.slopes[0])  # (L, B, P, D)
+    change = product[:, -1] - product[:, 0]
+    expected = {
+        "trapezoid": change * (slope[:, 0] + slope[:, -1]) / 2,
+        "ig": change * slope[:, 1:-1].mean(1),
+        "conductance": (product.diff(dim=1) * (slope[:, 1:] + slope[:, :-1]) / 2).sum(1),
+    }
+    for name, score in expected.items():
+        assert found[name] == pytest.approx(score.sum(1).numpy(), rel=1e-9, abs=1e-12)
+
+
+def test_first_order_scores_are_sums_of_the_arrays_that_it_never_holds(exact, prompts, target):
+    rival = rival_token(run(exact, prompts[1:], CAPTION).logits[0], target)
+    places, ids = others(exact, CAPTION, target)
+    at = exact.image_positions
+    with record(exact, "product") as product, record(exact, "activation") as activation:
+        logits = exact.logits(prompts.detach().requires_grad_(), [CAPTION] * 2)
+        word = logits[0, target.position]
+        numbers = [word[target.token] - word[rival], logits[0, places].log_softmax(-1)[range(len(ids)), ids].sum()]
+        slopes = [torch.autograd.grad(number, product, retain_graph=True) for number in numbers]
+    found = first_order(exact, prompts, CAPTION, target)
+    for layer in range(exact.n_layers):
+        o, i = product[layer][:, at].detach()
+        expected = {"delta-sum": activation[layer][0, at] - activation[layer][1, at], "delta-sum-product": o - i}
+        for suffix, slope in zip(("", "-other"), slopes, strict=True):
+            expected |= {f"atp{suffix}": (o - i) * slope[layer][0, at], f"gxa{suffix}": o * slope[layer][0, at]}
+        assert found.keys() == expected.keys()
+        for name, score in expected.items():
+            assert found[name][layer] == pytest.approx(score.detach().sum(0).numpy(), rel=1e-9, abs=1e-12), name
 
 
 class Contrast(torch.nn.Module):

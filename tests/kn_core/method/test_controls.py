@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kn_core.method.controls import same_activation, same_layers, same_norm, uniform
+from kn_core.method.controls import generator, same_activation, same_layers, same_norm, uniform
 from kn_core.method.two_stages import NeuronSet
 
 LIKE = NeuronSet("bear", "two-stage", np.array([1, 0, 1, 2]), np.array([5, 7, 9, 0]), np.array([4.0, 3.0, 2.0, 1.0]))
@@ -50,3 +50,9 @@ def test_where_few_are_free_all_of_them_are_near():
 def test_uniform_neurons_lie_in_all_layers():
     layers = np.concatenate([DRAWN["uniform"](np.random.default_rng(seed)).layers for seed in range(300)])
     assert np.allclose(np.bincount(layers, minlength=3) / len(layers), 1 / 3, atol=0.05)
+
+
+def test_a_concept_s_controls_are_its_own():
+    draws = [same_layers(LIKE, 1000, generator(concept, 2)).units for concept in ("bear", "bus", "bear")]
+    assert (draws[0] == draws[2]).all() and not np.intersect1d(draws[0], draws[1]).size
+    assert (generator("bear", 2, 0).random(3) != generator("bear", 2, 1).random(3)).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,9 +57,38 @@ def test_dai_by_hand():
 
 def test_the_detector_is_one_on_the_object():
     object_, rest = torch.tensor([[2.0, 1.0], [2.0, -1.0]]), torch.tensor([[0.0, 3.0]] * 4)
-    keys = editing.Keys(object_, rest, rest, torch.empty(0, 2))
-    read = editors.detector(keys, editing.Keys(*[torch.empty(0, 2)] * 4), 1.0)
+    read = editors.detector(object_, rest, 1.0)
     torch.testing.assert_close(read, torch.tensor([0.5, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_the_threshold_by_hand():
+    own, others = torch.tensor([0.9, 0.8, 0.4]), torch.tensor([0.1, 0.5, 0.2])
+    assert editors.threshold(own[:2], others) == pytest.approx(0.65)  # nothing is lost between .5 and .8
+    assert editors.threshold(own, others) == pytest.approx(0.3)  # one of four others; above .5 it were one of three
+    assert editors.threshold(own, torch.empty(0)) == pytest.approx(0.2)  # halfway to nothing
+
+
+def test_surprise_by_hand(toy):
+    model, _, _, shown = toy
+    one, caption = shown["bear"][0], editors.renamed(shown["bear"][0].caption, "bear", "bus")
+    assert "bus" in caption and "bear" not in caption
+    row = model.logits(one.prompt[None], [caption])[0].log_softmax(-1)
+    said = [-float(row[t, token]) for t, token in enumerate([*model.encode(caption)[0], model.end])]
+    word = said.pop(one.position)
+    assert float(editors.surprise(model, [one], [caption])) == pytest.approx(word + np.mean(said), rel=1e-4)
+    whole = editors.surprise(model, [replace(one, position=-1)], [caption])
+    assert float(whole) == pytest.approx(np.mean([word, *said]), rel=1e-4)
+
+
+def test_a_swap_leaves_what_does_not_show_the_object_to_the_last_bit(toy):
+    model, chosen, other, shown = toy
+    made = editors.make(
+        model, "bear", "bus", chosen, shown["bear"], shown["pizza"], "swap", towards=Other(other, shown["bus"])
+    )
+    before = [model.logits(one.prompt[None]) for one in (shown["pizza"][0], shown["bear"][0])]
+    with made:
+        after = [model.logits(one.prompt[None]) for one in (shown["pizza"][0], shown["bear"][0])]
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
 
 
 def test_gamma_brings_the_margin_where_the_last_layer_alone_is_edited(toy):

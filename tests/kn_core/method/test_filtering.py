@@ -141,7 +141,7 @@ def test_a_pair_is_judged_by_the_cheapest_constraint_first_and_then_asked_no_mor
 def test_columns_are_those_of_the_design_and_a_role(profile):
     pairs = make_pairs(Told({0: "a bear", 1: "a log"}), [sample()], profile)
     assert list(pairs.columns) == [
-        *("concept", "image_id", "area_fraction", "caption", "caption_inpainted"),
+        *("concept", "image_id", "drawing", "area_fraction", "caption", "caption_inpainted"),
         *("target_word", "target_token", "target_position", "kept", "reason", "role"),
     ]
     none = make_pairs(Told({}), [], profile)
@@ -161,6 +161,20 @@ def test_no_more_pictures_are_looked_at_than_needed(profile):
     assert len(drawn) == len(pairs) == 5
     assert pairs["role"].tolist() == ["select"] * 3 + ["held_out"] * 2
     assert pairs["kept"].all()
+
+
+def test_a_drawing_that_chose_neurons_is_not_one_that_they_are_tried_on(profile):
+    """3 + 2 are wanted. What there is no room for yet is looked at when others of its role have failed."""
+    says = {0: "a bear", 1: "a log", 10: "nothing"}
+    roles = ["select", "held_out"] * 6
+    numbers = [0, 10, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0]
+    looked_at = [sample(number=n, role=role, drawing=role) for n, role in zip(numbers, roles, strict=True)]
+    pairs = make_pairs(Told(says), looked_at, profile)
+    assert len(pairs) == 7
+    assert pairs["role"].value_counts().to_dict() == {"select": 3, "held_out": 2, "": 2}
+    assert (pairs["role"] == pairs["drawing"])[pairs["kept"]].all()
+    only = make_pairs(Told(says), looked_at[::2], profile)
+    assert only["role"].value_counts().to_dict() == {"select": 2, "held_out": 1}, "none of the other: split as ever"
 
 
 @pytest.mark.parametrize(

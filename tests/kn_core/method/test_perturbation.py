@@ -141,7 +141,7 @@ def test_noise_without_strength_leaves_captions_and_probabilities_alone(taught_m
     samples = list(toy_samples("bear", 3, seed=4))
     prompts = taught_model.prompts([sample.image for sample in samples])
     said = [sample.references[0] for sample in samples]
-    clean = answers(taught_model, prompts, said, 12)
+    clean = [*answers(taught_model, prompts, said, 12)]
     assert [answer.caption for answer in clean] == said
     ids = [sample.image_id for sample in samples]
 

@@ -13,6 +13,7 @@ OWN = {
     "atp-other": np.array([[9.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
     "gxa": np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]),
     "gxa-other": np.zeros((2, 3)),
+    "elsewhere": np.array([[-4.0, 2.0, 0.0], [0.0, 0.0, 2.0]]),
     "delta-sum": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
     "delta-sum-product": np.array([[6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]),
     "gradcam-sum": np.array([[1.0, 1.5, 2.0], [9.0, 8.0, 7.0]]),
@@ -31,6 +32,7 @@ OTHERS = [
         (Recipe(between="largest"), [[5, -2, 2], [2, 1, -1]]),  # what is below zero for another takes nothing away
         (Recipe(between="mean"), [[5, 0, 2.5], [2, 1, -1]]),
         (Recipe(within=0.5, between="largest"), [[0.5, -2, 1.5], [2, 1, -1]]),
+        (Recipe(places=0.5), [[5, 3, 3], [2, 1, -2]]),
     ],
 )
 def test_contrasts_take_away_what_is_not_the_word_s_own(recipe, expected):

@@ -12,7 +12,8 @@ from captum.attr import IntegratedGradients, LayerGradientXActivation
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from kn_core.method.capture import Target, capture
-from kn_core.method.rivals import integrated_gradients, pan, schwettmann
+from kn_core.method.identification import scores_of
+from kn_core.method.rivals import directly, integrated_gradients, pan, schwettmann
 from kn_core.models.hooks import record
 from tests.toy_world import toy_samples
 
@@ -152,3 +153,19 @@ def test_nothing_is_left_behind(tiny_model, sample, target, pair):
         assert not block.act_fn._forward_hooks
         assert not block.act_fn._forward_pre_hooks
         assert not block.down_proj._forward_pre_hooks
+
+
+def test_what_neurons_write_for_a_word_is_read_once_for_both_variants_and_all_pairs(
+    tiny_model, target, pair, monkeypatch
+):
+    alone, read, w_out = (
+        {v: pan(tiny_model, pair, target, v) for v in ("gated", "released")},
+        [],
+        type(tiny_model).w_out,
+    )
+    monkeypatch.setattr(type(tiny_model), "w_out", lambda self, layer: read.append(layer) or w_out(self, layer))
+    direct = directly(tiny_model)
+    for _ in range(2):
+        found = scores_of(tiny_model, pair, target, {}, direct)
+        assert all((found[f"pan-{variant}"] == score).all() for variant, score in alone.items())
+    assert read == list(range(tiny_model.n_layers))

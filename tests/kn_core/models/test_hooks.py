@@ -49,7 +49,7 @@ def test_what_is_kept_of_a_layer_goes_as_soon_as_it_is_there(tiny_model):
     """Values and slopes on the way are those of a pass that holds them all, and hold nothing of the graph."""
     seen: list[str] = []
 
-    def first(values: torch.Tensor) -> torch.Tensor:
+    def first(values: torch.Tensor, _: int = 0) -> torch.Tensor:
         seen.append(f"{len(seen)}")
         return plain(values[0, 0])
 
@@ -60,8 +60,9 @@ def test_what_is_kept_of_a_layer_goes_as_soon_as_it_is_there(tiny_model):
     with record(tiny_model, keep=first) as kept, record_slopes(tiny_model, "activation", first) as slopes:
         y = tiny_model.logits(prompts)[0, 0, 5]
         assert len(seen) == 3
-        (found,) = descend(y, prompts, [slopes], y.dtype)
-    assert len(seen) == 6
+        (found,) = descend(y, prompts, [slopes], y.dtype, keep=True)
+        (again,) = descend(y, prompts, [slopes], y.dtype)  # for another number, and the first stays
+    assert len(seen) == 9 and all(map(torch.equal, found, again))
     for layer in range(3):
         assert torch.equal(kept[layer], whole[layer][0, 0].detach())
         assert torch.equal(found[layer], expected[layer][0, 0])

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kn_core.models import memory
+from kn_core.models import eva, load_model, memory
 from kn_core.profile import load_profile
 from kn_core.settings import Checkpoint
-from tests import tiny_checkpoints
+from tests import tiny_checkpoints, tiny_release
 from tests.tiny_checkpoints import FAMILIES, pictures
 from tests.tiny_families import adapted
 
@@ -46,3 +46,15 @@ def test_a_checkpoint_is_measured_before_its_weights_are_read(tmp_path):
     (line,) = memory.foretold(profile)
     assert line.startswith("memory: about 0.00 GB at the peak")
     assert not list(memory.foretold(load_profile("embedded")))
+
+
+def test_the_papers_model_is_measured_before_its_weights_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("KN_MODELS", str(tiny_release.write(tmp_path)))
+    monkeypatch.setattr(eva, "eva_vit_g", lambda: tiny_release.VISION)
+    profile = load_profile("minigpt4-llama2")
+    told = memory.predict(memory.outline(profile.model), 12)
+    there = load_model(profile.model_copy(update={"model": profile.model.model_copy(update={"device": "cpu"})}))
+    assert told == memory.predict(there, 12)
+    assert told.weights == sum(weight.nbytes for weight in there.parameters())
+    (line,) = memory.foretold(profile)
+    assert line.startswith("memory: about 0.00 GB at the peak")

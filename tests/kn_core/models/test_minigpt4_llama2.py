@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -24,13 +25,14 @@ from transformers import (
 )
 
 from book.appendix import provenance
+from kn_core.__main__ import main
 from kn_core.models import MiniGPT4, eva, identity, load_model, released
 from kn_core.models.checkpoints import CheckpointError
 from kn_core.models.eva import EvaViT
 from kn_core.models.minigpt4 import load_decoder, segment
 from kn_core.profile import Profile, load_profile
 from kn_core.study.study import Study
-from kn_core.weights import files, local
+from kn_core.weights import files, local, wheels
 from kn_core.weights.files import WeightsError
 from kn_core.weights.local import device
 from tests import tiny_release
@@ -247,6 +249,18 @@ def test_a_study_of_the_papers_setting_says_so_before_it_begins(tmp_path, monkey
         with pytest.raises(WeightsError, match=everything):
             asked()
     assert not (tmp_path / "results").exists()
+
+
+def test_all_that_is_missing_is_told_at_once_before_anything_is_fetched(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(wheels, "fetch_all", pytest.fail)
+    monkeypatch.setenv("KN_MODELS", str(tmp_path))
+    for folder, told in (("", "Name a COCO-format folder"), (str(tmp_path), "holds neither instances.json nor")):
+        monkeypatch.setenv("KN_COCO", folder)
+        assert main(["run", "--profile", "minigpt4-llama2"]) == 2
+        first, weights, *others = re.split(r"^\d\. ", capsys.readouterr().err, flags=re.MULTILINE)
+        assert first == "kn-core: this is missing.\n" and all(part in weights for part in ("tower", "projection"))
+        assert [told in others[0], "stable-diffusion-2-inpainting" in others[1], len(others)] == [True, True, 2]
 
 
 def test_the_appendix_says_what_was_brought(profile, brought, tmp_path):

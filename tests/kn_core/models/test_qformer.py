@@ -26,7 +26,7 @@ from kn_core.training import command as train_projection
 from kn_core.training.command import Recipe, distilled, save_projection, train
 from kn_core.training.data import Example, make_bank
 from kn_core.training.distillation import anchor, distil
-from tests.toy_world import ToyTower, toy_samples
+from tests.toy_world import DESCRIBED, ToyTower, toy_samples
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_the_card_says_what_stands_between_and_where_it_started(tmp_path):
             "phases": [phase | {"shares": {"scene": 8}}],
             "examples": {"scene": 5, "photo": 3, "pasted": 2},
         },
-        "scenes": {"named": 0.9, "named_without": 0.1, "n": 10, "kinds": kinds},
+        "scenes": {"named": 0.9, "named_without": 0.1, "n": 10, "kinds": kinds} | DESCRIBED,
     }
     card.write(path, report, load_profile("embedded-qformer"))
     written = path.read_text()

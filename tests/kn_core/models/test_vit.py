@@ -24,6 +24,7 @@ from kn_core.training import card
 from kn_core.weights import onnx_export, wheels
 from kn_core.weights.files import WeightsError
 from kn_core.weights.onnx_export import POSITIONS, ExportError, Node, read, save_dinov2, state_dict
+from tests.toy_world import DESCRIBED
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 2, "image_size": 8}
 OLD = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value", "o_proj": "output.dense"}
@@ -287,10 +288,11 @@ def test_a_projections_card_tells_of_its_own_tower(name, reads, licences, tmp_pa
     kinds = {"bear": {"named": 1, "named_without": 0, "scenes": 2}}
     report = {
         "made": {"phases": [], "examples": {"scene": 1, "photo": 2, "pasted": 3}},
-        "scenes": {"named": 0.5, "named_without": 0.0, "n": 2, "kinds": kinds},
+        "scenes": {"named": 0.5, "named_without": 0.0, "n": 2, "kinds": kinds} | DESCRIBED,
     }
     card.write(tmp_path / "layer.md", report, load_profile(name))
     written = " ".join((tmp_path / "layer.md").read_text().split())
     assert f"A linear layer from {reads} to the 576 numbers of an input embedding" in written
     assert f"--profile {name} --coco DIR" in written
     assert f"no use without the two networks ({licences})" in written
+    assert "| its company | 25.0% | 2 |" in written and "100.0% / 0.0%" in written and "4.2 true words" in written

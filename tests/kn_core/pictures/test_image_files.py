@@ -305,6 +305,12 @@ def _object(size: tuple[int, int] = (200, 150)) -> Image.Image:
     return image
 
 
+def _outline() -> Image.Image:
+    image = Image.new("L", (200, 150))
+    ImageDraw.Draw(image).ellipse((0, 40, 120, 149), outline=255, width=3)
+    return image
+
+
 def _photo() -> Image.Image:
     levels = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     return Image.fromarray(levels).resize((200, 150), Image.Resampling.BICUBIC)
@@ -356,6 +362,7 @@ def _said(mask: Image.Image | np.ndarray) -> str:
         (_photo, "is it the photo itself, or an overlay"),
         (lambda: Image.blend(_photo(), Image.new("RGB", (200, 150), "red"), 0.4), "an overlay"),
         (lambda: _jpeg(_photo(), 60), "the photo itself"),
+        (_outline, "is it an outline"),
         (lambda: _drawn("L", 1, 2), "labels"),
         (lambda: _drawn("L", 3, 15, 255), "labels"),
         (lambda: _drawn("RGB", (128, 0, 0), (0, 128, 0)), "class colours"),

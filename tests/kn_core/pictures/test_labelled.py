@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.labelled import gathered
+from tests.kn_core.pictures.test_coco_checks import WRONG, places
 
 LEFT, TOP, RIGHT, BOTTOM = 10, 5, 40, 30
 MASK = np.zeros((48, 64), bool)
@@ -106,16 +109,48 @@ def test_what_cannot_be_used_is_a_line_and_the_rest_is_used(tmp_path):
     lines = gathered(folder, "zebra", tmp_path / "out" / "instances.json")
     told = "\n".join(lines)
     for line in (
-        "1 file left out: neither COCO's json nor labelme's, first: e.json",
+        "1 file left out: no json, or not the whole of one, first: e.json",
         "1 shape left out: a line of 2 points is no outline, first: f.json",
         "1 file left out: no picture of its name, first: g.json (gone.jpg)",
-        "b.mask.png: the mask is 64 x 40 pixels, the picture 64 x 48",
-        "d.mask.png: not a picture in a format that Pillow reads",
+        "1 picture left out: the mask is 64 x 40 pixels, the picture 64 x 48",
+        "1 picture left out: its mask is not a picture in a format that Pillow reads",
         "1 picture left out: neither a json nor a mask beside it, first: e.png",
     ):
         assert line in told
     assert len(lines) == 7
     assert [one.image_id for one in CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")] == ["a"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), wrong=st.sampled_from(["gone", "a" * 5000, "abcde", 1e300, *WRONG]))
+def test_malformed_labelme_json_never_shows_an_object_that_is_not_there(data, wrong, tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("labelme"), tmp_path_factory.mktemp("made") / "instances.json"
+    for name in "ab":
+        picture(folder / f"{name}.png")
+        write(folder / f"{name}.json", POLYGON.replace("a.jpg", f"{name}.png"))
+    kinds = (shape("mask", POINTS[::2], mask=labelme_mask()), POLYGON, FOLDERS["labelme, boxes"][2])
+    content = json.loads(data.draw(st.sampled_from(kinds)).replace("a.jpg", "a.png"))
+    where = data.draw(st.sampled_from(list(places(content))))
+    assume("points" not in where or wrong not in ("0", -1, 0.5))  # another coordinate is another object
+    inner = content
+    for key in where[:-1]:
+        inner = inner[key]
+    if wrong == "gone":
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = wrong
+    write(folder / "a.json", json.dumps(content))
+    gathered(folder, "zebra", made)
+    found = {one.image_id: one.mask for one in CocoFolder(made).samples("zebra")}
+    assert found.pop("b").tolist() == MASK.tolist()
+    assert "shape_type" in where or all(mask.tolist() == MASK.tolist() for mask in found.values())
+
+
+def test_labels_without_an_outline_are_told_where_nothing_else_is_there(tmp_path):
+    picture(tmp_path / "in" / "a.jpg")
+    write(tmp_path / "in" / "a.json", shape("line", POINTS[:2]))
+    with pytest.raises(CocoError, match="no label of .* names 'zebra'. 1 shape left out: a line of 2 points"):
+        gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json")
 
 
 def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path):
@@ -143,6 +178,11 @@ def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path
             "horse",
             lambda at: lay_out(at, "coco"),
             "no label of .* names 'horse'. The labels: zebra. Say --concept with one of them",
+        ),
+        (
+            "zebra",
+            lambda at: (picture(at / "a.jpg"), write(at / "a.json", shape("line", POINTS[:2]))),
+            "The labels: none. .* 1 shape left out: a line of 2 points is no outline, first: a.json.",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from kn_core.concepts import names
 from kn_core.pictures.scenes import KINDS, SETTINGS, Scene, samples, scene, write_coco
 from kn_core.pictures.scenes.drawings import DETAIL, Drawing, Placed, layer, raster
+from kn_core.pictures.scenes.kinds import ROLES
 
 CONCEPTS = ("banana", "bear", "bed", "bus", "cat", "dog", "giraffe", "pizza", "train")
 SMALL = 96
@@ -38,13 +39,41 @@ def test_every_drawing_exists() -> None:
         assert 0.05 < drawing.fill <= 1
 
 
+def test_neurons_are_chosen_on_some_drawings_and_tried_on_others() -> None:
+    for kind in KINDS.values():
+        chosen, tried = (kind.outlines(role) for role in ROLES)
+        assert not set(chosen) & set(tried), kind.name
+        assert len(chosen) + len(tried) == len(kind.outlines()) >= 2
+    assert Drawing.parse("1F408-200D-2B1B black").outline == Drawing.parse("1F408 ginger").outline
+    assert Drawing.parse("1F355 whole").outline != Drawing.parse("1F355").outline
+    for index, sample in enumerate(samples("bear", 6, 2, size=32)):
+        assert sample.role == ROLES[index % 2]
+        assert sample.drawing in KINDS["bear"].outlines(sample.role)
+
+
+def test_a_scene_of_a_study_shows_something_else_that_can_be_named() -> None:
+    for kind in KINDS:
+        for sample in samples(kind, 2, 2, size=SMALL):
+            assert sample.others
+            assert kind not in sample.others
+
+
+def test_captions_name_the_setting_and_no_other(scenes: list[Scene]) -> None:
+    alike = {"room", "table"}  # a table put up in a room is what the setting table is
+    for made in scenes:
+        for caption in chain.from_iterable(made.captions(without) for without in (None, made.main)):
+            named = {name for name, setting in SETTINGS.items() if setting.named(caption)}
+            assert made.setting in named, caption
+            assert named - alike <= {made.setting}, caption
+
+
 def test_recolouring_finds_what_it_exchanges() -> None:
     for name, kind in KINDS.items():
         for drawing in kind.drawings:
             for pair in drawing.recolour:
-                less = Drawing(drawing.hexcode, "", tuple(p for p in drawing.recolour if p != pair), drawing.whole)
-                full = Drawing(drawing.hexcode, "", drawing.recolour, drawing.whole)
-                assert raster(less) != raster(full), f"{name}: nothing in {drawing.hexcode} is {pair[0]}"
+                less = Drawing(drawing.name, "", tuple(p for p in drawing.recolour if p != pair), drawing.whole)
+                full = Drawing(drawing.name, "", drawing.recolour, drawing.whole)
+                assert raster(less) != raster(full), f"{name}: nothing in {drawing.name} is {pair[0]}"
 
 
 def test_a_counterfactual_is_the_same_picture_beside_the_object_and_its_shadow(scenes: list[Scene]) -> None:

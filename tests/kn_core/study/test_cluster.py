@@ -1,10 +1,11 @@
 """A study on a cluster of two processes, of which one is killed: the same tables as without, and nothing made twice."""
 
 import os
+import pickle
 import re
 import signal
 import socket
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import dask
 import pandas as pd
 import pytest
 import torch
-from distributed import LocalCluster
+from distributed import LocalCluster, get_worker
 from safetensors.numpy import load_file
 
 from kn_core import __main__, models
@@ -177,6 +178,72 @@ def test_what_goes_wrong_on_a_worker_is_told_when_the_others_are_done(here, tmp_
     assert len(said) == 2  # the workers, and the concept that had failed
 
 
+@pytest.fixture
+def in_process(monkeypatch, tmp_path):
+    """in_process(n): a cluster of so many workers that are threads here."""
+    inhabit(monkeypatch, tmp_path)
+    monkeypatch.setattr(cluster, "_studies", {})
+    here = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+    with ExitStack() as stack:
+        yield lambda n: stack.enter_context(LocalCluster(n_workers=n, **here))
+
+
+OUT = (MemoryError("no room"), torch.OutOfMemoryError("CUDA"), RuntimeError("[enforce] can't allocate memory: you"))
+
+
+@pytest.mark.parametrize("error", OUT, ids=lambda error: type(error).__name__)
+def test_a_concept_for_which_a_worker_has_no_memory_goes_to_another(
+    in_process, error, tmp_path, taught_model, toy_profile, monkeypatch
+):
+    where, small = in_process(2), {}
+
+    def pairs(study, concept):
+        worker = "" if isinstance(study, cluster._OnDisk) else get_worker().address
+        if worker and concept == "bus" and small.setdefault("worker", worker) == worker:
+            raise error
+        return study.pairs(concept)
+
+    monkeypatch.setitem(run.STAGES, "pairs", pairs)
+    asked = toy_profile, tmp_path / "r", where.scheduler_address
+    said = list(cluster.run(*asked, until="pairs", load=lambda profile: taught_model))
+    assert f"pairs, bus: {small['worker']} ran out of memory; another worker tries it" in said
+    assert re.search(r"pairs, bus: after \d+ s, by (.*)", "\n".join(said))[1] != small["worker"]
+    assert len(Store(tmp_path / "r" / "parts").held()) == 3
+
+
+def test_a_concept_for_which_no_worker_has_memory_is_told(in_process, tmp_path, taught_model, toy_profile, monkeypatch):
+    where = in_process(2)
+
+    def pairs(study, concept):
+        if isinstance(study, cluster._OnDisk):
+            return study.pairs(concept)
+        raise MemoryError("no room")
+
+    monkeypatch.setitem(run.STAGES, "pairs", pairs)
+    asked = toy_profile, tmp_path / "r", where.scheduler_address
+    with pytest.raises(cluster.ClusterError, match="pairs: 3 of 3 concepts failed(?s:.*)bus: MemoryError: no room"):
+        list(cluster.run(*asked, until="pairs", load=lambda profile: taught_model))
+
+
+def test_workers_that_come_and_go_with_the_work_do_all_of_it(in_process, tmp_path, taught_model, toy_profile):
+    where = in_process(0)
+    where.adapt(minimum=0, maximum=2, interval="100ms", wait_count=1)
+    asked = toy_profile, tmp_path / "r", where.scheduler_address
+    first, *said = cluster.run(*asked, until="pairs", load=lambda profile: taught_model)
+    assert first.startswith("0 workers of ")
+    assert {line.split(":")[0] for line in said if "after" in line} == {f"pairs, {name}" for name in COLOURS}
+
+
+def test_a_task_names_no_folder_of_the_clients(tmp_path, taught_model, toy_profile, monkeypatch):
+    """Workers may be where it is not: they are sent what they need, and send back what they made."""
+    inhabit(monkeypatch, tmp_path)
+    done = Study(toy_profile, tmp_path / "r", taught_model)
+    done.neurons()
+    task = cluster._OnDisk(toy_profile, tmp_path / "r").task("perturbations", "bus", None)
+    sent = pickle.dumps(task)
+    assert len(task.given) >= 6 and str(tmp_path).encode() not in sent
+
+
 def test_a_worker_with_other_weights_makes_nothing(here, tmp_path, taught_model, toy_profile):
     def load(profile):
         (tmp_path / "toy.safetensors").write_bytes(b"trained for longer")
@@ -255,7 +322,10 @@ def test_another_server_is_no_scheduler(monkeypatch):
             scheduler._knock(address)
 
 
-def test_workers_of_this_machine_keep_memory_that_they_freed():
+def test_workers_of_this_machine_keep_memory_that_they_freed_and_let_the_model_work():
+    def found():
+        return {name: os.environ[name] for name in scheduler.MALLOC} | {n: dask.config.get(n) for n in scheduler.QUIET}
+
     with scheduler.connected("local", workers=1) as client:
-        (found,) = client.run(lambda: {name: os.environ[name] for name in scheduler.MALLOC}).values()
-    assert found == {name: str(2**30) for name in scheduler.MALLOC}
+        (there,) = client.run(found).values()
+    assert there == {name: str(2**30) for name in scheduler.MALLOC} | scheduler.QUIET

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from kn_core.study.processes import pool
+from kn_core.study.processes import pool, tell
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,6 +27,16 @@ def test_processes_share_the_threads_and_begin_with_work_alone():
         assert active_children() == before_them
         assert workers.submit(torch.get_num_threads).result() == max(1, before // 2)
         assert workers.submit(first_import).result()
+
+
+def test_what_a_task_tells_is_heard():
+    said = []
+    with pool(1, said.append) as workers:
+        assert workers.submit(tell, (1, 2)).result() is None
+        end = time.monotonic() + 20
+        while not said and time.monotonic() < end:
+            time.sleep(0.05)
+    assert said == [(1, 2)]
 
 
 def first_import() -> bool:

@@ -37,7 +37,8 @@ def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monke
     # The toy profile runs no single stages, which the ablation asks for: told before anything is computed.
     assert said[0].startswith("thresholds: left out. The ablation needs the methods stage-1, stage-2.")
     assert {line.split(":")[0] for line in said[1:4]} == {f"pairs, {concept}" for concept in COLOURS}
-    assert len(said) == 1 + (len(run.STAGES) - 1) * len(COLOURS) and "left out" not in "".join(said[1:])
+    parts = run.size(toy_profile, None, None)
+    assert len(said) == 1 + parts == 1 + (len(run.STAGES) - 1) * len(COLOURS) and "left out" not in "".join(said[1:])
 
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
     again = Study(toy_profile, folder)
@@ -48,6 +49,7 @@ def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monke
 def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     said = [line.split(":")[0] for line in run.run(toy_profile, folder, Here(), only="bus")]
     assert said.pop(0) == "thresholds"  # left out
+    assert len(said) == run.size(toy_profile, "bus", None)
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
     all_need = {f"{stage}, {concept}" for stage in run.FOR_ALL for concept in COLOURS}
@@ -99,7 +101,7 @@ def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, ta
     assert loaded == [toy_profile.name, "other"]
 
 
-def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
+def test_a_profile_beside_follows_up_to_its_ceiling(monkeypatch, capsys):
     monkeypatch.setattr(wheels, "fetch_all", lambda: None)
     asked = []
 
@@ -109,7 +111,7 @@ def test_a_profile_beside_follows_up_to_its_perturbations(monkeypatch, capsys):
 
     monkeypatch.setattr(run, "run", told)
     assert __main__.main(["run", "--concept", "bear", "--beside", "embedded-vit"]) == 0
-    assert asked == [("embedded", "bear", None), ("embedded-vit", None, "perturbations")]
+    assert asked == [("embedded", "bear", None), ("embedded-vit", None, "ceiling")]
     assert capsys.readouterr().out.splitlines()[1] == "embedded-vit: pairs, bear: after 1 s"
 
 

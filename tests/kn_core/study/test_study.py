@@ -19,6 +19,7 @@ from kn_core import models
 from kn_core.fingerprint import ROOT
 from kn_core.measures import metrics
 from kn_core.method import filtering, perturbation
+from kn_core.method.perturbation import chances, clean_chances
 from kn_core.method.two_stages import identify
 from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
@@ -362,6 +363,27 @@ def test_only_the_pictures_that_are_wanted_are_opened_again(start, toy_profile, 
     assert opened == [kept.iloc[2]]
     assert len(study.pictures("bear", "held_out")) == 2
     assert [picture.image_id for picture in study.pictures("bear", "held_out", 1)] == [kept.iloc[3]]
+
+
+def test_the_tower_sees_a_picture_once_and_the_undisturbed_model_reads_it_once(start, monkeypatch):
+    study = start()
+    study.pairs("bear")
+    model, seen, read = study.model, [], []
+    towers, extends = model.image_embeds, model.extend
+    monkeypatch.setattr(model, "image_embeds", lambda images: seen.extend(images) or towers(images))
+    monkeypatch.setattr(model, "extend", lambda *given, **more: read.append(given) or extends(*given, **more))
+    one, other = study.pictures("bear", "held_out")
+    assert len(seen) == 4 and not one.chooses_dose  # with and without the object
+    (again,) = study.pictures("bear", "held_out", 1)
+    assert len(seen) == 4 and again.prompt is one.prompt
+    first, second = (clean_chances(model, [each])[one.image_id] for each in (one, again))
+    assert first is second and len(read) == 1
+    both = chances(model, torch.stack([one.prompt, other.prompt]), [one.caption, other.caption])
+    assert first == pytest.approx(both[0], abs=1e-6)
+    monkeypatch.setattr("kn_core.study.study.PROMPTS", 0)  # no more than are asked for at once
+    study.pictures("bear", "held_out", 1)
+    study.pictures("bear", "held_out")
+    assert len(seen) == 6
 
 
 def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on, toy_profile, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from book.ceiling import ceilings
 from kn_core.method.complements import gaps, naming
 from kn_core.study.experiments import ceiling, curves
 from kn_core.study.study import Study
@@ -84,3 +85,12 @@ def test_the_guard_looks_at_each_of_the_best(study):
     assert found["rank"].tolist() == [0, 1] and (found["ratio"] > 0).all()
     at_last = found[found["layer"] == 2]["ratio"]
     assert at_last.tolist() == pytest.approx([1] * len(at_last), rel=1e-4)
+
+
+def test_concepts_whose_thresholds_leave_fewer_neurons_than_are_asked_for_go_into_one_table(study, monkeypatch):
+    whole = type(study).neuron_set
+    few = {"bear": 3, "bus": 5}
+    monkeypatch.setattr(type(study), "neuron_set", lambda self, concept: whole(self, concept).top(few[concept]))
+    found = pd.concat([ceiling._ceiling(study, concept) for concept in few], ignore_index=True)
+    assert found[found["method"] == "two-stage"]["n"].unique().tolist() == [8]
+    assert set(ceilings.summary(found)["method"]) >= {"two-stage", ceiling.EVERYTHING}

@@ -10,7 +10,7 @@ from kn_core.study.study import Study, StudyError
 from tests.kn_core.study.test_study import inhabit
 
 EDITING = {"pictures": 2, "towards": 2, "judged": 2, "judged_others": 2, "light": 1, "budget": 20}
-EDITING |= {"editors": ["swap", "dai"], "phrasings": [" says: "], "poll": " is it {word}? "}
+EDITING |= {"editors": ["swap", "dai"], "phrasings": [" says: "], "poll": " is it {word}? ", "extra": 3}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,11 @@ def test_every_edit_is_judged_by_every_question(study):
     assert set(light["neurons"]) == {"third stage", "random"} and set(light["what"]) == {"own", "other"}
 
 
+def test_layers_are_halved(study):
+    early, late = (editing.neurons(study, "bear", which, 10) for which in editing.THIRD[1:])
+    assert len(early) and len(late) and max(early.layers) < study.n_layers // 2 <= min(late.layers)
+
+
 def test_random_neurons_are_others_of_the_same_layers(study):
     found, random = (editing.neurons(study, "bear", which, 10) for which in ("third stage", "random"))
     assert found.layers.tolist() == random.layers.tolist()
@@ -46,13 +51,23 @@ def test_random_neurons_are_others_of_the_same_layers(study):
     assert not places[0] & places[1]
 
 
+def test_pictures_that_name_another_word_are_left_out(study):
+    every = editing.seen(study, "pizza", "select", 9)
+    word = every[0].caption.rstrip(".").split()[-1]  # where it stands
+    without = editing.seen(study, "pizza", "select", 9, without=word)
+    assert [one.image_id for one in without] == [one.image_id for one in every if word not in one.caption]
+    assert len(without) < len(every)
+
+
 def test_all_pairs_are_tried_with_the_main_edit_alone(study):
-    changes = {"all_pairs": True, "editors": ("dai",), "sets": ("two-stage", "random")}
+    changes = {"all_pairs": True, "editors": ("dai",), "sets": ("two-stage", "random"), "all_doses": True}
     long = study.profile.editing.model_copy(update=changes)
     other = Study(study.profile.model_copy(update={"editing": long}), study.folder, study.model)
     rows = editing.edits(other, "bus")
     assert set(rows["new"]) == {"bear", "pizza"}
     assert set(rows[rows["new"] == "pizza"]["neurons"]) == {"two-stage"}
+    assert set(rows[rows["dose"] != "chosen"]["neurons"]) == {"two-stage"}  # strengths, with the first set
+    assert set(rows["dose"]) == {"chosen", "0.1", "0.3", "1"}
 
 
 def test_a_concept_without_others_has_no_name_to_take(study, monkeypatch):
@@ -69,6 +84,6 @@ def test_sets_are_tried_elsewhere_and_from_fewer_pictures(study):
         "two stages",
     }
     sizes = transfer.sizes(study, "bear")
-    assert set(sizes["k"]) == {1, 2} and sizes.query("k == 1")["shared"].between(0, 1).all()
-    assert sizes.query("k == 2")["shared"].isna().all()  # of three pictures there are no two twos
+    assert set(sizes["k"]) == {1, 2, 5} and sizes.query("k < 5")["shared"].between(0, 1).all()
+    assert sizes.query("k == 5")["shared"].isna().all()  # of six pictures there are no two fives
     assert set(transfer.taken(study, "bear")["neurons"]) == {"third stage", "random"}

@@ -9,7 +9,7 @@ import torch
 
 from kn_core.method.attribution import run
 from kn_core.method.capture import Target
-from kn_core.method.recipes import LADDER
+from kn_core.method.recipes import LADDER, Recipe
 from kn_core.models.hooks import intervene
 from kn_core.profile import Profile
 from kn_core.study.experiments import attribution, ladder
@@ -45,28 +45,48 @@ def test_selection_pictures_choose_the_contrasts_by_the_harmonic_mean(study):
     assert rows["image_id"].isin(chosen).all()
     best = ladder.compared(study).iloc[0]
     recipe, how = ladder.choice(study)
-    assert (recipe.within, recipe.between, how) == tuple(best[ladder.CHOICE])
+    assert (recipe.within, recipe.between, recipe.places, how) == tuple(best[ladder.CHOICE])
     same = rows[(rows[ladder.CHOICE] == best[ladder.CHOICE]).all(axis=1)]
     lost, kept = (same.groupby("concept")[f"{name}_probability"].mean().mean() for name in ("suppression", "retention"))
     assert best["harmonic"] == pytest.approx(2 * lost * kept / (lost + kept))
     assert len(ladder.compared(study)) == 2 * 3 * 2
 
 
-def test_each_step_is_tried_as_the_paper_does_it_and_as_the_third_stage_does(study):
-    rows = ladder.ladder(study, "bear")
-    how = ladder.choice(study)[1]
+def test_between_places_a_neuron_loses_what_an_equal_area_elsewhere_takes(study, monkeypatch):
+    monkeypatch.setattr(attribution, "DILATION", 0)  # or these small pictures had no room
+    there = attribution.elsewhere(study, "bear")["elsewhere"]
+    assert there.shape == (3, 48) and there.any()
+    plain, place = (ladder.neurons(study, "bear", Recipe(places=mu), "patch") for mu in (0.0, 1.0))
+    assert place.scores[0] <= plain.scores[0]
+    own = attribution.pooled(study, "bear")["atp"] - np.maximum(there, 0)
+    assert place.scores == pytest.approx(np.sort(own.ravel())[::-1][: len(place)])
+
+
+def interventions(rows):
+    found = rows[rows["method"] == rows["step"]].groupby("step", sort=False)["intervention"].agg(set).to_dict()
+    return found, set(rows[(rows["method"] == ladder.CONTROL) & (rows["intervention"] != "noise")]["step"])
+
+
+def test_each_step_is_tried_as_the_third_stage_does_it_and_in_the_long_version_as_the_paper_does(study, monkeypatch):
+    rows, perturbed = ladder.ladder(study, "bear"), study.perturbations("bear")
+    how, (first, *between, last) = ladder.choice(study)[1], list(LADDER)
     assert list(dict.fromkeys(rows["step"])) == list(LADDER)
     held_out = study.pairs("bear").query("role == 'held_out'")["image_id"].head(1).tolist()
     assert rows["image_id"].unique().tolist() == held_out
-    assert set(rows[rows["method"] == rows["step"]].groupby("step")["intervention"].agg(set).map(frozenset)) == {
-        frozenset({"noise", how}),
-        frozenset({"noise", "zero", "patch"}),
-    }
+    ends = {first: {"noise", how}, last: {"noise", "zero", "patch"}}
+    assert interventions(rows) == (ends | {step: {how} for step in between}, {first, last})
+    every = study.effort.choices.model_copy(update={"every_step": True})
+    monkeypatch.setitem(study.__dict__, "effort", study.effort.model_copy(update={"choices": every}))
+    monkeypatch.setattr(study, "perturbations", lambda _: perturbed)
+    whole = ladder.ladder(study, "bear")
+    assert interventions(whole) == (ends | {step: {"noise", how} for step in between}, set(LADDER))
+    keys = ["step", "method", "intervention"]
+    same = whole.merge(rows, on=keys)
+    assert len(same) == len(rows) and (same["target_probability_x"] == same["target_probability_y"]).all()
+    rows = whole
     paper = rows[(rows["step"] == "paper") & (rows["intervention"] == "noise") & (rows["method"] == "paper")]
     main = study.perturbations("bear").query("method == 'two-stage' and n == 8 and sigma == 3 and positions == 'image'")
     assert paper["caption"].item() == main.query("seed == 0 and image_id == @held_out[0]")["caption"].iloc[0]
-    controls = rows[(rows["method"] == ladder.CONTROL) & (rows["intervention"] != "noise")]
-    assert set(controls["step"]) == set(LADDER)
 
 
 def test_the_third_stage_is_tried_on_all_held_out_pictures_and_on_others(study):
@@ -94,15 +114,16 @@ def test_an_exact_patch_is_what_the_model_says_with_the_neuron_as_without_the_ob
 
     def edit(values, _):
         changed = values.clone()
-        changed[:, model.image_positions, unit] = without.product[:, layer, :, unit]
+        changed[:, model.image_positions, unit] = without.product[layer][:, :, unit]
         return changed
 
     single = ([layer], [unit])
-    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=without.product[0], against=5)
+    instead = [each[0] for each in without.product]
+    found = ablate(model, picture.prompt, picture.caption, target, *single, instead=instead, against=5)
     assert abs(found[0]) > 1e-3
     assert found[0] == pytest.approx(y({}) - y({int(layer): edit}), rel=1e-3)
     with pytest.raises(ValueError, match="patched at image tokens"):
-        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", without.product[0])
+        ablate(model, picture.prompt, picture.caption, Target("", 0, 0), *single, "all", instead)
 
 
 def test_patches_stand_beside_every_score_and_better_scores_agree_better(study):

@@ -119,3 +119,16 @@ def test_other_kinds_are_studied_by_themselves(start):
     tried = null_thresholds.trials(other, "pizza", alone=True)
     assert RANDOM in set(tried["method"]) and set(tried["concept"]) == {"pizza"}
     assert not (other.folder / "perturbations.parquet").exists()
+
+
+def test_how_often_a_neuron_is_among_the_best_of_a_half_stands_beside_it(start):
+    assert start().neurons(CONCEPT)["stability"].isna().all()  # three pictures have no halves
+    study = start(data={"select": 4})
+    found = study.neurons(CONCEPT)
+    d, e = study.against_decoys(CONCEPT)
+    share = thresholds.stability(d - e, RULES["best"], study.profile.rules.halves, study.profile.data.seed)
+    assert found["stability"].to_numpy() == pytest.approx(share[found["layer"], found["unit"]])
+    assert found["stability"].between(0, 1).all() and np.ptp(found["stability"]) > 0
+    tried = study.profile.rules.model_copy(update={"tried": ()})
+    alone = Study(study.profile.model_copy(update={"rules": tried}), study.folder, study.model)
+    assert alone.neurons(CONCEPT)["stability"].isna().all()
