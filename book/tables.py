@@ -132,7 +132,8 @@ def methods(
     tried = list(dict.fromkeys(comparison["method"]))
     shown = pd.DataFrame({"neurons of": [METHODS[name].label for name in tried]})
     for metric in metrics:
-        shown[READINGS[metric].label] = [cells.get((name, metric), "–") for name in tried]
+        label = READINGS[metric].label  # 'suppression, caption', where the table's caption says that it is suppression
+        shown[label.partition(", ")[2] or label] = [cells.get((name, metric), "–") for name in tried]
     for heading, shares in (beside or {}).items():
         shown[heading] = [f"{shares[name]:.0%}" if name in shares else "–" for name in tried]
     return table(shown, caption).format(str, subset=list(shown.columns[1:]))

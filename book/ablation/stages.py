@@ -96,5 +96,7 @@ def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
     """'raises suppression, +0.21 (95 % interval +0.10 to +0.32), and lowers retention, ...'; one verb if it does."""
     unclear = "makes no clear difference to"
     verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}
-    (one, first), (other, second) = ((f"{of}, {spread(*ends, '{:+.2f}')}", verbs[of]) for of, ends in found.items())
+    (one, first), (other, second) = (
+        (f"{of}, {spread(ends[0], ends[1], ends[2], '{:+.2f}')}", verbs[of]) for of, ends in found.items()
+    )
     return f"{first} {one}, and {'' if first == second else second + ' '}{other}"

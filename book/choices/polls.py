@@ -91,7 +91,7 @@ def summary(polls: pd.DataFrame, by_caption: pd.DataFrame) -> pd.DataFrame:
 def for_readers(found: pd.DataFrame) -> pd.DataFrame:
     """`summary`, a row a set."""
     ends = {(row[0], row[1]): interval(*row[2:5]) for row in found.itertuples(index=False, name=None)}
-    names = {"caption": "Sₛₑ by caption", "poll": "Sₛₑ by polling"}
+    names = {"caption": "suppression by caption", "poll": "Sₛₑ by polling"}
     return pd.DataFrame(
         [{"neurons": LABELS[method]} | {names[of]: ends[method, of] for of in names} for method in LABELS]
     )

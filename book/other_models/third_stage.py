@@ -16,12 +16,12 @@ from kn_core.study.study import Study
 READ = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")
 OVER = "third-suppression-over-random"
 QUANTITIES = {
-    "ceiling": "Sₛₑ, all neurons patched",
-    "third-suppression": "Sₛₑ, third stage",
-    OVER: "Sₛₑ, third stage minus random",
-    "third-retention_truth": "Sᵣₑ of what is true, third stage",
-    "third-retention": "Sᵣₑ, third stage",
-    "third-retention_probability": "Sᵣₑ by probability, third stage",
+    "ceiling": "suppression, all neurons patched",
+    "third-suppression": "suppression, third stage",
+    OVER: "suppression, third stage minus random",
+    "third-retention_truth": "retention of what is true, third stage",
+    "third-retention": "retention, third stage",
+    "third-retention_probability": "retention by probability, third stage",
     "third-fluent": "fluent captions, third stage",
 }
 

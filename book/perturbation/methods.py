@@ -187,7 +187,7 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     return {
         "ranking": _ranking(same),
         "own-ranking": _ranking(own),
-        "better": "; ".join(better) or "they differ clearly from none in either number",
+        "better": "; ".join(better).removesuffix(".") or "they differ clearly from none in either number",
         "own-two-stage": f"{chosen['two-stage']:g}",
         "own-note": ""
         if doses["score"].notna().any()

@@ -22,11 +22,13 @@ def canvas() -> Iterator[None]:
     plt.close("all")
 
 
-def test_the_overlap_says_which_pair_has_most_in_common() -> None:
+def test_the_overlap_says_what_two_concepts_have_in_common() -> None:
     rows = [("bear", "bus", 8, 0.05, 1.5), ("bear", "cat", 20, 0.14, 1.25), ("bus", "cat", 2, 0.01, 1.0)]
     shared = pd.DataFrame(rows, columns=["concept", "other", "shared", "jaccard", "expected_layers"])
     ax = figures.overlap(shared)
-    assert "“bear” and “cat” have most in common, 20 neurons" in ax.get_title(loc="left").replace("\n", " ")
+    assert "Two concepts share 8 neurons in the median; sets drawn from their layers, 1.2" in ax.get_title(
+        loc="left"
+    ).replace("\n", " ")
     assert sorted(text.get_text() for text in ax.texts) == ["2", "20", "8"]
 
 

@@ -99,7 +99,7 @@ def test_figures_state_what_they_show(by_hand):
         ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
         assert "layers 0–0 patched: 50%" in " ".join(ax.get_title(loc="left").split())
         figure = figures.curves(curves.points(by_hand), 0.08)
-        assert "“two-stage neurons” takes the most away: 25%" in " ".join(figure.get_suptitle().split())
+        assert "Sets of one size take away: two-stage neurons 25%" in " ".join(figure.get_suptitle().split())
     plt.close("all")
 
 

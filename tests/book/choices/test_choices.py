@@ -79,7 +79,7 @@ def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_
     swept = [*noise("two-stage", 3.0, 2, 0.2), *noise("random", 3.0, 1, 0.8), *noise("random", 7.0, 3, 0.4)]
     doses = Doses(pd.DataFrame(swept), profile())
     shown = ladder.for_readers(ladder.effects(climbed), ladder.gains(climbed), doses).set_index(["choice", "neurons"])
-    column = shown["Sᵣₑ, random at equal Sₛₑ"]
+    column = shown["retention, random at equal suppression"]
     assert column[ladder.STEPS["site"], "zeroed"].startswith("0.60")  # two of four: halfway between the two noises
     assert column[ladder.STEPS["sums"], "zeroed"].startswith("0.80")
     assert column[ladder.STEPS["between"], "zeroed"] == "not reached (at most 0.75)"
@@ -141,7 +141,7 @@ def test_scores_that_agree_better_come_out_ahead():
     patches = pd.concat(frames, ignore_index=True)
     found = attributions.agreement(patches)
     words = attributions.in_words(patches, found)
-    assert words["best-name"] == attributions.SCORES["atp"] and words["atp"].startswith("1.00")
+    assert words["best-name"] == attributions.SCORES["atp"] and words["atp"] == ", at the cost of one backward pass"
     assert words["sum-or-max"] == "better than"
     assert attributions.for_readers(found)["score"].tolist() == [
         attributions.SCORES[name] for name in ("atp", "gradcam-sum", "gradcam")

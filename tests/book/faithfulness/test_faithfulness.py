@@ -105,7 +105,7 @@ def test_figures_state_what_they_show():
     assert set(rho["n_concepts"]) == {2}
     with theme():
         figure = figures.correlations(rho)
-        assert "two-stage neurons, ρ = 1.00" in " ".join(figure.get_suptitle().split())
+        assert "the best score, two-stage neurons, with 1.00" in " ".join(figure.get_suptitle().split())
         figure = figures.effects(neurons, rho)
         assert figure.axes[0].get_title(loc="left").endswith("ρ = 1.00")
         assert "83% of the neurons" in " ".join(figure.get_suptitle().split())
