@@ -101,9 +101,7 @@ def test_verdicts_that_differ_come_first_for_readers():
 
 def test_the_page_says_everything_that_its_text_asks_for():
     frame = made_up({})
-    said = (
-        towers.compared_in_words(frame) | towers.shared_in_words(SHARED) | towers.verdicts_in_words(JUDGED, ["a", "b"])
-    )
+    said = towers.compared_in_words(frame) | towers.shared_in_words(SHARED) | towers.verdicts_in_words(JUDGED)
     said |= third_stage.in_words(THIRD, first="a", second="b")
     assert set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE.read_text())) <= {*said, "concepts"}
     with drawing.theme():
