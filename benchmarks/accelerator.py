@@ -182,7 +182,7 @@ def identify(figures: Figures, device: Device, model: MiniGPT4, one: Subject, ra
     figures.tell("GB at the peak, a pair", device.peak())
     gone_back = 0
 
-    def slope(layer: torch.Tensor) -> torch.Tensor:
+    def slope(layer: torch.Tensor, _: int) -> torch.Tensor:
         nonlocal gone_back
         gone_back += 1
         return layer[0]

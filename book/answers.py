@@ -129,18 +129,18 @@ def _kept(doses: matched.Doses) -> Answer:
 def _works(study: Study, doses: matched.Doses) -> Answer:
     """What as many neurons do that a third stage chooses; or why it was not run."""
     question, page = "What does work?", "each-choice.html"
-    n, limit, paper = study.profile.identification.budget, perplexity_limit(study.perturbations()), printed()
+    n, tried, paper = study.profile.identification.budget, study.perturbations(), printed()
     try:
         everything = ceilings.measured(study)[0]
-        chosen = third_stage.main(third_stage.of_all(study, study.studied()), n, limit).set_index("metric")
+        chosen = third_stage.main(third_stage.of_all(study, study.studied()), n, perplexity_limit(tried)).set_index("metric")
     except NotRun as error:
         return Answer(question, "Not run", str(error).replace("**", "").replace("`", ""), page)
-    has = {name: _shares(chosen, name) for name in third_stage.REACHED}
+    has = {name: _shares(chosen, name) for name in chosen.index}
     return Answer(
         question,
         f"A third stage: as many neurons, {DONE[ladder.choice(study)[1]]}",
         f"{n} chosen by what they do for this word and not for others: {has['suppression']} lose the name, "
-        f"{has['retention']} of the rest stays. All neurons together: {everything.value:.0%} lose it.",
+        f"{has[main_retention(tried)]} of the rest stays. All neurons together: {everything.value:.0%} lose it.",
         page,
         drawn.third(doses, chosen, paper),
         "Retention against suppression: the paper’s recipe here, the third stage here, and the paper’s point.",

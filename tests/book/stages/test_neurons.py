@@ -35,11 +35,11 @@ def test_shared_neurons_are_counted_by_concept():
 def test_maps_on_the_object_are_averaged_within_concepts_first():
     rows = [("bear", "0", 0.2), ("bear", "1", 0.4), ("bus", "2", 0.9)]
     places = pd.DataFrame(
-        [(*row, name) for row in rows for name in ("kept", "dropped")], columns=["concept", "image_id", "inside", "map"]
+        [(*row, name) for row in rows for name in ("kept", "random")], columns=["concept", "image_id", "inside", "map"]
     )
     found = on_object(places)
     assert found["value"].tolist() == pytest.approx([0.6, 0.6])
-    ax = figures.on_object(found, {"kept": "after both stages", "dropped": "dropped"}, area=0.25)
+    ax = figures.on_object(found, {"kept": "after both stages", "random": "random neurons"}, area=0.25)
     assert ax.collections[1].get_offsets()[:, 0].tolist() == pytest.approx([60, 60])
     assert ax.lines[0].get_xdata()[0] == 25
     assert "60% of what kept neurons answer" in ax.get_title(loc="left").replace("\n", " ")

@@ -131,7 +131,7 @@ def test_malformed_labelme_json_never_shows_an_object_that_is_not_there(data, wr
     kinds = (shape("mask", POINTS[::2], mask=labelme_mask()), POLYGON, FOLDERS["labelme, boxes"][2])
     content = json.loads(data.draw(st.sampled_from(kinds)).replace("a.jpg", "a.png"))
     where = data.draw(st.sampled_from(list(places(content))))
-    assume("points" not in where or wrong not in ("0", -1, 0.5))  # another coordinate is another object
+    assume("points" not in where or wrong not in ("0", -1, 0.5, "gone"))  # another coordinate is another object
     inner = content
     for key in where[:-1]:
         inner = inner[key]
@@ -182,7 +182,7 @@ def test_a_picture_without_a_size_is_measured_and_a_second_json_is_told(tmp_path
         (
             "zebra",
             lambda at: (picture(at / "a.jpg"), write(at / "a.json", shape("line", POINTS[:2]))),
-            "The labels: none. .* 1 shape left out: a line of 2 points is no outline, first: a.json.",
+            "names 'zebra'. 1 shape left out: a line of 2 points is no outline, first: a.json.",
         ),
     ],
 )

@@ -33,7 +33,7 @@ WATCHED = {"pairs": (filtering, "make_pairs"), "score": (neurons, "score_pair"),
 ASK_THE_MODEL = (
     *("pairs", "scores", "attribution", "contrasts", "neurons", "perturbations", "single neurons", "ceiling", "curves"),
     *("heatmaps", "rules", "inpainters", "other regions", "ownership", "companions", "patches", "ladder"),
-    *("neuron maps", "neurons removed", "edits", "transfer"),
+    *("neuron maps", "third stage", "neurons removed", "edits", "transfer"),
 )
 
 

@@ -409,7 +409,8 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("no model is needed"))
     go_on()
     study = Study(toy_profile, (tmp_path / "results").rename(tmp_path / "toy"))
-    claimed = pd.DataFrame({"claim": [FLUENT, "balance-beats-rivals"], "verdict": ["not run", "not run"]})
+    both = [FLUENT, "balance-beats-rivals"]
+    claimed = pd.DataFrame({"claim": both, "statement": ["Captions stay fluent.", "S_se and S_re."], "verdict": "not run"})
 
     def shown() -> dict[str, list[str]]:
         return claims_table.by_profile(study, claimed).drop(columns="claim").to_dict("list")
