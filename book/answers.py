@@ -132,7 +132,9 @@ def _works(study: Study, doses: matched.Doses) -> Answer:
     n, tried, paper = study.profile.identification.budget, study.perturbations(), printed()
     try:
         everything = ceilings.measured(study)[0]
-        chosen = third_stage.main(third_stage.of_all(study, study.studied()), n, perplexity_limit(tried)).set_index("metric")
+        chosen = third_stage.main(third_stage.of_all(study, study.studied()), n, perplexity_limit(tried)).set_index(
+            "metric"
+        )
     except NotRun as error:
         return Answer(question, "Not run", str(error).replace("**", "").replace("`", ""), page)
     has = {name: _shares(chosen, name) for name in chosen.index}

@@ -159,7 +159,7 @@ def _swap(
         "put": put,
         "read": reads,
         "above": torch.tensor([above]),
-        "near": torch.tensor([above / 2]),
+        "near": torch.tensor([min(above, above / 2)]),
         "least": torch.tensor([LEAST]),
     }
 
@@ -211,7 +211,7 @@ def _driven(
 def renamed(caption: str, old: str, new: str) -> str:
     """A caption with the new word for the first mention of the old one: what an edit is to have said."""
     found = mention(caption, old)
-    return caption.replace(found.group(), new, 1) if found else caption
+    return caption[: found.start()] + new + caption[found.end() :] if found else caption
 
 
 def surprise(model: CaptionModel, pictures: Sequence[Seen], captions: Sequence[str]) -> Tensor:

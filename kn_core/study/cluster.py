@@ -32,7 +32,7 @@ from kn_core.fingerprint import code, fingerprint
 from kn_core.models import CaptionModel, load_model, memory
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
-from kn_core.study.run import FOR_ALL, STAGES, concepts, left_out, stages
+from kn_core.study.run import FOR_ALL, STAGES, concepts, forget, left_out, stages
 from kn_core.study.scheduler import ClusterError, connected
 from kn_core.study.store import Store
 from kn_core.study.study import Study, StudyError
@@ -125,8 +125,10 @@ class _OnDisk(Study):
 
     def task(self, stage: str, concept: str, threads: int | None) -> Task:
         """The task that a worker is sent: with it all pairs, and what there is of the concept's own artefacts."""
-        of_all = ("pairs-{}.parquet", "neurons-{}.parquet", "worth-{}.safetensors", "contrasts-{}.parquet")
-        own = ("scores-{}.safetensors", "attribution-{}.safetensors", "dai-{}.safetensors")
+        of_all = ["pairs-{}.parquet", "neurons-{}.parquet", "contrasts-{}.parquet"]
+        of_all += ["worth-{}.safetensors", "elsewhere-{}.safetensors"]
+        own = ["perturbations-{}.parquet", "perturbations-{}-full.parquet"]
+        own += [f"{name}-{{}}.safetensors" for name in ("scores", "attribution", "dai", "decoys")]
         names = [name.format(other) for name in of_all for other in self.profile.concepts]
         names += [name.format(concept) for name in own]
         given = {name: content for name in names if (content := self.store.read(name)) is not None}
@@ -153,7 +155,10 @@ def _spread(
             if full[task.concept]:
                 others = [worker for worker in client.nthreads() if worker not in full[task.concept]]
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": IN_FLIGHT}):
-                future = client.submit(work, task, load, key=key, pure=False, workers=others)
+                # where those others go too, whoever is there
+                future = client.submit(
+                    work, task, load, key=key, pure=False, workers=others, allow_other_workers=others is not None
+                )
             sent[future] = task
             done.add(future)
         future = next(done)
@@ -229,6 +234,7 @@ def _study(task: Task, load: Load, store: Store) -> _Sent:
     key = fingerprint(task.profile.fingerprint(), coco)
     if key not in _studies:
         _studies.clear()  # two models may not fit
+        forget()
         _studies[key] = _Sent(task.profile, model=load(task.profile))
         if task.profile.data.source == "coco" and coco:
             _studies[key].coco = CocoFolder(coco)

@@ -47,10 +47,13 @@ class Progress:
 
     def __init__(self, every: float = 20.0) -> None:
         self.every, self._stage, self._bar = every, "", tqdm(disable=True)
+        self._began = 0, 0.0
 
     def __call__(self, said: tuple[str, int, int]) -> None:
         (stage, done, of), now = said, time.monotonic()
-        if stage != self._stage:  # what its first captions took is known no better than that of loading a model
+        if (
+            stage != self._stage or done <= self._began[0]
+        ):  # what its first captions took is known no better than that of loading a model
             self._bar.close()
             self._bar = tqdm(total=of, initial=done, desc=stage, unit="caption", leave=False, disable=None)
             self._stage, self._began, self._told = stage, (done, now), now

@@ -66,7 +66,7 @@ def pool(workers: int, heard: Heard | None = None) -> Iterator[Executor]:
             child.kill()
         processes.shutdown(cancel_futures=True)
         if main:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _Deaf(ProcessPoolExecutor):

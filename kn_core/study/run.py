@@ -174,6 +174,12 @@ def concepts(study: Study, stage: str, only: str | None) -> Sequence[str]:
 _studies: dict[tuple[str, Path | None], Study] = {}
 
 
+def forget() -> None:
+    """Let go of models that edits keep, before another one is loaded."""
+    for kept in (editing.recorder, editing.push):
+        kept.cache_clear()
+
+
 def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str | None:
     """What stands in the way, if anything: the page that wants the artefact says it again, where it is read.
 
@@ -182,6 +188,7 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
     key = profile.name, folder
     if key not in _studies:
         _studies.clear()
+        forget()
         _studies[key] = Study(profile, folder)
     try:
         with perturbation.watched(partial(_tell, f"{stage}, {concept}")):

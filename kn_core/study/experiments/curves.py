@@ -36,7 +36,9 @@ def curves(study: Study, concept: str) -> pd.DataFrame:
     """
     settings = study.effort.ceiling
     scored = sorted(rankings(study, concept))
-    inputs = fingerprint(study.inputs(concept), settings.model_dump(), scored, code(__name__))
+    inputs = fingerprint(
+        study.inputs(concept), study.profile.choices.scored, settings.model_dump(), scored, code(__name__)
+    )
     return study.store.table(f"curves-{concept}", inputs, lambda: pd.DataFrame(_curves(study, concept)))
 
 

@@ -75,8 +75,9 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
     """The best n of a method's: `THIRD`, 'attribution' without contrasts, a method of the study, or `RANDOM`."""
     if which in (*THIRD, RANDOM, "attribution"):
         recipe, how = ladder.choice(study) if which != "attribution" else (Recipe(), "patch")
-        found = ladder.neurons(study, concept, recipe, how)
-        if which in THIRD[1:]:
+        halved = which in THIRD[1:]
+        found = ladder.neurons(study, concept, recipe, how, study.n_layers * study.model.ffn_width if halved else None)
+        if halved:
             found = found.where((found.layers < study.n_layers // 2) == (which == THIRD[1]))
         found = found.top(n)
         if which != RANDOM:
@@ -204,7 +205,7 @@ def fitted(study: Study, edit: Edit, strengths: Sequence[float]) -> float:
     lost = {}
     for strength in strengths:
         with edit.scaled(strength), torch.no_grad():
-            lost[strength] = sum(float(editors.surprise(study.model, *each)) for each in asked)
+            lost[strength] = sum(float(editors.surprise(study.model, *each)) for each in asked if each[0])
     return min(lost, key=lambda strength: lost[strength])
 
 

@@ -29,10 +29,12 @@ PAPER, THIRD = "paper", "third stage"
 CONTROL = "random"  # neurons of the same layers and number, under the same intervention
 
 
-def neurons(study: Study, concept: str, recipe: Recipe, intervention: Intervention) -> NeuronSet:
-    """What a recipe leaves of a concept, at most as many as any budget asks for, the best first."""
+def neurons(
+    study: Study, concept: str, recipe: Recipe, intervention: Intervention, most: int | None = None
+) -> NeuronSet:
+    """What a recipe leaves of a concept, at most `most` or as many as any budget asks for, the best first."""
     settings = study.profile.identification
-    most = max((settings.budget, *study.profile.long.choices.budgets))
+    most = most or max((settings.budget, *study.profile.long.choices.budgets))
     if recipe.score == "maxima":
         return study.neuron_set(concept, "two-stage").top(most)
     own, *others = (attribution.pooled(study, each) for each in _own_first(study, concept))
@@ -138,8 +140,9 @@ def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.
 
 
 def upstream(study: Study) -> str:
-    """Neurons of one concept follow from the scores of all."""
-    return fingerprint([study.inputs(concept) for concept in study.studied()])
+    """Neurons of one concept follow from the scores of all, and from what the contrasts were chosen by."""
+    settings = study.profile.choices.model_dump(), study.effort.perturbation.patch_site
+    return fingerprint([study.inputs(concept) for concept in study.studied()], *settings)
 
 
 def third_stage(study: Study, concept: str) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import pandas as pd
 import torch
@@ -22,10 +21,9 @@ from kn_core.models.hooks import intervene
 from kn_core.profile import Profile
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import THIRD
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Role, Study, StudyError
 
 NOTHING, REMOVAL, TWO_STAGE, RANDOM = "nothing", "removal", "two-stage", "random"
-Role = Literal["select", "held_out"]
 THIRD_RANDOM = f"{RANDOM}, as the {THIRD}"  # as many of its layers, under its intervention
 
 

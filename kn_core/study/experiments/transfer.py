@@ -36,7 +36,7 @@ from kn_core.models.hooks import intervene
 from kn_core.pictures.coco_checks import CocoError
 from kn_core.pictures.inpaint import take_out
 from kn_core.pictures.sample import Sample
-from kn_core.profile import load_profile, profile_names
+from kn_core.profile import Profile, load_profile, profile_names
 from kn_core.study.experiments import attribution, editing, ladder
 from kn_core.study.experiments.portability import TEXTS
 from kn_core.study.study import Study, StudyError
@@ -231,8 +231,8 @@ def sizes(study: Study, concept: str) -> pd.DataFrame:
 def _anew(study: Study, n: int) -> Study:
     """A study of n selection pictures of each concept in scenes that the profile does not draw."""
     data = study.profile.data
-    changes = {"seed": data.seed + 1000, "select": n, "held_out": 0, "pool": 3 * n}
-    profile = study.profile.model_copy(update={"data": data.model_copy(update=changes)})
+    changes = {"seed": data.seed + 1000, "select": n, "held_out": 0, "pool": 6 * n}
+    profile = Profile.model_validate(study.profile.model_dump() | {"data": data.model_dump() | changes})
     return Study(profile, study.folder / "anew", study.model)
 
 

@@ -410,7 +410,9 @@ def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on,
     go_on()
     study = Study(toy_profile, (tmp_path / "results").rename(tmp_path / "toy"))
     both = [FLUENT, "balance-beats-rivals"]
-    claimed = pd.DataFrame({"claim": both, "statement": ["Captions stay fluent.", "S_se and S_re."], "verdict": "not run"})
+    claimed = pd.DataFrame(
+        {"claim": both, "statement": ["Captions stay fluent.", "S_se and S_re."], "verdict": "not run"}
+    )
 
     def shown() -> dict[str, list[str]]:
         return claims_table.by_profile(study, claimed).drop(columns="claim").to_dict("list")

@@ -45,7 +45,10 @@ def test_the_usual_wording_finds_the_same_neurons(start):
 def test_both_wordings_are_held_against_each_other_on_pictures_named_under_both(start):
     study = start(OTHER)
     rows = prompts.neurons(study, "bear")
-    model, shown = study.model.asking(OTHER), study.pairs("bear").query("role == 'select'")["image_id"].head(prompts.PICTURES)
+    model, shown = (
+        study.model.asking(OTHER),
+        study.pairs("bear").query("role == 'select'")["image_id"].head(prompts.PICTURES),
+    )
     captions = model.caption([study.sample("bear", image_id).image for image_id in shown], 12)
     kept = [place for place, caption in enumerate(captions) if find_target(model, caption, "bear")]
     assert set(rows["n_images"]) <= {len(kept)}
