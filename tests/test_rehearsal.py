@@ -57,6 +57,7 @@ def numbered(told: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_papers_setting_from_what_is_missing_to_the_rendered_book(tmp_path):
     reader = Reader(tmp_path)
 

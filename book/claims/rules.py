@@ -251,7 +251,7 @@ def _row(claim: Claim, ours: Measurement | None, same_setting: Collection[Part])
         "rule": str(claim.rule),
         "reason": verdict.reason,
         "page": claim.page,
-        "figure": claim.figure or "",
+        "figure": "" if verdict.word == "not run" else claim.figure or "",  # its page may draw none then
         "by": claim.by,
     }
 

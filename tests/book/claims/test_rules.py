@@ -197,3 +197,9 @@ def test_the_figures_that_claims_name_are_on_their_pages() -> None:
     for claim in load_claims():
         page = CLAIMS.parents[1] / "book" / f"{claims_table.PAGES[claim.page]}.md"
         assert claim.figure is None or f"name: {claim.figure}\n" in page.read_text(encoding="utf-8"), claim.id
+
+
+def test_a_claim_leads_to_its_figure_only_where_it_was_measured() -> None:
+    drawn = claim(NEAR, figure="fig-plane")
+    assert table([drawn], [ours(0.75, 0.7, 0.8)])["figure"].tolist() == ["fig-plane"]
+    assert table([drawn], [])["figure"].tolist() == [""]
