@@ -92,9 +92,9 @@ def measured() -> pd.DataFrame:
 
 
 def distributed() -> pd.Series:
-    """What `benchmarks/distributed.py` has found of a local cluster, by figure; the last where there are several."""
+    """What `benchmarks/workers.py` has found of a local cluster, by figure; the last where there are several."""
     found = pd.read_csv(RESULTS)
-    return found[found["benchmark"] == "distributed"].groupby("figure")["value"].last()
+    return found[found["benchmark"] == "workers"].groupby("figure")["value"].last()
 
 
 def _figure(found: pd.Series, name: str) -> str:

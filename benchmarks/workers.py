@@ -1,7 +1,7 @@
 """Two plain processes, and one worker and two of a local Dask cluster, at the same work: pairs of some concepts.
 
-    python benchmarks/distributed.py                     # nine concepts, as the embedded profile has them
-    python benchmarks/distributed.py --concepts 2 --pool 6 --repeat 2
+    python benchmarks/workers.py                     # eight concepts: two workers can share them evenly
+    python benchmarks/workers.py --concepts 2 --pool 6 --repeat 2
 
 Each way starts from nothing, in a process of its own, in turn. A line of JSON a run, with its processor seconds, of all
 its processes, beside those of the clock, which mean something only where nothing else computes; then the ratios: what a
@@ -55,7 +55,7 @@ def measured(way: str, workers: int, concepts: int, pool: int) -> dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concepts", type=int, default=9)
+    parser.add_argument("--concepts", type=int, default=8)
     parser.add_argument("--pool", type=int, default=20, help="pictures of a concept")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="append the ratios to this table, as benchmarks/results.csv")
@@ -70,7 +70,7 @@ def main() -> None:
         for name, (way, workers) in WAYS.items():
             found[name].append(measured(way, workers, chosen.concepts, chosen.pool))
             told = {key: round(value, 1) for key, value in found[name][-1].items()}
-            print(json.dumps({"benchmark": "distributed", "way": name, "workers": workers, **told}), flush=True)
+            print(json.dumps({"benchmark": "workers", "way": name, "workers": workers, **told}), flush=True)
 
     def seconds(name: str, *kinds: str) -> float:
         return statistics.median(sum(run[kind] for kind in kinds) for run in found[name])
@@ -82,13 +82,13 @@ def main() -> None:
         "rate of two workers over twice one": seconds("one worker", "wall") / seconds("dask", "wall") / 2,
     }
     for figure, value in figures.items():
-        print(json.dumps({"benchmark": "distributed", "figure": figure, "value": float(f"{value:.3g}")}))
+        print(json.dumps({"benchmark": "workers", "figure": figure, "value": float(f"{value:.3g}")}))
         if chosen.keep:
             with chosen.keep.open("a", newline="") as file:
                 row = (
                     datetime.datetime.now(tz=datetime.UTC).date(),
                     chosen.machine,
-                    "distributed",
+                    "workers",
                     figure,
                     f"{value:.3g}",
                 )
