@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from book.perturbation import ownership, readings
+from book.perturbation.readings import OF
 from book.pictures import data_address
 from book.words import interval, listed
 from kn_core.concepts import slug
+from kn_core.measures.metrics import main_retention
 from kn_core.measures.stats import Estimate, estimate
 from kn_core.study.experiments.ownership import cross
 from kn_core.study.study import Study
@@ -29,6 +31,7 @@ class Result:
     suppression: Estimate  # over these pictures, as retention
     random: float  # suppression under noise on as many random neurons
     retention: Estimate
+    kept_of: str  # what that is a share of: the reading of S_re that leads
     selectivity: Estimate  # share of its word's probability that its own noise takes, less others': over the others
     own: int  # neurons in no other concept's set
     shared: int  # in every set
@@ -65,6 +68,7 @@ EXTREMES = {  # what the least and the largest of all concepts is said to be
 def results(study: Study) -> dict[str, Result]:
     """Every studied concept's numbers, by its name."""
     concepts, budget, perturbations = study.studied(), study.profile.identification.budget, study.perturbations()
+    reading = main_retention(perturbations)
     rows = readings.by_concept(perturbations, study.profile).to_dict("records")
     means = {(row["method"], row["metric"], row["concept"]): row for row in rows}
     crossed = pd.concat([cross(study, concept) for concept in concepts], ignore_index=True)
@@ -76,13 +80,14 @@ def results(study: Study) -> dict[str, Result]:
     for one in concepts:
         others = [name for name in concepts if name != one]
         foreign = [lost[name, one] for name in others]
-        ours, kept = (_estimate(means["two-stage", metric, one]) for metric in ("suppression", "retention"))
+        ours, kept = (_estimate(means["two-stage", metric, one]) for metric in ("suppression", reading))
         found[one] = Result(
             one,
             int(means["two-stage", "suppression", one]["n_images"]),
             ours,
             float(means["random", "suppression", one]["value"]),
             kept,
+            OF[reading],
             estimate(lost[one, one] - value for value in foreign),
             len(sets[one].difference(*(sets[name] for name in others))),
             len(set.intersection(*sets.values())),
@@ -123,7 +128,7 @@ def card(found: dict[str, Result], concept: str) -> str:
             one.lost,
             f"{_rank(found, concept, 'suppression')}; random: {one.random:.0%}",
         ),
-        "retention: other words that stay": (one.kept, _rank(found, concept, "retention")),
+        f"retention: of {one.kept_of.removeprefix('the ')}": (one.kept, _rank(found, concept, "retention")),
         "selectivity: its own noise, less others’": (
             interval(*one.selectivity.ends, "{:+.2f}"),
             _rank(found, concept, "selectivity"),

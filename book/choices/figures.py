@@ -8,25 +8,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from book.choices.attributions import READ, SCORES
-from book.choices.ladder import DONE, METRICS, STEPS, name, order
+from book.choices.ladder import DONE, STEPS, name, order
 from book.intervals import dots, rows_of_shares
 from book.style import READINGS
 from kn_core.drawing import FAINT, INK, WIDTH, title
 from kn_core.study.experiments.ladder import CONTROL, PAPER
 
 LOOKS = {"noise": ("s", "#d55e00"), "mean": ("s", "#d55e00"), "zero": ("o", "#0072b2"), "patch": ("D", "#009e73")}
-HEADS = {"suppression": "suppression", "retention": "retention, words", "retention_probability": "retention, prob."}
-HEADS |= {"fluent": "fluent"}
+HEADS = {"suppression": "suppression", "retention_truth": "retention, truth", "retention": "retention, words"}
+HEADS |= {"retention_probability": "retention, prob.", "fluent": "fluent"}
 
 
-def ladder(effects: pd.DataFrame) -> Figure:
-    """`ladder.effects`: a row a step, from the paper's recipe down; a mark an intervention, random neurons hollow."""
+def ladder(effects: pd.DataFrame, kept: str) -> Figure:
+    """`ladder.effects`: a row a step, from the paper's recipe down; a mark an intervention, random neurons hollow.
+
+    `kept` is the reading of S_re that is drawn beside that by probability.
+    """
+    metrics = ("suppression", kept, "retention_probability", "fluent")
     steps = list(dict.fromkeys(step for step, _ in order(effects)))[::-1]
     tried = list(dict.fromkeys(effects["intervention"]))
     size = (WIDTH, 1.5 + 0.36 * len(steps))
-    figure, axes = plt.subplots(1, len(METRICS), figsize=size, sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharex=True, sharey=True)
     names = [name(step) for step in steps]
-    for ax, metric in zip(axes, METRICS, strict=True):
+    for ax, metric in zip(axes, metrics, strict=True):
         rows_of_shares(ax, names, HEADS[metric]).tick_params(axis="y", labelsize=8)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         of = effects[effects["metric"] == metric]
@@ -41,9 +45,9 @@ def ladder(effects: pd.DataFrame) -> Figure:
     figure.legend(loc="outside lower center", ncols=4)
     cells = effects[effects["whose"] == "chosen"].set_index(["step", "intervention", "metric"])["value"]
     ends = [(PAPER, tried[0]), (list(STEPS)[-1], tried[1] if len(tried) > 1 else tried[0])]
-    first, last = ([cells.get((*end, metric), float("nan")) for metric in METRICS[:2]] for end in ends)
+    first, last = ([cells.get((*end, metric), float("nan")) for metric in metrics[:2]] for end in ends)
     ends_said = [f"from {a:.0%} to {b:.0%}" for a, b in zip(first, last, strict=True)]
-    title(figure, f"Choice by choice, suppression goes {ends_said[0]}, retention of words {ends_said[1]}")
+    title(figure, f"Choice by choice, suppression goes {ends_said[0]}, retention {ends_said[1]}")
     return figure
 
 

@@ -30,8 +30,7 @@ STEPS = {  # how the book names each step of `recipes.LADDER`
     "between": "minus other concepts’ largest",
 }
 BEFORE = dict(zip(list(STEPS)[1:], STEPS, strict=False)) | {"between": "within, half"}  # what a step is one choice from
-METRICS = ("suppression", "retention", "retention_probability", "fluent")
-TOLD = ("suppression", "retention_truth", *METRICS[1:])  # in the table: all three readings of S_re
+TOLD = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")  # all readings of S_re
 DONE = {"noise": "under noise", "zero": "zeroed", "mean": "at the mean", "patch": "patched"}
 WHOLE = "all choices together"
 BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth at once
@@ -159,8 +158,8 @@ def at_equal(doses: Doses, suppressed: Ends | None) -> str:
     return f"not reached (at most {most:.2f})" if math.isnan(kept.value) else interval(*kept.ends)
 
 
-def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
-    """The first and the last step, and the choices that matter, for sentences."""
+def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str, str]:
+    """The first and the last step, and the choices that matter, for sentences; 'retained': S_re as `kept` reads it."""
     found = cells(effects[effects["whose"] == "chosen"], "step", "intervention", "metric")
     last, tried = list(STEPS)[-1], [str(how) for how in effects["intervention"].unique()]
     paper, third = tried[0], tried[min(1, len(tried) - 1)]
@@ -168,7 +167,9 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     steps = {step for step, how, _ in found if how == paper}
     words["paper-at"] = "at every step" if len(steps) > 2 else "at the first and the last step"
     for key, step, how in (("paper", PAPER, paper), ("last", last, third), ("same", last, paper)):
-        words |= {f"{key}-{metric}": f"{found[step, how, metric][0]:.2f}" for metric in METRICS}
+        read = {metric: found[step, how, metric] for metric in TOLD if (step, how, metric) in found}
+        words |= {f"{key}-{metric}": f"{value:.2f}" for metric, (value, *_) in read.items()}
+        words[f"{key}-retained"] = words[f"{key}-{kept}"]
     both = gains[gains["metric"] == BOTH].sort_values("value", ascending=False, kind="stable")
     rows = both[both["step"] != WHOLE].to_dict("records")
     sure = [f"{_choice(row)} ({row['value']:+.2f})" for row in rows if row["p_holm"] < 0.05]

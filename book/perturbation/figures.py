@@ -1,6 +1,7 @@
 """What interventions do to captions: over the dose, setting by setting, concept by concept, method by method.
 
-Frames are those of `readings` and `methods`, with columns metric, value, low, high and what they are by.
+Frames are those of `readings` and `methods`, with columns metric, value, low, high and what they are by. `kept` is the
+reading of S_re that is drawn (`metrics.main_retention`).
 """
 
 from __future__ import annotations
@@ -19,20 +20,18 @@ from kn_core.drawing import FAINT, INK, WIDTH, title
 
 COMPARED = {"two-stage": ("o", 0.13), "random": ("s", -0.13)}  # marker, and how far above the middle of its row
 MARKERS = {"two-stage": "o", "random": "s", "direction": "^"}  # over a dose
-METRICS = axes_of("suppression", "retention", "fluent")
-BOTH = axes_of("suppression", "retention")
 OVER = {"n": "neurons disturbed", "sigma": "noise σ (activation units)"}
 
 
-def dose_response(curve: pd.DataFrame, over: str, main: float, bounds: pd.DataFrame | None = None) -> Figure:
+def dose_response(curve: pd.DataFrame, over: str, main: float, kept: str, bounds: pd.DataFrame | None = None) -> Figure:
     """Metrics against the dose `over` ('n' or 'sigma'), a panel each, with 95 % intervals; `main` is the headline's.
 
     `bounds` are `references.bounds`: what removal of the object itself and another concept's caption give, as lines.
     """
-    figure, axes = plt.subplots(1, len(METRICS), figsize=(WIDTH, 2.9), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9), sharex=True, sharey=True)
     doses = sorted(curve[over].unique())
     lines = pd.DataFrame(columns=["method", "metric", "value"]) if bounds is None else bounds
-    for ax, (metric, heading) in zip(axes, METRICS.items(), strict=True):
+    for ax, (metric, heading) in zip(axes, axes_of("suppression", kept, "fluent").items(), strict=True):
         for method, marker in MARKERS.items():
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
             if rows.empty:
@@ -67,13 +66,13 @@ def _dose_finding(rows: pd.DataFrame, over: str) -> str:
     return f"{goes}; random neurons reach {control:.0%} at most"
 
 
-def compared(curve: pd.DataFrame, over: str, names: Mapping[str, str]) -> Figure:
+def compared(curve: pd.DataFrame, over: str, names: Mapping[str, str], kept: str) -> Figure:
     """Interventions or positions compared: dots with 95 % intervals, a panel a metric, a row a value of `over`.
 
     `names` has the values and what they are called, the lowest row first; one that was not tried has no row.
     """
     shown = {value: name for value, name in names.items() if value in set(curve[over])}
-    figure = _against_random(curve, over, shown, METRICS)
+    figure = _against_random(curve, over, shown, axes_of("suppression", kept, "fluent"))
     _legend(figure)
     title(figure, _compared_finding(curve[curve["metric"] == "suppression"], over, names))
     return figure
@@ -88,7 +87,7 @@ def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -
     return found if most == least else found + last
 
 
-def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[str] = ()) -> Figure:
+def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], kept: str, ours: Sequence[str] = ()) -> Figure:
     """Suppression and retention of each concept against its control, the paper's mean as a line.
 
     Concepts in `ours`, which the paper's digest does not name, carry an asterisk.
@@ -97,7 +96,7 @@ def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[s
     both = rows.pivot_table(index="concept", columns="method", values=["value", "low"])
     both = both.sort_values(("value", "two-stage"))
     shown = {str(name): f"{name} *" if name in ours else str(name) for name in both.index}
-    figure = _against_random(frame, "concept", shown, BOTH)
+    figure = _against_random(frame, "concept", shown, axes_of("suppression", kept))
     _papers(figure, paper, "the paper's mean")
     _legend(figure)
     above = int((both["low", "two-stage"] > both["value", "random"]).sum())
@@ -106,7 +105,7 @@ def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], ours: Sequence[s
     return figure
 
 
-def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float]) -> Figure:
+def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float], kept: str) -> Figure:
     """Suppression and retention of every method, with 95 % intervals: under one noise, and each under its own.
 
     `same` and `own` are of `methods.compare`; rows are drawn in the order of `same`.
@@ -114,7 +113,7 @@ def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float]) -
     order = list(dict.fromkeys(same["method"]))[::-1]
     colours = [method_colour(method) for method in order]
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.9 + 0.34 * len(order)), sharey=True)
-    for ax, (metric, heading) in zip(axes, BOTH.items(), strict=True):
+    for ax, (metric, heading) in zip(axes, axes_of("suppression", kept).items(), strict=True):
         rows_of_shares(ax, [label(method) for method in order], heading)
         here, there = (frame[frame["metric"] == metric].set_index("method") for frame in (same, own))
         dots(ax, here, order, colours, shift=0.14)
@@ -123,22 +122,22 @@ def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float]) -
         dots(axes[0], same.iloc[:0], [], INK, marker=marker, hollow=hollow, said=said)
     _papers(figure, paper, "the paper's method")
     _legend(figure)
-    title(figure, _against_random_finding(same))
+    title(figure, _against_random_finding(same, kept))
     return figure
 
 
-def _against_random_finding(table: pd.DataFrame) -> str:
+def _against_random_finding(table: pd.DataFrame, kept: str) -> str:
     """What the two-stage neurons and random ones do under the same noise: the page's main comparison."""
     wide = table.pivot_table(index="method", columns="metric", values="value")
     said = [
-        f"{label(method)} {wide['suppression'][method]:.0%} and {wide['retention'][method]:.0%}"
+        f"{label(method)} {wide['suppression'][method]:.0%} and {wide[kept][method]:.0%}"
         for method in ("two-stage", "random")
         if method in wide.index
     ]
     return "Suppressed and retained under one noise: " + "; ".join(said)
 
 
-def among_controls(draws: pd.DataFrame, ours: pd.DataFrame) -> Figure:
+def among_controls(draws: pd.DataFrame, ours: pd.DataFrame, kept: str) -> Figure:
     """Every draw of every control as a dot (`methods.control_draws`), the two-stage neurons as a line.
 
     `ours` is `methods.among_controls`.
@@ -146,7 +145,7 @@ def among_controls(draws: pd.DataFrame, ours: pd.DataFrame) -> Figure:
     controls = list(dict.fromkeys(draws["control"]))[::-1]
     colours = {control: method_colour(control) for control in controls}
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.42 * len(controls)), sharey=True)
-    for ax, (metric, heading) in zip(axes, BOTH.items(), strict=True):
+    for ax, (metric, heading) in zip(axes, axes_of("suppression", kept).items(), strict=True):
         rows = draws[draws["metric"] == metric]
         sns.swarmplot(rows, x="value", y="control", order=controls, hue="control", palette=colours, size=4, ax=ax)
         rows_of_shares(ax, [label(control) for control in controls], heading).set(xlabel="", ylabel="")
@@ -174,7 +173,7 @@ def _against_random(frame: pd.DataFrame, by: str, rows: Mapping[str, str], metri
 
 
 def _papers(figure: Figure, paper: Mapping[str, float], said: str) -> None:
-    for ax, metric in zip(figure.axes, BOTH, strict=True):
+    for ax, metric in zip(figure.axes, ("suppression", "retention"), strict=True):
         ax.axvline(paper[metric], color=INK, linewidth=0.9, linestyle="--", zorder=1, label=said)
 
 

@@ -15,7 +15,7 @@ from book.perturbation.readings import harmonic_mean, sweep
 from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
-from kn_core.measures.metrics import headline, paired, per_image, perplexity_limit, with_intervals
+from kn_core.measures.metrics import headline, main_retention, paired, per_image, perplexity_limit, with_intervals
 from kn_core.measures.stats import each_alone, effect_size, holm, paired_permutation, percentile_among
 from kn_core.method.identification import found_by
 from kn_core.profile import Profile
@@ -23,7 +23,6 @@ from kn_core.settings import Identification
 from kn_core.study.experiments.texts import with_text
 from kn_core.study.study import Study
 
-BOTH = ("suppression", "retention")
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
 SUPPRESSION, RETENTION = readings_of("suppression"), (*readings_of("retention"), "fluent")  # columns of Table II
 BOUNDS = methods_of("bound")  # what S_se and S_re are where no neuron is disturbed
@@ -40,13 +39,16 @@ def main_rows(study: Study, perturbations: pd.DataFrame) -> tuple[pd.DataFrame, 
 def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """How each noise does on the pictures that choose a dose.
 
-    Columns method, sigma, suppression, retention, score (their harmonic mean), chosen: a method's best; of equals, the
-    weakest noise. No held-out picture has a say. Where the profile lets no picture choose, all keep the main noise.
+    Columns method, sigma, suppression, retention (`main_retention`), score (their harmonic mean), chosen: a method's
+    best; of equals, the weakest noise. No held-out picture has a say. Where the profile lets no picture choose, all
+    keep the main noise.
     """
-    settings = profile.perturbation
+    settings, kept = profile.perturbation, main_retention(perturbations)
     if not settings.choosing:
-        kept = pd.DataFrame({"method": headline(perturbations, profile)["method"].unique(), "sigma": settings.sigma})
-        return kept.assign(suppression=np.nan, retention=np.nan, score=np.nan, chosen=True)
+        unchosen = pd.DataFrame(
+            {"method": headline(perturbations, profile)["method"].unique(), "sigma": settings.sigma}
+        )
+        return unchosen.assign(suppression=np.nan, retention=np.nan, score=np.nan, chosen=True)
     rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
     rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
     rows = rows[rows["n"] == profile.identification.budget]
@@ -54,7 +56,8 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     rows = rows[tried == len({*settings.sweep_sigma, settings.sigma})]  # two-stage ones have seen others at one dose
     found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
     means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
-    wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")[["suppression", "retention"]]
+    wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")
+    wide = wide[["suppression", kept]].set_axis(["suppression", "retention"], axis="columns")
     wide["score"] = harmonic_mean(wide["suppression"], wide["retention"])
     wide = wide.reset_index().rename_axis(columns=None)
     wide["chosen"] = wide.index.isin(wide.groupby("method")["score"].idxmax())  # the first, so the weakest, of equals
@@ -125,7 +128,7 @@ def _last_layer(study: Study, method: str, concept: str, settings: Identificatio
     return float(np.mean(found.layers == study.n_layers - 1))
 
 
-def control_draws(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
+def control_draws(rows: pd.DataFrame, limit: float, kept: str) -> pd.DataFrame:
     """What each draw of each control does, mean over concepts of their pictures: control, draw, metric, value.
 
     All draws of a control, and in `among_controls` what is held against them, are of the pictures on which every one of
@@ -135,7 +138,11 @@ def control_draws(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
     for control in (name for name in CONTROLS if name in set(rows["method"])):
         of_control = _with_every_draw(rows, control)
         of_draw = _means(of_control[of_control["method"] == control], ["seed"], limit).rename("value").reset_index()
-        found.append(of_draw[of_draw["metric"].isin(BOTH)].rename(columns={"seed": "draw"}).assign(control=control))
+        found.append(
+            of_draw[of_draw["metric"].isin(("suppression", kept))]
+            .rename(columns={"seed": "draw"})
+            .assign(control=control)
+        )
     return pd.concat(found, ignore_index=True)[["control", "draw", "metric", "value"]]
 
 
@@ -163,8 +170,8 @@ def _with_every_draw(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
     """`among_controls` in words: a row a control, for each of the two numbers its draws and the percentile of ours."""
     shown = pd.DataFrame({"control": [METHODS[name].label for name in dict.fromkeys(among["control"])]})
-    for metric, heading in (("suppression", "suppression"), ("retention", "retention")):
-        rows = among[among["metric"] == metric]
+    for metric in dict.fromkeys(among["metric"]):
+        rows, heading = among[among["metric"] == metric], READINGS[metric].side
         shown[f"{heading} of the draws"] = [f"{row.low:.2f} to {row.high:.2f}" for row in rows.itertuples()]
         shown[f"{heading}, two-stage"] = rows["value"].tolist()
         if rows["percentile"].notna().any():
@@ -172,21 +179,21 @@ def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict[str, str]:
-    """`compare` under one noise and under each method's own, for sentences."""
+def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame, kept: str) -> dict[str, str]:
+    """`compare` under one noise and under each method's own, for sentences; `kept` is the reading of S_re."""
     chosen = doses[doses["chosen"]].set_index("method")["sigma"]
     told = same[same["method"].isin(RIVALS) & (same["p_holm"] < 0.05)].assign(does=np.sign(same["difference"]))
     better = []
-    for metric in BOTH:
+    for metric, number in (("suppression", "suppression"), (kept, "retention")):
         sides = {1: "better", -1: "worse"}
         than = {
             said: told[(told["metric"] == metric) & (told["does"] == does)]["method"] for does, said in sides.items()
         }
         each = [f"{said} than {listed([METHODS[name].label for name in of])}" for said, of in than.items() if len(of)]
-        better += [f"in {metric} they do {' and '.join(each)}"] if each else []
+        better += [f"in {number} they do {' and '.join(each)}"] if each else []
     return {
-        "ranking": _ranking(same),
-        "own-ranking": _ranking(own),
+        "ranking": _ranking(same, kept),
+        "own-ranking": _ranking(own, kept),
         "better": "; ".join(better).removesuffix(".") or "they differ clearly from none in either number",
         "own-two-stage": f"{chosen['two-stage']:g}",
         "own-note": ""
@@ -195,17 +202,17 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame) -> dict
     }
 
 
-def _ranking(table: pd.DataFrame) -> str:
+def _ranking(table: pd.DataFrame, kept: str) -> str:
     """Who suppresses most and who keeps most, of the methods that choose neurons."""
     found = table[table["method"].isin(CHOOSING)].set_index("method")
-    best = {metric: found[found["metric"] == metric]["value"] for metric in BOTH}
-    suppresses, keeps = (str(best[metric].idxmax()) for metric in BOTH)
+    most, least_lost = (found[found["metric"] == metric]["value"] for metric in ("suppression", kept))
+    suppresses, keeps = str(most.idxmax()), str(least_lost.idxmax())
     first, last = METHODS[suppresses].label, METHODS[keeps].label
-    place = int((best["suppression"] > best["suppression"]["two-stage"]).sum()) + 1
+    place = int((most > most["two-stage"]).sum()) + 1
     return (
-        f"Most is suppressed by the neurons of {first} ({best['suppression'].max():.2f}; two-stage "
-        f"{best['suppression']['two-stage']:.2f}, place {place} of {len(best['suppression'])}), and most is kept with "
-        f"those of {last} ({best['retention'].max():.2f}; two-stage {best['retention']['two-stage']:.2f})"
+        f"Most is suppressed by the neurons of {first} ({most.max():.2f}; two-stage "
+        f"{most['two-stage']:.2f}, place {place} of {len(most)}), and most is kept with "
+        f"those of {last} ({least_lost.max():.2f}; two-stage {least_lost['two-stage']:.2f})"
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from book.perturbation.readings import harmonic_mean
-from book.style import METHODS, label, method_colour
+from book.style import METHODS, READINGS, label, method_colour
 from kn_core.drawing import CARD, FAINT, INK, WIDTH, figure_of, title
 
 FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of captions reads as sentences
@@ -28,15 +28,16 @@ def trade_off(
     curves: Mapping[str, pd.DataFrame],
     paper: Mapping[str, float],
     main: Mapping[str, float],
+    kept: str,
     bounds: pd.DataFrame | None = None,
 ) -> Axes:
     """A line a sweep and method, discs as large as the share of fluent captions, the paper's point as a star.
 
-    `curves` by what they sweep ('n', 'sigma'), `main` the main setting's dose of each sweep. A disc is hollow where
-    fewer than `FLUENT` of the captions read as sentences.
+    `curves` by what they sweep ('n', 'sigma'), `main` the main setting's dose of each sweep, `kept` the reading of S_re
+    that is drawn. A disc is hollow where fewer than `FLUENT` of the captions read as sentences.
     """
-    ax, star = _plane(), (paper["suppression"], paper["retention"])
-    points = pd.concat([_points(curve, over) for over, curve in curves.items()], ignore_index=True)
+    ax, star = _plane(kept), (paper["suppression"], paper["retention"])
+    points = pd.concat([_points(curve, over, kept) for over, curve in curves.items()], ignore_index=True)
     for method, over in product(COMPARED, curves):
         rows, colour = points[(points["method"] == method) & (points["over"] == over)], method_colour(method)
         ax.plot(rows["suppression"], rows["retention"], LINES[over], color=colour, linewidth=1, alpha=0.7, zorder=2)
@@ -48,7 +49,7 @@ def trade_off(
     ax.scatter(ours["suppression"], ours["retention"], 260, "none", edgecolors=INK, linewidths=1.3, zorder=4)
     ax.scatter(*star, 130, INK, marker="*", zorder=4)
     ax.annotate("the paper", star, (-7, 4), textcoords="offset points", fontsize=9, ha="right")
-    _bounds(ax, bounds)
+    _bounds(ax, bounds, kept)
     ax.grid(visible=True, axis="both")
     _key(ax, list(curves))
     title(ax, _trade_off_finding(points, star))
@@ -68,12 +69,12 @@ def _trade_off_finding(points: pd.DataFrame, paper: tuple[float, float]) -> str:
     return f"With {dose}, suppression and retention reach the paper's values together, and captions stay fluent"
 
 
-def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
+def frontier(curve: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None) -> Axes:
     """Suppression against retention over the noise's strength, a line a method; a disc's area is its fluent share.
 
     `bounds` are `references.bounds`: where nothing done, removal and chance lie.
     """
-    ax, points = _plane(), _points(curve, "sigma")
+    ax, points = _plane(kept), _points(curve, "sigma", kept)
     for place, method in enumerate(method for method in METHODS if method in set(points["method"])):
         rows, colour = points[points["method"] == method], method_colour(method)
         ax.plot(rows["suppression"], rows["retention"], color=colour, linewidth=1.3, alpha=0.9, zorder=2)
@@ -85,7 +86,7 @@ def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
         line = level * steps / (2 * steps - level).clip(1e-9)
         ax.plot(steps, line, color=FAINT, linewidth=0.6, linestyle=":", zorder=0)
         ax.annotate(f"{level:g}", (1.0, line[-1]), (3, 0), textcoords="offset points", fontsize=7, color=FAINT)
-    _bounds(ax, bounds)
+    _bounds(ax, bounds, kept)
     figure_of(ax).legend(loc="outside lower center", ncols=3)
     points["balance"] = harmonic_mean(points["suppression"], points["retention"])
     best = points.groupby("method")["balance"].max().sort_values(ascending=False)
@@ -94,32 +95,32 @@ def frontier(curve: pd.DataFrame, bounds: pd.DataFrame | None = None) -> Axes:
     return ax
 
 
-def _bounds(ax: Axes, bounds: pd.DataFrame | None) -> None:
+def _bounds(ax: Axes, bounds: pd.DataFrame | None, kept: str) -> None:
     """Crosses where no neuron is disturbed: nothing done, the object removed, another concept's caption."""
     if bounds is None or bounds.empty:
         return
     wide = bounds.pivot_table(index="method", columns="metric", values="value")
     for method, row in wide.iterrows():
-        place = row["suppression"], row["retention"]
+        place = row["suppression"], row[kept]
         ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
         side: Any = {"ha": "left", "va": "bottom"} if place[0] < 0.5 else {"ha": "right", "va": "bottom"}
         above = 4 if place[1] > 0.15 else 14  # doses of broken captions lie at the bottom
         ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", fontsize=7.5, **side)
 
 
-def _plane() -> Axes:
+def _plane(kept: str) -> Axes:
     _, ax = plt.subplots(figsize=(WIDTH, 4.6))
     ax.set(xlim=(-0.04, 1.08), xlabel="suppression $S_{se}$ (the concept is no longer named)")
-    ax.set(ylim=(-0.04, 1.08), ylabel="retention $S_{re}$ (other words that stay)")
+    ax.set(ylim=(-0.04, 1.08), ylabel=f"{READINGS[kept].axis} (share that stays)")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     return ax
 
 
-def _points(curve: pd.DataFrame, over: str) -> pd.DataFrame:
-    """One row a point of the plane: method, over, dose, suppression, retention, fluent."""
+def _points(curve: pd.DataFrame, over: str, kept: str) -> pd.DataFrame:
+    """One row a point of the plane: method, over, dose, suppression, retention (the reading `kept`), fluent."""
     wide = curve.pivot_table(index=["method", over], columns="metric", values="value", dropna=False).reset_index()
-    wide = wide.rename(columns={over: "dose"}).assign(over=over)
+    wide = wide.assign(dose=wide[over], over=over, retention=wide[kept])
     return wide[["method", "over", "dose", "suppression", "retention", "fluent"]].dropna()
 
 

@@ -16,12 +16,13 @@ from book.claims.rules import load_claims
 from book.stages.neurons import shared
 from book.style import READINGS
 from book.words import compared_with_zero, interval, spread
-from kn_core.measures.metrics import TEXT, contrast, headline, perplexity_limit, summarise
+from kn_core.measures.metrics import TEXT, contrast, headline, main_retention, perplexity_limit, summarise
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 
 Over = Literal["n", "sigma", "intervention", "positions"]
 ENDS = ["value", "low", "high"]
+OF = {"retention": "the other content words", "retention_truth": "what else the clean caption truly names"}
 SIDES = {"two_stage": "two-stage", "random": "random", "difference": "difference"}  # column -> heading
 
 
@@ -115,9 +116,10 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-def in_words(table: pd.DataFrame) -> dict[str, str]:
+def in_words(table: pd.DataFrame, kept: str) -> dict[str, str]:
     """`against_random` for sentences: 'suppression', 'suppression-random', 'suppression-difference' and so on.
 
+    'retained' is the reading of S_re that leads, `kept`, and 'retained-of' what it is of.
     'clear', 'clear-probability' and 'clear-selectivity' say how the two differences and the selectivity compare with
     zero, 'harder-hit' what two-stage neurons take away more of, the concept or the rest of the caption.
     """
@@ -125,6 +127,8 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
     for metric, row in rows.items():
         for side, suffix in zip(SIDES, ("", "-random", "-difference"), strict=True):
             words[f"{metric}{suffix}"] = spread(*_ends(row, side))
+    words |= {f"retained{suffix}": words[f"{kept}{suffix}"] for suffix in ("", "-random")}
+    words["retained-of"] = OF[kept]
     suppression = rows["suppression"]
     words |= {"pictures": str(suppression["n_images"]), "concepts": str(suppression["n_concepts"])}
     words |= {f"paper-{metric}": f"{rows[metric]['paper']:g}" for metric in ("suppression", "retention")}
@@ -134,9 +138,9 @@ def in_words(table: pd.DataFrame) -> dict[str, str]:
         ("clear-selectivity", "selectivity", "two_stage"),
     ):
         words[name] = compared_with_zero(*_ends(rows[metric], side)[1:])
-    concept, rest = suppression["two_stage"], 1 - rows["retention"]["two_stage"]
+    concept, rest = suppression["two_stage"], 1 - rows[kept]["two_stage"]
     which = "more than" if rest > concept else "less than" if rest < concept else "as much as"
-    return words | {"harder-hit": f"{rest:.0%} of the other words, {which} the {concept:.0%} of the concepts"}
+    return words | {"harder-hit": f"{rest:.0%} of {OF[kept]}, {which} the {concept:.0%} of the concepts"}
 
 
 def neurons_in_words(study: Study, concepts: Sequence[str]) -> dict[str, str]:
@@ -162,7 +166,7 @@ def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
     gap = contrast(rows, "two-stage", "random").set_index("metric")
     suppression, retention, over = (
         interval(*frame.loc[metric, ENDS].to_numpy(float))
-        for frame, metric in ((found, "suppression"), (found, "retention"), (gap, "suppression"))
+        for frame, metric in ((found, "suppression"), (found, main_retention(perturbations)), (gap, "suppression"))
     )
     seen = f"On {found['n_images'].max()} pictures that had chosen the neurons"
     return f"{seen}, suppression is {suppression}, above that of random neurons by {over}, and retention is {retention}"

@@ -111,7 +111,7 @@ def _noise(own: OwnStudy) -> dict[str, Any]:
     shown = ("suppression", "suppression_probability", retention, "fluent")
     said = captions.table_1(study.pairs(concept), frame, profile, [concept], n=3)
     found = {
-        "words": readings.in_words(readings.against_random(frame, profile)),
+        "words": readings.in_words(readings.against_random(frame, profile), retention),
         "readings": _table(
             readings.for_readers(against).drop(columns="paper"), "Two-stage neurons against random ones of their layers"
         ),
@@ -125,7 +125,7 @@ def _noise(own: OwnStudy) -> dict[str, Any]:
     if settings.intervention == "noise" and settings.sweep_sigma:
         dose = readings.curve(frame, profile, "sigma", ("two-stage", "random", "direction"))
         kept(own.folder, "dose", dose)
-        drawn = figures.dose_response(dose, "sigma", settings.sigma, references.bounds(frame, limit))
+        drawn = figures.dose_response(dose, "sigma", settings.sigma, retention, references.bounds(frame, limit))
         found["dose"] = _picture(drawn, "svg", "Suppression, retention and fluency over the size of the noise")
     return found
 

@@ -87,10 +87,10 @@ def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_
 
 def test_the_ladder_in_words_and_drawn(climbed):
     effects, gains = ladder.effects(climbed), ladder.gains(climbed)
-    words = ladder.in_words(effects, gains)
+    words = ladder.in_words(effects, gains, "retention")
     assert (words["paper-suppression"], words["last-suppression"]) == ("0.25", "1.00")
     assert words["sure"] == "none of them"  # four pictures cannot tell
-    figure = figures.ladder(effects)
+    figure = figures.ladder(effects, "retention")
     assert len(figure.axes) == 4
     assert "suppression goes from 25% to 100%" in figure.get_suptitle().replace("\n", " ")
     plt.close(figure)

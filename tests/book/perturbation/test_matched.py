@@ -149,9 +149,9 @@ def test_figures_hold_what_is_no_method() -> None:
     whole = pd.concat([perturbations(), removed()])
     bounds, curve = references.bounds(whole, LIMIT), readings.curve(whole, profile(), "sigma")
     with theme():
-        ax = plane.frontier(curve, bounds)
+        ax = plane.frontier(curve, "retention", bounds)
         assert {text.get_text() for text in ax.texts} >= {"nothing done", "another concept's caption"}
-        figure = figures.dose_response(curve, "sigma", 3.0, bounds)
+        figure = figures.dose_response(curve, "sigma", 3.0, "retention", bounds)
         labels = figure.axes[1].get_legend_handles_labels()[1]
         assert "the object taken out of the picture" in labels
     plt.close("all")

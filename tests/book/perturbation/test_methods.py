@@ -86,7 +86,7 @@ def test_what_grows_worse_is_best_where_it_is_smallest(main: pd.DataFrame) -> No
 
 
 def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
-    draws = methods.control_draws(main, limit=50.0)
+    draws = methods.control_draws(main, limit=50.0, kept="retention")
     suppression = draws.query("control == 'random' and metric == 'suppression'")
     assert suppression["value"].tolist() == pytest.approx([0, 0, 1 / 4])
     among = methods.among_controls(main, draws, limit=50.0)
@@ -100,7 +100,7 @@ def test_two_stage_neurons_among_the_draws(main: pd.DataFrame) -> None:
 def test_draws_are_counted_a_control_at_a_time(main: pd.DataFrame) -> None:
     fewer = main[(main["method"] == "random") & (main["image_id"].isin(["bear-1", "bus-1"]))]
     both = pd.concat([main, fewer.assign(method="same-norm", seed=fewer["seed"] + 7)])  # on two pictures, as many draws
-    draws = methods.control_draws(both, limit=50.0)
+    draws = methods.control_draws(both, limit=50.0, kept="retention")
     among = methods.among_controls(both, draws, limit=50.0).set_index(["control", "metric"])["value"]
     assert among["random", "suppression"] == 3 / 4  # all four pictures
     assert among["same-norm", "suppression"] == 1.0  # bear-1 and bus-1
@@ -112,8 +112,9 @@ def swept() -> pd.DataFrame:
     settings = [("two-stage", 1.0, 0), ("two-stage", 3.0, 1), ("dai", 1.0, 1), ("dai", 3.0, 1)]
     made = []
     for method, sigma, count in settings:
-        kept = {"heldout": False, "retained": 0.5 if (method, sigma) != ("dai", 3.0) else 0.0, "sigma": sigma}
-        made += [row("bear", method, image, index < count, **kept) for index, image in enumerate(IMAGES[:2])]
+        kept = 0.5 if (method, sigma) != ("dai", 3.0) else 0.0  # of what is true, which leads
+        rest = {"heldout": False, "retained": 1.0, "retained_truth": kept, "sigma": sigma}
+        made += [row("bear", method, image, index < count, **rest) for index, image in enumerate(IMAGES[:2])]
     made.append(row("bear", "two-stage", "bear-1", True, heldout=False) | {"image_id": "bear-0"})  # at one noise only
     return pd.DataFrame([*made, *(one | {"sigma": 1.0} for one in rows("dai", ()))])
 
@@ -149,13 +150,15 @@ def test_where_no_picture_chooses_a_dose_all_keep_the_main_noise(main: pd.DataFr
 
 def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "score": [0.5], "chosen": [True]})
-    words = methods.in_words(table, table, doses)
+    words = methods.in_words(table, table, doses, "retention")
     assert words["better"] == "they differ clearly from none in either number"
     assert words["ranking"].startswith(
         "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
     )
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
-    assert methods.in_words(table, table, doses)["better"] == ("in suppression they do worse than Pan et al. (gated)")
+    assert methods.in_words(table, table, doses, "retention")["better"] == (
+        "in suppression they do worse than Pan et al. (gated)"
+    )
     html = tables.methods(table, methods.SUPPRESSION, "A table").to_html()
     assert "<strong>1.00</strong>†<small>" in html
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_concepts_holm"] = 0.01
@@ -165,12 +168,12 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
 
 def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -> None:
     with theme():
-        figure = figures.methods(table, table, readings.printed())
+        figure = figures.methods(table, table, readings.printed(), "retention")
         said = " ".join(figure.get_suptitle().split())
         assert said.startswith("Suppressed and retained under one noise: two-stage neurons 75% and ")
-        draws = methods.control_draws(main, limit=50.0)
-        figure = figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0))
+        draws = methods.control_draws(main, limit=50.0, kept="retention")
+        figure = figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0), "retention")
         assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
         curve = readings.curve(perturbations(), profile(), "sigma", ["two-stage", "random"])
-        assert "harmonic mean" in plane.frontier(curve).get_title(loc="left")
+        assert "harmonic mean" in plane.frontier(curve, "retention").get_title(loc="left")
     plt.close("all")

@@ -92,9 +92,9 @@ def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
 def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     own = perturbations().query("concept == image_concept")
     table = readings.against_random(own, profile())
-    assert readings.in_words(table)["selectivity"] == "not measured"
+    assert readings.in_words(table, "retention")["selectivity"] == "not measured"
     one = readings.against_random(own.query("image_id == 'bear-1'"), profile())
-    assert readings.in_words(one)["suppression"] == "1.00 (too few pictures for an interval)"
+    assert readings.in_words(one, "retention")["suppression"] == "1.00 (too few pictures for an interval)"
     shown = readings.for_readers(table).set_index("reading")
     assert shown.loc[READINGS["selectivity"].label, "difference"] == "–"
     assert shown.loc[READINGS["suppression"].label, "random"].startswith("0.12 [0.")
@@ -172,7 +172,7 @@ def test_table_1_takes_the_first_held_out_picture_under_the_first_draw() -> None
 
 def test_dose_response_draws_the_curves_in_the_methods_colours_and_says_what_they_do() -> None:
     curve = readings.curve(perturbations(), profile(), "n")
-    figure = figures.dose_response(curve, "n", main=80)
+    figure = figures.dose_response(curve, "n", main=80, kept="retention")
     suppression = figure.axes[0]
     ours = next(line for line in suppression.get_lines() if line.get_label() == "two-stage neurons")
     np.testing.assert_allclose(ours.get_xydata(), [(10, 0), (80, 3 / 4), (160, 1)])
@@ -184,7 +184,7 @@ def test_dose_response_draws_the_curves_in_the_methods_colours_and_says_what_the
 
 def test_one_dose_is_no_curve() -> None:
     curve = readings.curve(perturbations(), profile(), "n").query("n == 80")
-    assert said(figures.dose_response(curve, "n", 80)) == "Two-stage neurons suppress 75%, random ones 25%"
+    assert said(figures.dose_response(curve, "n", 80, "retention")) == "Two-stage neurons suppress 75%, random ones 25%"
 
 
 @pytest.mark.parametrize(
@@ -196,19 +196,19 @@ def test_one_dose_is_no_curve() -> None:
 )
 def test_the_plane_says_whether_any_setting_reaches_the_papers_point(paper: tuple[float, float], finding: str) -> None:
     curves, point = {"sigma": readings.curve(perturbations(), profile(), "sigma")}, dict(zip(PAPER, paper, strict=True))
-    assert said(plane.trade_off(curves, point, {"sigma": 3.0})).startswith(finding)
+    assert said(plane.trade_off(curves, point, {"sigma": 3.0}, "retention")).startswith(finding)
 
 
 def test_settings_are_compared_in_the_order_asked_for() -> None:
     curve = readings.curve(perturbations(), profile(), "intervention")
     names = {"patch": "patch", "zero": "set to zero", "noise": "noise"}
-    figure = figures.compared(curve, "intervention", names)
+    figure = figures.compared(curve, "intervention", names, "retention")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["set to zero", "noise"]
     assert said(figure) == "“noise” suppresses most, 75% (random neurons 25%); “set to zero” least, 0% (0%)"
 
 
 def test_concepts_against_their_control_with_the_books_own_choices_marked() -> None:
-    figure = figures.by_concept(readings.by_concept(perturbations(), profile()), PAPER, ours=("bus",))
+    figure = figures.by_concept(readings.by_concept(perturbations(), profile()), PAPER, "retention", ours=("bus",))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "bus *",
         "bear",
