@@ -32,6 +32,7 @@ from kn_core.study.study import Study
 
 FORMATS = ("pdf", "svg")  # of a figure, for papers and for the book
 SAVED = "saved:"  # before the name of a table, among the words that a notebook keeps
+COUNTED = "counted:"  # before the name of a figure, whose pictures were counted
 
 
 class Page:
@@ -56,6 +57,13 @@ class Page:
     def concepts(self) -> list[str]:
         """The concepts that the page speaks of."""
         return [self.concept] if self.concept else self.study.studied()
+
+    @property
+    def selection(self) -> str:
+        """How many pictures chose the page's neurons, for `figure`."""
+        pairs = self.study.pairs()
+        chose = pairs[(pairs["role"] == "select") & pairs["concept"].isin(self.concepts)]
+        return f"n\u00a0=\u00a0{len(chose)} pictures, which chose the neurons"
 
     def say(self, words: Mapping[str, object], prefix: str = "") -> None:
         """Make each of the words known to the text, as `{glue:text}` of its key behind the prefix."""
@@ -85,11 +93,14 @@ class Page:
             self.save(frame, name)
         return tables.table(frame if shown is None else shown, tables.counted(caption, frame), formats)
 
-    def figure(self, drawn: Figure | Axes, name: str, *, preview: bool = False) -> None:
+    def figure(self, drawn: Figure | Axes, name: str, of: pd.DataFrame | str = "", *, preview: bool = False) -> None:
         """Keep a figure as `figures/<name>.svg` and `.pdf`; the notebook draws it below the cell.
 
-        `preview`: as `.png` too, for where the book is spoken of.
+        `of`: the frame that is drawn, or words, for how many pictures it is of: its caption ends with that. `preview`:
+        as `.png` too, for where the book is spoken of.
         """
+        if counted := tables.n_pictures(of) if isinstance(of, pd.DataFrame) else of:
+            glue(f"{COUNTED}{name}", counted, display=False)  # `press.book` ends the caption with it
         figure = drawn if isinstance(drawn, Figure) else figure_of(drawn)
         save_figure(self.study, figure, f"{name}{self.suffix}", preview=preview)
 

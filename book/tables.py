@@ -37,12 +37,19 @@ def mark(verdict: object) -> str:
 
 def counted(caption: str, frame: pd.DataFrame) -> str:
     """A caption with the number of pictures behind a frame's rows, where it has a column `n_images`."""
+    return f"{caption}; {of}" if (of := n_pictures(frame)) else caption
+
+
+def n_pictures(frame: pd.DataFrame) -> str:
+    """'n = 18 to 108 pictures', of the frame's column `n_images`, or of its pictures; nothing where it has neither."""
+    if {"concept", "image_id"} <= set(frame):
+        return f"n\u00a0=\u00a0{len(frame[['concept', 'image_id']].drop_duplicates())} pictures"
     counts = frame["n_images"].to_numpy(float) if "n_images" in frame else np.empty(0)
     counts = counts[counts > 0]  # none of a row that is over concepts alone
     if not counts.size:
-        return caption
+        return ""
     least, most = f"{counts.min():.0f}", f"{counts.max():.0f}"
-    return f"{caption}; n\u00a0=\u00a0{most if least == most else f'{least} to {most}'} pictures"
+    return f"n\u00a0=\u00a0{most if least == most else f'{least} to {most}'} pictures"
 
 
 def marks(verdicts: pd.DataFrame, caption: str) -> Styler:

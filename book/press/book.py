@@ -11,12 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jupytext
-import nbformat
 import papermill
 import yaml
 from ipykernel.kernelspec import get_kernel_dict
@@ -25,13 +24,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
-from papermill.execute import remove_error_markers
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from traitlets import default
 
 from book import words
-from book.press import commands, finishing, kernels
+from book.press import commands, executed, finishing, kernels
 from book.press.neuron_links import BROWSER, CODE, link
 from book.press.proofreading import flaws
 from kn_core.concepts import slug
@@ -130,51 +128,11 @@ def run_notebook(
             raise BookError(
                 f"{where}: `{first_line}`\n  {error.ename}: {error.evalue}\n  Whole traceback: {unfinished}"
             ) from error
-        _end_page(unfinished, error)
+        executed.end(unfinished, error)
     except DeadKernelError as error:
         raise BookError(f"{source}: the kernel died (out of memory?). What it had done: {unfinished}") from error
-    _tell(unfinished, target)
+    executed.tell(unfinished, target)
     unfinished.replace(target)
-
-
-def _tell(executed: Path, target: Path) -> None:
-    """Say behind the command that makes the page again how long it took, and link the tables that it kept."""
-    notebook = nbformat.read(executed, as_version=4)
-    named = [output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in _outputs(notebook)]
-    saved = dict.fromkeys(name.removeprefix("saved:") for name in named if name.startswith("saved:"))
-    up = "../" if target.parent.name in ("concepts", "appendix") else ""
-    data = ", ".join(f"[{name.removesuffix('.csv')}]({up}tables/{name})" for name in saved)
-    took = round(notebook.metadata.papermill.duration)
-    told = f" Last time it took {took} second{'s' if took != 1 else ''}."
-    told += f" Data: {data}." if data else ""
-    command = re.compile(r"(?<=:::\{div\} rerun\n).*?(?=\n:::)", re.DOTALL)
-    for cell in notebook.cells:
-        cell.source = command.sub(lambda found: found[0] + told, cell.source)
-    nbformat.write(notebook, executed)
-
-
-def _end_page(executed: Path, error: PapermillExecutionError) -> None:
-    """Keep the cells up to that which raised `NotRun`, whose words become its output; what they found is not known."""
-    notebook = remove_error_markers(nbformat.read(executed, as_version=4))
-    del notebook.cells[error.cell_index + 1 :]
-    said = {output.get("metadata", {}).get("scrapbook", {}).get("name") for output in _outputs(notebook)}
-    for cell in notebook.cells:
-        cell.source = without_brief(cell.source, said)
-    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": error.evalue})]
-    nbformat.write(notebook, executed)
-
-
-def _outputs(notebook: NotebookNode) -> list[NotebookNode]:
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-
-
-def without_brief(text: str, said: Collection[str]) -> str:
-    """A page's Markdown without the lines that say in brief what it found, where not all of their words were `said`."""
-
-    def kept(brief: re.Match[str]) -> str:
-        return brief[0] if set(re.findall(r"\{glue:text\}`([\w-]+)", brief[0])) <= set(said) else ""
-
-    return re.sub(r":::\{div\} brief\n.*?\n:::\n\n?", kept, text, flags=re.DOTALL)
 
 
 def _place(source: Path, notebook: NotebookNode, index: int) -> tuple[str, str]:

@@ -62,7 +62,7 @@ def token_of(model: CaptionModel, word: str) -> int:
 class Recorder:
     """What all neurons say of a picture and its caption, (L, tokens, D), run once; the last `most` are kept, halved."""
 
-    def __init__(self, model: CaptionModel, most: int = 36) -> None:
+    def __init__(self, model: CaptionModel, most: int = 48) -> None:
         self.model, self.most = model, most
         self._kept: dict[tuple[str, str], Tensor] = {}
 

@@ -94,8 +94,8 @@ def make(
                     f"'{method}' drives the other word's neurons: give them, and pictures of it (`towards`)."
                 )
             else:
-                where = [says(recorded, shown, neurons, read) for shown in (pictures, others)]
-                tensors = _swap(recorded, neurons, own, read, towards, threshold(*where))
+                above = threshold(*says_unseen(recorded, pictures, others, neurons, penalty))
+                tensors = _swap(recorded, neurons, own, read, towards, above)
                 if method == "driven":
                     tensors |= {"put": _driven(model, tensors, pictures, (old, new), optimised)}
     told = {"old": old, "new": new, "method": method, "strength": 1.0, "neurons": neurons.method}
@@ -120,6 +120,26 @@ def says(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet, read:
     image = recorded.model.image_positions
     every = [(recorded(one)[layers, :, units].T[image].float() @ read).topk(LEAST).values[-1] for one in pictures]
     return torch.stack([torch.empty(()), *every])[1:]
+
+
+def says_unseen(
+    recorded: Recorder, own: Sequence[Seen], others: Sequence[Seen], neurons: NeuronSet, penalty: float, parts: int = 5
+) -> tuple[Tensor, Tensor]:
+    """`says` of pictures of c and of others, by readings fitted without them: a part of each is left out in turn.
+
+    What fitted a reading is told apart by it better than any other picture, and a threshold between would be too high.
+    A single picture of c cannot be left out.
+    """
+    parts, found = min(parts, len(own)), (torch.empty(len(own)), torch.empty(len(others)))
+    for part in range(parts):
+        mine, rest = (
+            [one for place, one in enumerate(shown) if place % parts != part or parts == 1] for shown in (own, others)
+        )
+        at, there = (editing.keys(recorded, shown, neurons) for shown in (mine, rest))
+        read = detector(at.object, torch.cat([at.around, there.object, there.around]), penalty)
+        for shown, into in zip((own, others), found, strict=True):
+            into[part::parts] = says(recorded, shown[part::parts], neurons, read)
+    return found
 
 
 def threshold(own: Tensor, others: Tensor) -> float:

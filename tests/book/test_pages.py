@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-from book.press.book import without_brief
+from book.press.executed import without_brief
 from book.words import NotRun
 from kn_core import models
 from kn_core.pictures import scenes

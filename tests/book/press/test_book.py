@@ -140,6 +140,16 @@ def test_a_page_tells_beside_its_command_how_long_it_took_and_where_its_data_lie
     assert took and took[1] == "[kept-bear](../tables/kept-bear.csv)."
 
 
+def test_a_figures_caption_ends_with_its_number_of_pictures(tmp_path):
+    of = "from myst_nb import glue\nglue('counted:found', 'n = 9 pictures', display=False)\n```"
+    head = "---\nmystnb:\n  figure:\n    name: fig-found\n    caption: What was found.\n---\n"
+    page = notebook(tmp_path / "page.md", "T", code="```{code-cell}\n" + head + of)
+    book.run_notebook(page, tmp_path / "page.ipynb", {}, tmp_path)
+    cells = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells
+    (figure,) = (cell.metadata["mystnb"]["figure"] for cell in cells if "mystnb" in cell.metadata)
+    assert figure == {"name": "fig-found", "caption": "What was found; n = 9 pictures."}
+
+
 def test_progress_bars_and_missing_widgets_leave_no_trace_on_a_page(tmp_path, capfd):
     code = "```{code-cell}\nfrom tqdm.auto import tqdm\n\nfor _ in tqdm([1]):\n    pass\n```"
     book.run_notebook(notebook(tmp_path / "page.md", "T", code=code), tmp_path / "page.ipynb", {}, tmp_path)
