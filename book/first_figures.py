@@ -43,12 +43,12 @@ def over_noise(doses: Doses, paper: float) -> Figure:
         if method in doses.means:
             x, y = doses.sigma[method], doses.means[method][0, :, 0]
             ax.plot(x, y, style, color=method_colour(method), markersize=3, linewidth=1.4)
-            place: Any = (
-                {"xytext": (0, 4), "va": "bottom"} if method == "two-stage" else {"xytext": (0, -4), "va": "top"}
-            )
-            ax.annotate(name, (x[-1], y[-1]), textcoords="offset points", ha="right", color=_ink(method), **place)
+            ours = method == "two-stage"  # above its end; the other's name under the bend before its end
+            place: Any = {"xytext": (0, 4), "ha": "right"} if ours else {"xytext": (5, -2), "ha": "left", "va": "top"}
+            end = -1 if ours else max(-2, -len(x))
+            ax.annotate(name, (x[end], y[end]), textcoords="offset points", color=_ink(method), **place)
     ax.axhline(paper, color=INK, linewidth=0.8, linestyle="--")
-    ax.annotate("the paper", (0, paper), (0, -2), textcoords="offset points", va="top")
+    ax.annotate("the paper", (0, paper), (0, 2), textcoords="offset points")
     ax.set(xlabel="noise σ", ylim=(-0.03, 1.12), yticks=[0, 0.5, 1])
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
@@ -71,7 +71,7 @@ def who_silences_whom(found: pd.DataFrame, concepts: Sequence[str]) -> Figure:
 
 def plane(doses: Doses, paper: Mapping[str, float]) -> Figure:
     """S_re against S_se over the noise, and the paper's point."""
-    figure, ax = _plane(paper)
+    figure, ax = _plane(paper, xytext=(0, -6), ha="center", va="top")
     for place, (method, (style, name)) in enumerate(SHOWN.items()):
         if method in doses.means:
             x, y = doses.means[method][0].T
@@ -82,7 +82,7 @@ def plane(doses: Doses, paper: Mapping[str, float]) -> Figure:
 
 def third(doses: Doses, chosen: pd.DataFrame, paper: Mapping[str, float]) -> Figure:
     """The recipe and the third stage (`third_stage.main` by metric) in the same plane."""
-    figure, ax = _plane(paper)
+    figure, ax = _plane(paper, xytext=(-6, 0), ha="right", va="center")
     (recipe, *_), (kept, *_) = doses.at_main("two-stage")
     here = float(chosen["value"]["suppression"]), float(chosen["value"][doses.retention])
     ax.annotate("", here, (recipe, kept), arrowprops={"arrowstyle": "->", "color": FAINT, "shrinkA": 4, "shrinkB": 4})
@@ -99,11 +99,11 @@ def _axes() -> tuple[Figure, Axes]:
         return figure, figure.add_subplot()
 
 
-def _plane(paper: Mapping[str, float]) -> tuple[Figure, Axes]:
+def _plane(paper: Mapping[str, float], **place: Any) -> tuple[Figure, Axes]:
     figure, ax = _axes()
     ax.plot(paper["suppression"], paper["retention"], "*", color=INK, markersize=9)
     point = paper["suppression"], paper["retention"]
-    ax.annotate("the paper", point, (-6, 0), textcoords="offset points", ha="right", va="center")
+    ax.annotate("the paper", point, textcoords="offset points", **place)
     ax.set(xlabel="name taken away", ylabel="rest kept", xlim=(-0.03, 1.03), ylim=(-0.03, 1.2))
     ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     for axis in (ax.xaxis, ax.yaxis):

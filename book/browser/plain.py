@@ -6,11 +6,10 @@ import html
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
-from book.browser import records, shards
+from book.browser import controls, records, shards
 from book.browser.records import Records
 from book.browser.shards import FIRST
 from book.press.neuron_links import BROWSER, CODE
@@ -35,8 +34,7 @@ def page(found: Records) -> str:
     """The browser as HTML, scripts named but not held; its tables are open until a script closes them."""
     style = f'<link rel="stylesheet" href="{BROWSER}/browser.css">'
     scripts = "".join(f'<script src="{BROWSER}/{name}"></script>' for name in (*CODE[:-1], "core.js"))
-    skeleton = (Path(__file__).parent / "browser.html").read_text(encoding="utf-8")
-    return "\n".join([style, skeleton, *tables(found), scripts])
+    return "\n".join([style, controls.form(found), *tables(found), scripts])
 
 
 def tables(found: Records) -> Iterable[str]:

@@ -20,7 +20,6 @@ from PIL import Image
 
 from book.browser import records
 from book.browser.records import Records, Sets
-from book.style import concept_colours
 from kn_core.fingerprint import writing
 from kn_core.method.two_stages import NeuronSet
 from kn_core.study.experiments.ladder import THIRD
@@ -89,17 +88,24 @@ def write(found: Records, folder: Path) -> dict[str, int]:
     of = groups(found.sets)
     number = {tuple(neuron): group.start + i for group in of for i, neuron in enumerate(group.at.tolist())}
     density = {name: _density([scores[name] for scores in found.measured.values()]) for name in records.MEASURES}
+    mapped = _maps(found, number)
     for group in of:
         data = _neurons(group, found) | {"sets": _numbers(found, group.methods, number)}
         if group.name == "core":
-            data["density"] = {name: one | {"maps": one["maps"][:1]} for name, one in density.items()}
-            data |= _world(found) | {"pictures": [_picture(found, i, folder) for i in range(len(found.shown))]}
+            data["density"] = {
+                "bins": BINS,
+                "measures": {name: one | {"maps": one["maps"][:1]} for name, one in density.items()},
+            }
+            data |= _world(found) | {
+                "mapped": list(mapped),
+                "pictures": [_picture(found, i, folder) for i in range(len(found.shown))],
+            }
         if group.name == "third":
             data["densities"] = {name: one["maps"] for name, one in density.items()}
         _shard(folder, group.name, data)
     _shard(folder, "said", _captions(found))
-    for layer, data in _maps(found, number).items():
-        _shard(folder, f"layer-{layer}", data)
+    for layer, maps in mapped.items():
+        _shard(folder, f"layer-{layer}", {"maps": maps})
     return {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
 
 
@@ -110,25 +116,28 @@ def _shard(folder: Path, name: str, data: Mapping[str, Any]) -> None:
 
 
 def _neurons(group: Group, found: Records) -> dict[str, Any]:
-    layers, units = group.at.T
-    here = {tuple(neuron): i for i, neuron in enumerate(group.at.tolist())}
-    effects = [
-        (place, here[int(layer), int(unit)], rounded(removed), rounded(patched))
-        for place, rows in enumerate(found.exact.values())
-        for layer, unit, removed, patched in rows.to_numpy(float)
-        if (int(layer), int(unit)) in here
-    ]
+    neurons = list(map(tuple, group.at.tolist()))
+    effects = {
+        which: [
+            {(int(layer), int(unit)): effect for layer, unit, effect in rows[["layer", "unit", which]].to_numpy(float)}
+            for rows in found.exact.values()
+        ]
+        for which in ("removed", "patched")
+    }
     return {
         "start": group.start,
-        "layer": layers.tolist(),
-        "unit": units.tolist(),
-        "tokens": [found.promoted.get(neuron, [])[:TOKENS] for neuron in here],
-        "values": {
-            name: [list(map(rounded, scores[name][layers, units].tolist())) for scores in found.measured.values()]
-            for name in records.MEASURES
-        },
-        "exact": effects,
+        "neurons": [
+            {"layer": at[0], "unit": at[1], "tokens": found.promoted.get(at, [])[:TOKENS]}
+            | {name: [rounded(scores[name][at]) for scores in found.measured.values()] for name in records.MEASURES}
+            | {which: _where_known([of.get(at, np.nan) for of in each]) for which, each in effects.items()}
+            for at in neurons
+        ],
     }
+
+
+def _where_known(values: Sequence[float]) -> list[float | None]:
+    """Values, a concept each; none at all where none was measured."""
+    return [] if np.isnan(values).all() else list(map(rounded, values))
 
 
 def _numbers(found: Records, methods: Sequence[str], number: Mapping[Any, int]) -> dict[str, Any]:
@@ -148,7 +157,6 @@ def _world(found: Records) -> dict[str, Any]:
     return {
         "profile": found.profile,
         "concepts": concepts,
-        "colours": list(concept_colours(concepts).values()),
         "layers": n_layers,
         "width": width,
         "budget": found.budget,
@@ -156,7 +164,8 @@ def _world(found: Records) -> dict[str, Any]:
         "measures": records.MEASURES,
         "main": [how, n, rounded(sigma)],
         "grid": list(found.maps["delta"].shape[2:]),
-        "levels": [LEVELS, LETTERS],
+        "levels": LEVELS,
+        "letters": LETTERS,
         "thresholds": {
             name: [rounded(found.limits[concept][name]) for concept in concepts] for name in ("delta", "gradcam")
         },
@@ -182,7 +191,7 @@ def _density(scores: Sequence[np.ndarray]) -> dict[str, Any]:
     for bins in (place.max(axis=0), *place):
         counts = np.stack([np.bincount(row, minlength=BINS) for row in bins])  # (L, BINS)
         maps.append("".join(map(str, np.minimum(9, np.ceil(np.log2(counts + 1))).astype(int).ravel().tolist())))
-    return {"bend": rounded(bend), "low": low, "high": high, "bins": BINS, "maps": maps}
+    return {"bend": rounded(bend), "low": low, "high": high, "maps": maps}
 
 
 def _picture(found: Records, number: int, folder: Path) -> dict[str, Any]:
@@ -210,23 +219,14 @@ def _outline(mask: np.ndarray) -> str:
 
 
 def _captions(found: Records) -> dict[str, Any]:
-    """`records.captions`, a list a column; methods, interventions and captions by number."""
-    rows = found.captions
+    """`records.captions` by concept and picture, each by number: what was done there, by number and dose."""
     place = {one.image_id: i for i, one in enumerate(found.shown)}
-    known: dict[str, list[str]] = {}
-    data: dict[str, Any] = {"concept": rows["concept"].map(found.concepts.index).tolist()}
-    data["picture"] = rows["image_id"].map(place).tolist()
-    for column in ("method", "intervention", "caption"):
-        known[column] = list(dict.fromkeys(rows[column]))
-        numbers = {value: i for i, value in enumerate(known[column])}
-        data[column] = rows[column].map(numbers).tolist()
-    data["n"] = rows["n"].tolist()
-    data |= {column: list(map(rounded, rows[column].astype(float))) for column in ("sigma", "before", "after", "kept")}
-    return {"methods": known["method"], "labels": list(map(records.said, known["method"]))} | {
-        "interventions": known["intervention"],
-        "captions": known["caption"],
-        "rows": data,
-    }
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in found.captions.sort_values(["n", "sigma"], kind="stable").to_dict("records"):
+        key = f"{found.concepts.index(row.pop('concept'))}/{place[row.pop('image_id')]}"
+        numbers = {name: rounded(row[name]) for name in ("sigma", "before", "after", "kept")}
+        rows.setdefault(key, []).append(row | numbers)
+    return {"labels": {method: records.said(method) for method in found.captions["method"].unique()}, "rows": rows}
 
 
 def _maps(found: Records, number: Mapping[Any, int]) -> dict[int, Any]:
@@ -255,7 +255,7 @@ def _maps(found: Records, number: Mapping[Any, int]) -> dict[int, Any]:
             entry[name] = [rounded(most), letters(of_one, most)]
         most = float(max(np.abs(values[:, i]).max() for values in found.chosen_on))
         entry["strip"] = [rounded(most), *(letters(values[:, i], most) for values in found.chosen_on)]
-        by_layer.setdefault(layer, {"neurons": {}})["neurons"][number[layer, unit]] = entry
+        by_layer.setdefault(layer, {})[number[layer, unit]] = entry
     return by_layer
 
 

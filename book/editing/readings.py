@@ -177,6 +177,8 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     words["aims"] = f"missed are {listed(missed)}" if missed else "all three are reached"
     gap = against_random(images, study).set_index("metric")
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
+    there = random["generality"][0] + low_high[0] if "generality" in random else np.nan  # ours, where these were tried
+    words |= {"beside-random": "not measured" if np.isnan(there) else f"{there:.2f}"}
     words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}
     shown = rows[rows["main"]]
     words |= {"best": EDITORS[editor], "set": chosen, "n": int(shown["n"].max())}

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 BROWSER = "browser"  # the folder beside the page, in `results/<profile>` too
-CODE = ("model.js", "draw.js", "sets.js", "browser.js", "browser.css")
+CODE = ("model.js", "draw.js", "browser.js", "browser.css")
 PAGE = "neurons.html"
 CELL = re.compile(r"<td\b[^>]*>.*?</td>|<span class=\"pasted-text\">.*?</span>", flags=re.DOTALL)
 NEURON = re.compile(r"\b(?:L(\d+)/(\d+)|layer (\d+), unit (\d+))\b(?![^<]*</a>)")

@@ -131,8 +131,8 @@ def as_one(site: Path) -> str:
         if not isinstance(article, Tag):
             continue
         _rename(article, name, pages)
-        for link in article.select("a.headerlink"):
-            link.decompose()
+        for other in article.select("a.headerlink, .knb, .knb-plain"):  # nobody plays on paper
+            other.decompose()
         text = _cased(str(article))
         chapters.append(f'<div class="chapter bd-content" id="{_key(name)}">{text}</div>')
     bottom = '@bottom-center { content: counter(page) " / " counter(pages); }'
@@ -141,7 +141,7 @@ def as_one(site: Path) -> str:
     paper = f"@page {{ size: A4; margin: 20mm 17mm 18mm; {small} {top} {bottom} }}"
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light" data-content_root="./"><head><meta charset="utf-8">'
-        f"<title>{escaping.escape(title)}</title>{sheets}<style>{paper} html {{ font-size: 9.5pt }}</style></head>"
+        f"<title>{escaping.escape(title)}</title>{sheets}<style>{paper} html {{ font-size: 8.5pt }}</style></head>"
         f'<body class="whole"><main class="bd-main">{"".join(chapters)}</main></body></html>'
     )
 

@@ -30,6 +30,10 @@ def values(text: str, most: float) -> np.ndarray:
     return np.sign(levels) * levels**2 * most
 
 
+def places(shard: dict) -> list[tuple[int, int]]:
+    return [(neuron["layer"], neuron["unit"]) for neuron in shard["neurons"]]
+
+
 def test_letters_are_read_back_within_half_a_step_of_the_root():
     given = np.array([[-2.0, -0.5, 0.0], [0.08, 1.0, 2.0]])
     text = shards.letters(given, 2.0)
@@ -49,35 +53,33 @@ def test_a_neuron_has_one_number_in_whichever_sets_it_is(found):
 def test_shards_hold_the_numbers_of_the_study(read):
     core = read("core")
     assert core["concepts"] == CONCEPTS and core["grid"] == [4, 2] and (core["layers"], core["width"]) == (4, 10)
-    at = list(zip(core["layer"], core["unit"], strict=True))
+    at = places(core)
     for place, concept in enumerate(CONCEPTS):
         assert [at[i] for i in core["sets"]["two-stage"][place]] == SETS["two-stage"][concept]
         for i, neuron in enumerate(at):
-            assert core["values"]["delta"][place][i] == pytest.approx(value("delta", concept, *neuron), rel=5e-3)
-    assert core["exact"] == [[0, at.index((1, 5)), -0.5, None], [0, at.index((0, 1)), 0.25, 0.125]]
+            assert core["neurons"][i]["delta"][place] == pytest.approx(value("delta", concept, *neuron), rel=5e-3)
+    known = [core["neurons"][at.index(one)] for one in ((1, 5), (0, 1), (3, 9))]
+    assert [one["removed"] for one in known] == [[-0.5, None, None], [0.25, None, None], []]
+    assert [one["patched"] for one in known] == [[], [0.125, None, None], []]
     assert core["silencing"]["two-stage"][1] == [0.3, 0.8, None] and core["main"] == ["noise", 3, 5.0]
     filled = [sum(digit != "0" for digit in one) for one in read("third")["densities"]["delta"]]
-    assert len(filled) == 4 and all(filled) and len(core["density"]["delta"]["maps"]) == 1
+    assert len(filled) == 4 and all(filled) and len(core["density"]["measures"]["delta"]["maps"]) == 1
 
 
-def test_captions_are_whole(read):
-    said, core = read("said"), read("core")
-    rows = said["rows"]
-    assert len(rows["n"]) == 3 * len(SAID) + 1
-    of = [i for i, name in enumerate(rows["concept"]) if CONCEPTS[name] == "bear"]
-    told = {
-        (said["methods"][rows["method"][i]], said["interventions"][rows["intervention"][i]], rows["n"][i]): i
-        for i in of
-        if core["pictures"][rows["picture"][i]]["id"] == "bear/0" and rows["sigma"][i] in (5.0, None)
-    }
-    assert said["captions"][rows["caption"][told["two-stage", "noise", 3]]] == "The The The"
-    assert rows["after"][told[THIRD, "zero", 2]] == 0.01 and rows["sigma"][told[THIRD, "zero", 2]] is None
+def test_captions_are_whole_and_lie_by_concept_and_picture(read):
+    said = read("said")
+    assert sum(map(len, said["rows"].values())) == 3 * len(SAID) + 1 and said["labels"][THIRD] == "third stage"
+    told = said["rows"]["0/0"]  # bear's neurons on the first picture, which is a bear's
+    assert [(row["n"], row["sigma"]) for row in told] == [(1, None), (2, None), (3, 2.0), (3, 5.0), (3, 5.0)]
+    (broken,) = [row for row in told if row["method"] == "two-stage" and row["sigma"] == 5.0]
+    assert (broken["caption"], broken["before"], broken["after"], broken["kept"]) == ("The The The", 0.9, 0.02, None)
+    assert [row["kept"] for row in said["rows"]["2/0"]] == [0.5]
 
 
 def test_a_neurons_maps_are_on_its_concepts_pictures_and_on_one_of_every_other(found, read):
     core = read("core")
-    number = list(zip(core["layer"], core["unit"], strict=True)).index((2, 7))  # of bear and bus
-    entry = read("layer-2")["neurons"][str(number)]
+    entry = read("layer-2")["maps"][str(places(core).index((2, 7)))]  # of bear and bus
+    assert core["mapped"] == [1, 2, 3, 0]  # the layers that have any
     assert entry["on"] == [0, 1, 2, 3, 4]
     most, text = entry["gradcam"]
     maps = found.maps["gradcam"][:5, found.mapped.tolist().index([2, 7])]
