@@ -225,7 +225,7 @@ def _captions(found: Records) -> dict[str, Any]:
     for row in found.captions.sort_values(["n", "sigma"], kind="stable").to_dict("records"):
         key = f"{found.concepts.index(row.pop('concept'))}/{place[row.pop('image_id')]}"
         numbers = {name: rounded(row[name]) for name in ("sigma", "before", "after", "kept")}
-        rows.setdefault(key, []).append(row | numbers)
+        rows.setdefault(key, []).append({str(name): value for name, value in row.items()} | numbers)
     return {"labels": {method: records.said(method) for method in found.captions["method"].unique()}, "rows": rows}
 
 
