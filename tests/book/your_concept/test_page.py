@@ -67,15 +67,6 @@ def test_a_folder_becomes_a_page_that_stands_alone_and_tables(study, tmp_path, m
     assert study()[0] == told[0] and page.read_text() == text  # the same command goes on
 
 
-def test_a_line_now_and_then_says_how_far_captions_are(capsys, monkeypatch):
-    clock = iter((0.0, 9.0, 10.0, 15.0))
-    monkeypatch.setattr(own.time, "monotonic", lambda: next(clock))
-    progress = own.Progress(every=10)
-    for done in (100, 200, 300, 500):  # told every 10 s, of 300 after 10 s there are 20 a second
-        progress(("perturbations, bear", done, 1000))
-    assert capsys.readouterr().err == "perturbations, bear: 300 of 1,000 captions, some 35 s left\n"
-
-
 def test_what_can_be_done_of_too_little_is_done(study, tmp_path):
     put(tmp_path / "in", 1)
     with pytest.raises(StudyError, match="Fewer than two kept pairs of 'bear'.*\n  bear: 1 pictures looked at, 1 kept"):
