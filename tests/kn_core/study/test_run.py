@@ -74,7 +74,7 @@ def test_a_bar_counts_each_part_once_whatever_else_is_said(toy_profile, monkeypa
         "Fewer than two kept pairs of 'bus', 'car': 2",
     ]
     run.say(toy_profile, "bear", "scores", said)
-    assert (bars[0].n, bars[0].total) == (2, 4)
+    assert (bars[0].n, bars[0].total) == (2, 6)
 
 
 def test_where_nothing_is_kept_the_run_ends_with_the_counts(folder, toy_profile):
