@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace) -> None:
         for one, concept, stage in wanted:
             run.say(one, concept, stage, cluster.run(one, None, where, workers, concept, stage))
     else:
-        with processes.pool(workers) as pool:
+        with processes.pool(workers, sparing=any(one.data.source == "coco" for one, _, _ in wanted)) as pool:
             for one, concept, stage in wanted:
                 run.say(one, concept, stage, run.run(one, None, pool, concept, stage))
 

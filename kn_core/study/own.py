@@ -59,7 +59,7 @@ class OwnStudy:
 
     def compute(self, workers: int) -> Iterator[str]:
         """Compute all that the page shows; a line for each thing done. Raises StudyError where too few pairs pass."""
-        with processes.pool(workers, Progress()) as pool:
+        with processes.pool(workers, Progress(), sparing=True) as pool:
             for done, line in enumerate(run.run(self.profile, self.folder, pool, among=STAGES), start=1):
                 yield f"{done} of {len(STAGES)}: {line}"
 

@@ -24,7 +24,7 @@ def study(tmp_path, monkeypatch, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     monkeypatch.setattr(pairs, "load_model", lambda profile: taught_model)
     monkeypatch.setattr(run, "_studies", {})
-    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard: (yield Here())))
+    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard, sparing: (yield Here())))
     monkeypatch.setenv("KN_COCO", "")
     profile = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea", "dilation": 0})
     (tmp_path / "in").mkdir()
