@@ -13,6 +13,7 @@ from PIL import Image
 from book.press.proofreading import flaws
 from kn_core.study import own, pairs, processes, run
 from kn_core.study.study import StudyError
+from kn_core.weights import wheels
 from tests.kn_core.study.test_run import Here
 from tests.kn_core.study.test_study import changed, inhabit
 from tests.toy_world import toy_samples
@@ -24,6 +25,7 @@ def study(tmp_path, monkeypatch, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     monkeypatch.setattr(pairs, "load_model", lambda profile: taught_model)
     monkeypatch.setattr(run, "_studies", {})
+    monkeypatch.setattr(wheels, "fetch_all", lambda: None)
     monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard, sparing: (yield Here())))
     monkeypatch.setenv("KN_COCO", "")
     profile = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea", "dilation": 0})
@@ -74,6 +76,14 @@ def test_what_can_be_done_of_too_little_is_done(study, tmp_path):
     text = (tmp_path / "out" / "bear.html").read_text()
     assert '<div class="lacking">Fewer than two kept pairs' in text and "<h2>Neurons</h2>" not in text
     assert (tmp_path / "out" / "tables" / "pairs.csv").is_file()
+
+
+def test_what_is_missing_is_told_before_anything_is_fetched(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(wheels, "fetch_all", lambda: pytest.fail("fetched"))
+    put(tmp_path / "in", 1)
+    (tmp_path / "toy.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="toy.safetensors"):
+        study()
 
 
 def test_a_word_that_no_caption_holds_is_told_with_those_that_they_hold(study, tmp_path):
