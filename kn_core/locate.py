@@ -12,6 +12,7 @@ there is: the thresholds are quantiles of its own scores.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,12 +159,13 @@ def find_neurons(
     settings: Identification = SETTINGS,
     top: int = 10,
     max_new_tokens: int = 24,
+    step: Callable[[str], object] = str,
 ) -> Found:
     """The neurons behind a picture's word: stages 1 and 2 of section II-C, or an earlier method, on this pair alone.
 
     Both pictures are captioned, the one without its object painted by `take_out`. `method` is one of `METHODS`; all but
     'two-stage' rank every neuron, of which the best `settings.budget` are kept. The heatmap is that of the `top` best.
-    Cost: two captions, two forward passes, one backward pass.
+    Cost: two captions, two forward passes, one backward pass; `step` is told which begins, 'captions' or 'scores'.
 
     Raises LocateError where the caption does not name the word, or no neuron passes both stages.
 
@@ -177,7 +179,9 @@ def find_neurons(
     if method not in METHODS:
         raise LocateError(f"method must be one of {', '.join(METHODS)}. Got '{method}'.")
     word, inpainted = picture.concept, take_out(picture, inpaint, dilation)
+    step("captions")
     caption, caption_inpainted = model.caption([picture.image, inpainted], max_new_tokens)
+    step("scores")
     target = _named(model, picture, caption)
     maps = model.token_maps([picture.image])[0]  # (P, rows * columns)
     pair, stages = score_pair(model, picture.image, inpainted, caption, target, picture.mask, maps, settings)

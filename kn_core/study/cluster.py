@@ -175,7 +175,7 @@ def _spread(
         if made.full and now - full[concept] - {made.worker}:
             full[concept].add(made.worker)
             waiting.insert(0, concept)
-            yield f"{stage}, {concept}: {made.worker} ran out of memory; another worker tries it"
+            yield f"{made.worker} ran out of memory at {stage}, {concept}; another worker tries it"
         elif made.failed:
             log.error("%s, %s on %s\n%s", stage, concept, made.worker, made.failed)
             failed[concept] = made.failed.strip().splitlines()[-1]

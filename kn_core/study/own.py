@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +18,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from kn_core.concepts import ADJECTIVES, content_words, noun
 from kn_core.fingerprint import writing
@@ -32,44 +29,12 @@ from kn_core.pictures.labelled import gathered
 from kn_core.profile import FILE_NAME, Profile
 from kn_core.study import processes, run
 from kn_core.study.experiments.curves import curves
+from kn_core.study.progress import Progress
 from kn_core.study.study import Study, StudyError
 
 STAGES = ("pairs", "scores", "neurons", "perturbations", "curves", "heatmaps")
 DRAWS = 5  # of each control, at least: a single draw says little on few pictures
 RANKINGS = ("two-stage", "atp")  # that have a curve
-
-
-class Progress:
-    """How far a stage's captions are, on stderr: a bar with the time left on a terminal, a line now and then elsewhere.
-
-    Called with (stage, captions that there are, of how many).
-    """
-
-    def __init__(self, every: float = 20.0) -> None:
-        self.every, self._stage, self._bar = every, "", tqdm(disable=True)
-        self._began = 0, 0.0
-
-    def __call__(self, said: tuple[str, int, int]) -> None:
-        (stage, done, of), now = said, time.monotonic()
-        if (
-            stage != self._stage or done <= self._began[0]
-        ):  # what its first captions took is known no better than that of loading a model
-            self._bar.close()
-            self._bar = tqdm(total=of, initial=done, desc=stage, unit="caption", leave=False, disable=None)
-            self._stage, self._began, self._told = stage, (done, now), now
-        self._bar.update(done - self._bar.n)
-        if done == of:
-            self._bar.close()
-        elif self._bar.disable and now - self._told >= self.every:
-            left = (of - done) * (now - self._began[1]) / (done - self._began[0])
-            tqdm.write(f"{stage}: {done:,} of {of:,} captions, some {left:.0f} s left", file=sys.stderr)
-            self._told = now
-
-
-def say(line: str) -> None:
-    """A line on stdout, above a bar on the same terminal."""
-    tqdm.write(line)
-    sys.stdout.flush()
 
 
 class OwnStudy:
@@ -94,7 +59,7 @@ class OwnStudy:
 
     def compute(self, workers: int) -> Iterator[str]:
         """Compute all that the page shows; a line for each thing done. Raises StudyError where too few pairs pass."""
-        with processes.pool(workers, Progress()) as pool:
+        with processes.pool(workers, Progress(), sparing=True) as pool:
             for done, line in enumerate(run.run(self.profile, self.folder, pool, among=STAGES), start=1):
                 yield f"{done} of {len(STAGES)}: {line}"
 
@@ -138,6 +103,7 @@ def whole(profile: Profile, concept: str, images: Path, folder: Path, workers: i
     """
     coco_checks.log.setLevel(logging.ERROR)  # what is left out stands in the notes
     own = OwnStudy(profile, concept, images, folder)
+    run.prepare([own.profile])
     yield f"{len(own.shown)} pictures of '{own.concept}'; results in {folder}"
     yield from (f"note: {note}" for note in own.notes)
     with suppress(StudyError):  # told below, with what would help

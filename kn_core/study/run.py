@@ -12,7 +12,6 @@ that follows, because perturbations are tried on other concepts' pictures too.
 from __future__ import annotations
 
 import ctypes
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
@@ -26,6 +25,7 @@ from kn_core.method import perturbation
 from kn_core.models import memory
 from kn_core.profile import Profile
 from kn_core.study import processes as workers
+from kn_core.study import progress
 from kn_core.study.experiments import (
     attribution,
     ceiling,
@@ -136,20 +136,21 @@ def stages(until: str | None) -> list[str]:
     return names if until is None else names[: names.index(until) + 1]
 
 
-def size(profile: Profile, only: str | None, until: str | None) -> int:
-    """How many parts a run has, where every concept has two kept pairs."""
+def parts(profile: Profile, only: str | None, until: str | None) -> set[str]:
+    """What a run has to do, where every concept has two kept pairs: 'scores, bear' and so on, as its lines begin."""
     without = left_out(profile, until)
-    all_of = len(profile.concepts)
-    return sum(all_of if only is None or stage in FOR_ALL else 1 for stage in stages(until) if stage not in without)
+    every = {stage: profile.concepts if only is None or stage in FOR_ALL else (only,) for stage in stages(until)}
+    return {f"{stage}, {concept}" for stage in every if stage not in without for concept in every[stage]}
 
 
 def say(profile: Profile, only: str | None, until: str | None, lines: Iterable[str]) -> None:
     """Print what a run says; on a terminal with a bar of all parts, and the time left, below."""
-    with tqdm(total=size(profile, only, until), desc=profile.name, unit="part", disable=None, leave=False) as bar:
+    left = parts(profile, only, until)
+    with tqdm(total=len(left), desc=profile.name, unit="part", disable=None, leave=False) as bar:
         for line in lines:
-            tqdm.write(f"{profile.name}: {line}")
-            sys.stdout.flush()
-            bar.update(", " in line.partition(":")[0])  # 'scores, bear: ...'
+            progress.say(f"{profile.name}: {line}")
+            bar.update((part := line.partition(":")[0]) in left)
+            left.discard(part)
 
 
 def left_out(profile: Profile, until: str | None) -> dict[str, str]:

@@ -117,6 +117,19 @@ def test_articles_are_no_part_of_the_word(word, tiny, profile, photo):
     assert bare.target == plain.target and "without the dog  a red field" in str(bare)
 
 
+@pytest.mark.parametrize("word", ["dog.", '"dog"', "a “dog”,", " (the dog) ", "dog?!", "¿dog…", "dog\u200b"])
+def test_punctuation_is_no_part_of_the_word(word, command, photo, capsys):
+    assert command("locate", photo, "--mask", "mask.png", "--word", word, "--out", "there") == 0
+    assert "without the dog  a red field" in capsys.readouterr().out
+    assert set(pd.read_csv("there/neurons.csv")["concept"]) == {"dog"}
+
+
+@pytest.mark.parametrize("word", ["T-shirt", "St. Bernard", "hot dog", "कुत्ता"])
+def test_what_stands_within_a_word_stays(word):
+    named = __main__.parser().parse_args(["study", "--concept", f"a {word}.", "--images", "there"])
+    assert named.concept == word
+
+
 def test_it_says_which_token_is_scored_where_that_is_not_the_word(tiny, photo):
     picture = open_picture(photo, "small dog", box=(20, 10, 30, 20))
     found = find_neurons(tiny, picture)
@@ -283,7 +296,8 @@ MISTAKES = {
     "no change": ("plain.png --mask mask.png", "plain.png: painted over, the object looks as before"),
     "top": (f"{MASKED} --top 0", "must be a whole number, 1 or more, not '0'"),
     "inpainter": (f"{MASKED} --inpaint exact", "invalid choice: 'exact'"),
-    "article alone": (f"{MASKED} --word the", "The word must be a noun that the caption is to hold"),
+    "article alone": (f"{MASKED} --word the", "argument --word: must be a word such as 'dog'"),
+    "punctuation alone": (f"{MASKED} --word '\"...\"'", "argument --word: must be a word such as 'dog'"),
     "empty word": (f"{MASKED} --word ' '", "argument --word: must be a word such as 'dog'"),
     "out is a file": (
         f"{MASKED} --out mask.png",

@@ -18,8 +18,9 @@ from kn_core.pictures.scenes.scene import kind_of, study_scene
 def write_coco(folder: Path | str, concepts: Iterable[str], n: int, seed: int, size: int = 256) -> Path:
     """n scenes a concept: instances.json (every object's mask as run lengths), captions.json and images/*.png.
 
-    They are the scenes of `samples(concept, n, seed)`. All is written beside `folder` and moved there at the end, so a
-    folder of that name is complete. Raises FileExistsError where there is one already.
+    They are the scenes of `samples(concept, n, seed)`, but for `Sample.role`, for which COCO has no place: pairs of
+    such a folder are shared out in order, as those of photographs. All is written beside `folder` and moved there at
+    the end, so a folder of that name is complete. Raises FileExistsError where there is one already.
     """
     folder = Path(folder)
     if folder.exists():

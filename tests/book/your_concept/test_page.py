@@ -13,6 +13,7 @@ from PIL import Image
 from book.press.proofreading import flaws
 from kn_core.study import own, pairs, processes, run
 from kn_core.study.study import StudyError
+from kn_core.weights import wheels
 from tests.kn_core.study.test_run import Here
 from tests.kn_core.study.test_study import changed, inhabit
 from tests.toy_world import toy_samples
@@ -24,7 +25,8 @@ def study(tmp_path, monkeypatch, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     monkeypatch.setattr(pairs, "load_model", lambda profile: taught_model)
     monkeypatch.setattr(run, "_studies", {})
-    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard: (yield Here())))
+    monkeypatch.setattr(wheels, "fetch_all", lambda: None)
+    monkeypatch.setattr(processes, "pool", contextmanager(lambda workers, heard, sparing: (yield Here())))
     monkeypatch.setenv("KN_COCO", "")
     profile = changed(toy_profile, data={"source": "coco"}, inpainting={"method": "telea", "dilation": 0})
     (tmp_path / "in").mkdir()
@@ -67,15 +69,6 @@ def test_a_folder_becomes_a_page_that_stands_alone_and_tables(study, tmp_path, m
     assert study()[0] == told[0] and page.read_text() == text  # the same command goes on
 
 
-def test_a_line_now_and_then_says_how_far_captions_are(capsys, monkeypatch):
-    clock = iter((0.0, 9.0, 10.0, 15.0))
-    monkeypatch.setattr(own.time, "monotonic", lambda: next(clock))
-    progress = own.Progress(every=10)
-    for done in (100, 200, 300, 500):  # told every 10 s, of 300 after 10 s there are 20 a second
-        progress(("perturbations, bear", done, 1000))
-    assert capsys.readouterr().err == "perturbations, bear: 300 of 1,000 captions, some 35 s left\n"
-
-
 def test_what_can_be_done_of_too_little_is_done(study, tmp_path):
     put(tmp_path / "in", 1)
     with pytest.raises(StudyError, match="Fewer than two kept pairs of 'bear'.*\n  bear: 1 pictures looked at, 1 kept"):
@@ -83,6 +76,14 @@ def test_what_can_be_done_of_too_little_is_done(study, tmp_path):
     text = (tmp_path / "out" / "bear.html").read_text()
     assert '<div class="lacking">Fewer than two kept pairs' in text and "<h2>Neurons</h2>" not in text
     assert (tmp_path / "out" / "tables" / "pairs.csv").is_file()
+
+
+def test_what_is_missing_is_told_before_anything_is_fetched(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(wheels, "fetch_all", lambda: pytest.fail("fetched"))
+    put(tmp_path / "in", 1)
+    (tmp_path / "toy.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="toy.safetensors"):
+        study()
 
 
 def test_a_word_that_no_caption_holds_is_told_with_those_that_they_hold(study, tmp_path):

@@ -206,7 +206,7 @@ def test_a_concept_for_which_a_worker_has_no_memory_goes_to_another(
     monkeypatch.setitem(run.STAGES, "pairs", pairs)
     asked = toy_profile, tmp_path / "r", where.scheduler_address
     said = list(cluster.run(*asked, until="pairs", load=lambda profile: taught_model))
-    assert f"pairs, bus: {small['worker']} ran out of memory; another worker tries it" in said
+    assert f"{small['worker']} ran out of memory at pairs, bus; another worker tries it" in said
     assert re.search(r"pairs, bus: after \d+ s, by (.*)", "\n".join(said))[1] != small["worker"]
     assert len(Store(tmp_path / "r" / "parts").held()) == 3
 

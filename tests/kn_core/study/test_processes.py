@@ -29,6 +29,29 @@ def test_processes_share_the_threads_and_begin_with_work_alone():
         assert workers.submit(first_import).result()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is looked up as Linux tells it")
+def test_what_a_worker_frees_goes_back_to_the_system_where_it_is_to_spare_memory(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    with pool(1, sparing=True) as workers:
+        assert workers.submit(kept_of, [6, 24, 6, 24]).result() < 5
+
+
+def kept_of(megabytes: list[int]) -> float:
+    """Private megabytes that stay when tensors of these sizes, each with something small behind it, are gone."""
+    before, behind = private(), []
+    for size in megabytes * 3:
+        held = torch.ones(size * 2**18)
+        behind.append(torch.ones(2**12))
+        del held
+    return private() - before
+
+
+def private() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+
 def test_what_a_task_tells_is_heard():
     said = []
     with pool(1, said.append) as workers:

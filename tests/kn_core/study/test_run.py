@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future
 
 import pytest
+from tqdm import tqdm
 
 from kn_core import __main__
 from kn_core.pictures.scenes import SceneError
@@ -39,7 +40,8 @@ def test_every_artefact_is_there_before_the_pages_ask(folder, toy_profile, monke
     without = len(run.left_out(toy_profile, None))
     said = said[without:]
     assert {line.split(":")[0] for line in said[:3]} == {f"pairs, {concept}" for concept in COLOURS}
-    assert len(said) == run.size(toy_profile, None, None) == (len(run.STAGES) - without) * len(COLOURS)
+    assert {line.split(":")[0] for line in said} == run.parts(toy_profile, None, None)
+    assert len(said) == (len(run.STAGES) - without) * len(COLOURS)
     assert "left out" not in "".join(said)
 
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
@@ -53,13 +55,26 @@ def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     without = list(run.left_out(toy_profile, None))
     assert said[: len(without)] == without and "thresholds" in without
     said = said[len(without) :]
-    assert len(said) == run.size(toy_profile, "bus", None)
+    assert sorted(said) == sorted(run.parts(toy_profile, "bus", None))
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
     assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
     all_need = {f"{stage}, {concept}" for stage in run.FOR_ALL for concept in COLOURS}
     assert set(said[: len(all_need)]) == all_need
     rest = set(run.STAGES).difference(run.FOR_ALL, without)
     assert sorted(said[len(all_need) :]) == sorted(f"{stage}, bus" for stage in rest)
+
+
+def test_a_bar_counts_each_part_once_whatever_else_is_said(toy_profile, monkeypatch):
+    bars: list[tqdm[None]] = []
+    monkeypatch.setattr(run, "tqdm", lambda **how: bars.append(tqdm(**how | {"disable": False})) or bars[0])
+    said = ["pairs, bear: after 1 s", "tcp://10.0.0.1, full: at scores, bear; another worker tries it"]
+    said += [
+        "scores, bear: left out. It is full",
+        "scores, bear: after 9 s",
+        "Fewer than two kept pairs of 'bus', 'car': 2",
+    ]
+    run.say(toy_profile, "bear", "scores", said)
+    assert (bars[0].n, bars[0].total) == (2, 6)
 
 
 def test_where_nothing_is_kept_the_run_ends_with_the_counts(folder, toy_profile):
