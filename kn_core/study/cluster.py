@@ -151,7 +151,8 @@ def _spread(
     while waiting or sent:
         while waiting and sum(len(file) for task in sent.values() for file in task.given.values()) < IN_FLIGHT:
             task = study.task(stage, waiting.pop(0), threads)
-            key, others = f"{stage}-{task.concept}-{uuid.uuid4().hex}", None
+            # One name for all of a stage: such tasks wait at the scheduler for a free worker (`scheduler.ONE_EACH`).
+            key, others = f"{stage}-{uuid.uuid4().hex}", None
             if full[task.concept]:
                 others = [worker for worker in client.nthreads() if worker not in full[task.concept]]
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": IN_FLIGHT}):

@@ -31,6 +31,9 @@ QUIET = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
 }
+# Dask deals tasks out ahead and moves them by how long it thinks they take, which it does not know: what a free worker
+# was to do next went to a busy one. So a task each, and the next when a worker is free.
+ONE_EACH = {"distributed.scheduler.work-stealing": False, "distributed.scheduler.worker-saturation": 1.0}
 DEATHS = 10  # of workers under one task, after which a local cluster gives it up
 
 
@@ -48,7 +51,7 @@ def connected(where: str, workers: int = 2) -> Iterator[Client]:
         settings |= {"scheduler_kwargs": {"allowed_failures": DEATHS}}
         malloc = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()}
         with (
-            dask.config.set(malloc | QUIET),
+            dask.config.set(malloc | QUIET | ONE_EACH),
             LocalCluster(n_workers=workers, **settings) as cluster,
             Client(cluster) as client,
         ):

@@ -100,7 +100,7 @@ def test_workers_take_as_long_as_the_one_with_most_concepts(monkeypatch, tmp_pat
     assert found["concepts one after the other"].tolist() == [80, 10, 2]
     assert set(found["the paper's model, on a card"]) == {"not measured"}
     lines = [f'a card,accelerator,"{figure}",2' for figure in costs.UNITS.values()]
-    lines.append('here,distributed,"rate of two workers over twice one",0.9')
+    lines.append('here,workers,"rate of two workers over twice one",0.9')
     (tmp_path / "results.csv").write_text(head + "\n".join(lines))
     assert costs.on_workers(toy_profile, pairs, own)["a card"].tolist() == ["6.7 days", "20 h", "4 h"]
     said = costs.for_sentences(toy_profile, pairs)

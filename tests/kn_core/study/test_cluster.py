@@ -264,7 +264,7 @@ def test_who_computes_changes_no_fingerprint(toy_profile):
 def test_the_command_takes_the_cluster_from_its_option_or_the_profile(monkeypatch, capsys, tmp_path):
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(wheels, "fetch_all", list)
-    monkeypatch.setattr(processes, "pool", nullcontext)  # gives back the number of processes
+    monkeypatch.setattr(processes, "pool", lambda workers, sparing: nullcontext(workers))
     for name, place in (("cluster", cluster), ("run", run)):
         monkeypatch.setattr(place, "run", lambda *given, name=name: asked.append((name, *given[2:])) or ["done"])
     assert __main__.main(["run", "--dask", "tcp://a:1", "--stage", "pairs"]) == 0
