@@ -213,13 +213,17 @@ def _outline(shape: dict[str, Any], frame: Size) -> Any:
     points = [(number(each[0]), number(each[1])) for each in given] if pairs else [(np.nan, np.nan)]
     if not np.isfinite(points).all():
         raise WrongError("points that are no pairs of finite numbers")
-    if kind == "mask" and isinstance(shape.get("mask"), str) and points:
+    if kind == "mask" and isinstance(shape.get("mask"), str) and len(points) == 2:
         try:
             with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
                 levels = np.asarray(image.convert("L")) > 0
         except Exception as error:  # each of Pillow's decoders has its own
             raise WrongError("mask that is no picture") from error
-        whole, (left, top) = np.zeros(frame, bool), (max(0, round(side)) for side in points[0])
+        (left, top), (right, bottom) = np.round(points)
+        differs = np.subtract((bottom - top, right - left), levels.shape)  # its last pixel may count or not
+        if min(left, top) < 0 or right > frame[1] or bottom > frame[0] or np.abs(differs).max() > 1:
+            raise WrongError("mask that does not fill the frame which is said of it")
+        whole, left, top = np.zeros(frame, bool), int(left), int(top)
         there = whole[top : top + levels.shape[0], left : left + levels.shape[1]]
         there |= levels[: there.shape[0], : there.shape[1]]
         return _run_lengths(whole)

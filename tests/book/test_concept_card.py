@@ -8,7 +8,10 @@ from book.concept_card import Result, card, different, frame
 from kn_core.measures.stats import Estimate
 
 OWN = Estimate(0.1, -0.1, 0.3)
-BEAR = Result("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), OWN, 12, 16, ("cat", "dog"), ("cat",))
+BEAR = Result(
+    *("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), "words", OWN, 12, 16),
+    *(("cat", "dog"), ("cat",)),
+)
 HIGH, LOW = Estimate(0.75, 0.5, 1), Estimate(0.25, 0, 0.5)
 CAT = replace(BEAR, concept="cat", suppression=HIGH, own=20, silences=("bear",), silenced_by=("bear", "dog"))
 DOG = replace(BEAR, concept="dog", suppression=LOW, own=20, silences=("cat",), silenced_by=("bear",))

@@ -146,6 +146,16 @@ def test_malformed_labelme_json_never_shows_an_object_that_is_not_there(data, wr
     assert "shape_type" in where or all(mask.tolist() == MASK.tolist() for mask in found.values())
 
 
+@pytest.mark.parametrize("left", [-1e9, -1, 0, 1e6])
+def test_a_mask_that_does_not_fill_its_frame_shows_nothing(tmp_path, left):
+    picture(tmp_path / "a.jpg")
+    of = json.loads(shape("mask", POINTS[::2], mask=labelme_mask()))
+    of["shapes"][0]["points"][0][0] = left
+    write(tmp_path / "a.json", json.dumps(of))
+    with pytest.raises(CocoError, match="mask that does not fill the frame which is said of it"):
+        gathered(tmp_path, "zebra", tmp_path / "out" / "instances.json")
+
+
 def test_labels_without_an_outline_are_told_where_nothing_else_is_there(tmp_path):
     picture(tmp_path / "in" / "a.jpg")
     write(tmp_path / "in" / "a.json", shape("line", POINTS[:2]))
