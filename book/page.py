@@ -63,7 +63,7 @@ class Page:
         """How many pictures chose the page's neurons, for `figure`."""
         pairs = self.study.pairs()
         chose = pairs[(pairs["role"] == "select") & pairs["concept"].isin(self.concepts)]
-        return f"n\u00a0=\u00a0{len(chose)} pictures, which chose the neurons"
+        return f"{tables.n_pictures(chose)}, which chose the neurons"
 
     def say(self, words: Mapping[str, object], prefix: str = "") -> None:
         """Make each of the words known to the text, as `{glue:text}` of its key behind the prefix."""

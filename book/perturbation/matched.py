@@ -15,7 +15,7 @@ import pandas as pd
 from book.claims.evidence import RIVALS
 from book.claims.rules import Measurement
 from book.perturbation import methods, references
-from book.perturbation.readings import harmonic_mean, printed, sweep
+from book.perturbation.readings import OF, harmonic_mean, printed, sweep
 from book.style import METHODS, methods_of
 from book.words import interval, told
 from kn_core.measures import matched
@@ -124,8 +124,7 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     here = interval(ours["value"], ours["low"], ours["high"])
     words = {"matched-ours": here if not math.isnan(ours["value"]) else f"not reached (at most {ours['most']:.2f} is)"}
     words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
-    truth = doses.retention == "retention_truth"
-    words["matched-reading"] = "of what the caption says truly" if truth else "of the caption’s other words"
+    words["matched-reading"] = f"of {OF[doses.retention]}"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
     for control in ("random", "direction"):
         words[f"matched-{control}"] = _said(rows[control]) if control in rows else "(in the long version)"

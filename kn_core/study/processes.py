@@ -52,8 +52,8 @@ def pool(workers: int, heard: Heard | None = None, sparing: bool = False) -> Ite
     # Spawned, not forked: torch's threads do not survive a fork.
     context, over = get_context("spawn"), Event()
     line = context.SimpleQueue() if heard else None
-    if sparing:
-        os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    if saving := sparing and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = MALLOC
     processes = _Deaf(workers, context, _begin, (threads, line))
     others = set(active_children())
     if line and heard:
@@ -69,6 +69,8 @@ def pool(workers: int, heard: Heard | None = None, sparing: bool = False) -> Ite
         raise
     finally:
         over.set()
+        if saving:  # of these workers alone
+            del os.environ["GLIBC_TUNABLES"]
         for child in set(active_children()) - others:
             child.kill()
         processes.shutdown(cancel_futures=True)

@@ -35,6 +35,7 @@ def test_what_a_worker_frees_goes_back_to_the_system_where_it_is_to_spare_memory
     monkeypatch.delenv("GLIBC_TUNABLES")
     with pool(1, sparing=True) as workers:
         assert workers.submit(kept_of, [6, 24, 6, 24]).result() < 5
+    assert "GLIBC_TUNABLES" not in os.environ  # what is begun later has its own way
 
 
 def kept_of(megabytes: list[int]) -> float:
