@@ -226,7 +226,13 @@ def _folder() -> Path:
 
 
 def _files() -> list[Path]:
-    return [file for file in sorted(_folder().glob("*")) if file.suffix in ENDINGS and file.is_file()]
+    """Those of the reader's folder, and the shipped ones that none of these has the name of."""
+    own = _in(_folder())
+    return own + [file for file in _in(PROFILES) if file.stem not in {other.stem for other in own}]
+
+
+def _in(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*")) if file.suffix in ENDINGS and file.is_file()]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -256,7 +262,9 @@ def profile_file(name: str | Path, here: str | Path = ".") -> Path:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name, or of that YAML file. `KN_PROFILES` names another folder. Raises ProfileError.
+    """The profile of that name, or of that YAML file. `KN_PROFILES` names a folder that comes before the shipped ones.
+
+    Raises ProfileError.
 
     >>> load_profile("embedded").identification.budget
     80

@@ -191,12 +191,13 @@ def test_a_path_is_a_profile_from_wherever_the_reader_stands(write, tmp_path, mo
     assert load_profile("my own").said == str(path)
 
 
-def test_profiles_of_another_folder(monkeypatch, write, tmp_path):
+def test_profiles_of_another_folder_stand_before_the_shipped_ones(monkeypatch, write, tmp_path):
     write("identification.budget", 7)
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
     assert load_profile("changed").identification.budget == 7
-    with pytest.raises(ProfileError, match="Known: changed"):
-        load_profile("embedded")
+    assert load_profile("embedded") == shipped("embedded")  # pages name it, whatever profile their book is of
+    with pytest.raises(ProfileError, match="Known: .*changed, embedded"):
+        load_profile("nothing like it")
 
 
 def test_a_fingerprint_follows_the_parts_that_it_is_of(write):
