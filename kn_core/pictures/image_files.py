@@ -73,6 +73,13 @@ def open_picture(path: str | Path, *, rotate: bool = True) -> np.ndarray:
     return _rgb(_load(Path(path), rotate), str(path))
 
 
+def turned_unseen(path: Path) -> bool:
+    """Whether a picture's EXIF tag turns it so that its size stays: upside down, mirrored, or a square."""
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        turn = _orientation(image)
+        return turn in TURNS and (turn < 5 or image.width == image.height)
+
+
 def as_mask(mask: Picture, shape: tuple[int, int]) -> np.ndarray:
     """A mask as (h, w) bool, for a picture of `shape` = (h, w) as `as_picture` gives it: of any `Picture`, or bool.
 
