@@ -272,7 +272,7 @@ class _Yaml(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Yaml.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Yaml.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 def _read(path: Path) -> Profile:
