@@ -23,6 +23,7 @@ from PIL import Image
 
 from book.press import commands
 from kn_core.__main__ import CommandError, Parser, obey
+from kn_core.fingerprint import at_home
 from kn_core.profile import load_profile, results
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _publish(options: argparse.Namespace) -> int:
 
     site = _site(options)
     try:
-        print(f"Published: {publishing.publish(site, options.folder.expanduser().resolve(), options.url)}")
+        print(f"Published: {publishing.publish(site, options.folder.resolve(), options.url)}")
     except publishing.PublishingError as error:
         raise CommandError(str(error)) from None
     return 0
@@ -183,7 +184,7 @@ def parser() -> Parser:
             command.add_argument("--port", type=int, default=8000, help="(8000)")
             command.add_argument("--quiet", action="store_true", help="open no browser")
         if name == "publish":
-            command.add_argument("folder", type=Path, help="new, empty, or written by this command")
+            command.add_argument("folder", type=at_home, help="new, empty, or written by this command")
             command.add_argument("--url", default="", help="where it will lie, as previews elsewhere need")
     return whole
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from kn_core.concepts import noun, slug
+from kn_core.fingerprint import at_home
 from kn_core.settings import (
     Ceiling,
     Checkpoint,
@@ -51,10 +52,9 @@ def results(profile: str) -> Path:
 
     From wherever a command is given, those of a checkout are the same.
     """
-    installed = PROFILES.parent == Path(__file__).parent
-    own = "results" if installed else PROFILES.with_name("results")
+    own = "results" if PROFILES.parent == Path(__file__).parent else PROFILES.with_name("results")  # installed, or not
     here = Path(os.environ.get("KN_HERE") or ".")  # make says where the reader stands
-    return here / (os.environ.get("KN_RESULTS") or own) / profile
+    return here / at_home(os.environ.get("KN_RESULTS") or own) / profile
 
 
 class ProfileError(ValueError):
@@ -215,7 +215,7 @@ def profile_names() -> list[str]:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("KN_PROFILES") or PROFILES)
+    return at_home(os.environ.get("KN_PROFILES") or PROFILES)
 
 
 def _files() -> list[Path]:
@@ -234,7 +234,7 @@ def profile_file(name: str | Path, here: str | Path = ".") -> Path:
 
     Raises ProfileError where there is none, or where two files bear one name: their results would lie in one folder.
     """
-    files, path = _files(), Path(here, Path(name).expanduser())
+    files, path = _files(), Path(here, at_home(name))
     if not (path.suffix in ENDINGS and path.is_file()):
         missing, known = path if path.suffix in ENDINGS else f"{_folder() / name}.yaml", [file.stem for file in files]
         path = next((file for file in files if str(name) in (file.stem, file.name)), Path())

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core.fingerprint import digest
+from kn_core.fingerprint import at_home, digest
 from kn_core.models import checkpoints, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
@@ -102,7 +102,7 @@ def _named(name: str | Path, settings: dict[str, Any]) -> Profile | Checkpoint:
     """What a name means: a profile, else a checkpoint if it is a folder or, with a slash, may be one on the hub."""
     text = str(name)
     ours = text in profile_names() or text.endswith((".yaml", ".yml"))
-    if ours or not (Path(text).expanduser().is_dir() or "/" in text):
+    if ours or not (at_home(text).is_dir() or "/" in text):
         return load_profile(name)
     return _checkpoint(text, settings)
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from book.claims.evidence import PAPER_A, PAPER_G
-from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, shipped
+from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, results, shipped
 
 
 @pytest.fixture
@@ -208,6 +208,16 @@ def test_a_path_is_a_profile_from_wherever_the_reader_stands(write, tmp_path, mo
         assert load_profile(given).said == "embedded"
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
     assert load_profile("my own").said == str(path)
+
+
+def test_a_tilde_is_home_where_no_shell_has_looked_at_it(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(write("identification.budget", 7).parent))
+    for variable in ("KN_RESULTS", "KN_PROFILES"):
+        monkeypatch.setenv(variable, "~")
+    assert results("changed") == tmp_path / "changed"
+    assert load_profile("changed") == load_profile("~/changed.yaml")
+    with pytest.raises(ProfileError, match="No profile '~nobody.here/x.yaml'"):
+        load_profile("~nobody.here/x.yaml")
 
 
 def test_profiles_of_another_folder(monkeypatch, write, tmp_path):
