@@ -65,8 +65,9 @@ def _read(path: Path, make: str) -> pd.DataFrame:
         claims = pd.read_csv(StringIO(text))
         if missing := [name for name in COLUMNS if name not in claims]:
             raise ValueError(f"no column {', '.join(missing)}")
-        if not text.endswith("\n") or claims[["claim", "verdict"]].isna().any(axis=None):
-            raise ValueError("its last line is cut off")
+        cut = not text.endswith("\n") or claims.empty or claims[["claim", "verdict"]].isna().any(axis=None)
+        if cut or claims["claim"].duplicated().any():
+            raise ValueError("its last line is cut off" if cut else "a claim stands there twice")
         claims[NUMBERS] = claims[NUMBERS].astype(float)
         claims["n"] = claims["n"].astype(int)
     except ValueError as error:  # pandas' errors, and those of the encoding, are such

@@ -81,7 +81,8 @@ def load_model(
     match _named(source, settings) if isinstance(source, str | Path) else source:
         case Profile() as profile:
             if settings:
-                raise TypeError(f"a profile holds its own settings. Got {', '.join(settings)} beside '{profile.name}'.")
+                given = ", ".join(settings)
+                raise ProfileError(f"a profile holds its own settings. Got {given} beside '{profile.name}'.")
             if projection == "profile" and isinstance(profile.model, Checkpoint):
                 return hf.load_checkpoint(profile.model)
             return _put_together(profile.parts, projection)
@@ -109,7 +110,7 @@ def _named(name: str | Path, settings: dict[str, Any]) -> Profile | Checkpoint:
 
 def _checkpoint(name: str, settings: dict[str, Any]) -> Checkpoint:
     try:
-        return Checkpoint(family="transformers", checkpoint=name, **settings)
+        return Checkpoint.model_validate({"family": "transformers", "checkpoint": name} | settings)
     except ValidationError as error:
         told = [f"{e['loc'][0]}: {e['msg']}, got {e['input']!r:.80}" for e in error.errors()]
         raise ProfileError(f"The settings of {name} make no sense: {'; '.join(told)}.") from None
