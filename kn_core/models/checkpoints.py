@@ -82,7 +82,7 @@ def find(name: str) -> Path:
 def identity(name: str) -> str:
     """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
     folder = find(name)
-    return files.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)])
+    return files.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)], tensors=True)
 
 
 @dataclass(frozen=True)

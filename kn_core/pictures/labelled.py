@@ -56,7 +56,7 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
     if not any(path.is_file() for path in paths):
         raise CocoError(f"none of the {len(paths)} pictures that {folder} names is there, first: {paths[0]}.")
     labels = {_label(each): str(each["name"]) for each in found["categories"] if _label(each)}
-    named = {_label({"name": word}) for word in words(concept)}
+    named = set(words(concept))
     if not named & labels.keys():
         known = ", ".join(sorted(labels.values()))
         told = f"The labels: {known}. Say --concept with one of them." if known else ""
