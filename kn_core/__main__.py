@@ -59,7 +59,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def _locate(options: argparse.Namespace) -> None:
-    profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
+    named = slug(f"locate-{options.photo.stem}-{options.word}").replace("/", "-")
+    profile, folder = load_profile(options.profile), options.out or Path(named)
     _check_writable(folder)
     from kn_core.study import progress
 
@@ -104,10 +105,7 @@ def _check_writable(folder: Path) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     from kn_core.pictures import scenes
 
-    try:
-        print(scenes.write_coco(options.out, options.concept, options.n, options.seed))
-    except ValueError as error:  # no such kind
-        raise CommandError(str(error)) from None
+    print(scenes.write_coco(options.out, options.concept, options.n, options.seed))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -213,7 +211,7 @@ def parser() -> Parser:
     command.add_argument("--inpaint", choices=methods, help="(the profile's, or telea where it renders scenes)")
     command.add_argument("--dilation", type=_at_least(0), metavar="N", help="pixels the mask grows (likewise; 8)")
     command.add_argument("--top", type=_at_least(1), metavar="N", default=10, help="neurons printed and mapped (10)")
-    command.add_argument("--out", type=at_home, metavar="FOLDER", help="(locate-<photo>, here)")
+    command.add_argument("--out", type=at_home, metavar="FOLDER", help="(locate-<photo>-<word>, here)")
 
     command = commands.add_parser("scenes", help="drawn scenes as a COCO-format folder")
     command.set_defaults(run=_scenes)
@@ -271,9 +269,9 @@ def obey(parser: Parser, arguments: Sequence[str] | None) -> int:
     """Run the command that `arguments` name; the exit code: with a line on stderr 2 for a mistake, 130 for Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # decoded tokens are of any script, terminals are not
-    options = parser.parse_args(arguments)
+    options, code = parser.parse_args(arguments), 0
     try:
-        code: int | None = options.run(options)
+        code = options.run(options) or 0
     except KeyboardInterrupt:
         print(f"{parser.name}: {getattr(options, 'interrupted', 'interrupted')}", file=sys.stderr)
         return STOPPED
@@ -283,7 +281,7 @@ def obey(parser: Parser, arguments: Sequence[str] | None) -> int:
         room = ". Make room; the same command goes on" if getattr(error, "errno", None) == errno.ENOSPC else ""
         print(f"{parser.name}: {error}{room}", file=sys.stderr)
         return 2
-    return code or 0
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
