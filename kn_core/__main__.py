@@ -215,7 +215,7 @@ def parser() -> Parser:
 
     command = commands.add_parser("scenes", help="drawn scenes as a COCO-format folder")
     command.set_defaults(run=_scenes)
-    command.add_argument("--concept", action="append", required=True, help="may be given more than once")
+    command.add_argument("--concept", type=_word, action="append", required=True, help="may be given more than once")
     command.add_argument("--n", type=_at_least(1), default=6, help="scenes a concept (6)")
     command.add_argument("--seed", type=_at_least(0), default=2, help="(2)")
     command.add_argument("--out", type=at_home, metavar="FOLDER", required=True, help="must not exist yet")
@@ -223,7 +223,7 @@ def parser() -> Parser:
     command = commands.add_parser("run", help="compute all that the book's pages show, several concepts at a time")
     command.set_defaults(run=_run, interrupted=INTERRUPTED)
     command.add_argument("--profile", default="embedded", help="(embedded)")
-    command.add_argument("--concept", help="this one alone, and what it needs of others")
+    command.add_argument("--concept", type=_word, help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
     command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to its ceiling")
@@ -246,7 +246,7 @@ def parser() -> Parser:
     command.add_argument("--root", type=at_home, metavar="FOLDER", required=True, help="of COCO, new or to complete")
     command.add_argument("--split", default="val2017", help="or train2017 (val2017)")
     command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
-    command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
+    command.add_argument("--concept", type=_word, action="append", help="instead of the profile's; may be repeated")
     command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
 
     command = commands.add_parser("check-model", help="try a model out: grid, hooks, logits, gradients, noise")
