@@ -23,6 +23,9 @@ JOBS    ?= $(if $(filter embedded%,$(PROFILE)),2,1)# processes; a model that fil
 PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes, as each waits for its kernel to start and to end
 DASK    ?=
 BIN      = .venv/bin
+GIVEN   := $(foreach each,$(MAKEOVERRIDES),$(if $(findstring =,$(each)),$(firstword $(subst =, ,$(each)))))
+STRAY   := $(filter-out PYTHON PROFILE COCO CONCEPT EFFORT JOBS PAGES DASK DIR URL KN_% CUDA_% OMP_% MKL_% HF_% TORCH_%,$(GIVEN))
+$(if $(STRAY),$(error No variable $(STRAY) here: they stand at the top of the Makefile. One for other programs goes before `make`))
 DOIT     = exec $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
 book concept check: export JOBS := $(JOBS)# not for the tests, which have folders of their own

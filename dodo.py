@@ -29,7 +29,7 @@ from doit.tools import config_changed
 
 from book.press import commands, running
 from kn_core.concepts import slug
-from kn_core.fingerprint import code
+from kn_core.fingerprint import at_home, code
 from kn_core.profile import ProfileError, load_profile, nearest, profile_file, profile_names, results
 
 SECTIONS = (
@@ -74,9 +74,9 @@ os.environ["KN_COCO"] = COCO or os.environ.get("KN_COCO") or ""
 os.environ["KN_RESULTS"] = os.environ.get("KN_RESULTS") or str(ROOT / "results")
 for variable in ("KN_COCO", "KN_MODELS", "KN_PROFILES", "KN_RESULTS"):
     if folder := os.environ.get(variable):
-        os.environ[variable] = str(Path(HERE, Path(folder).expanduser()).resolve())
+        os.environ[variable] = str(Path(HERE, at_home(folder)).resolve())
 if DASK.endswith(".json"):
-    DASK = str(Path(HERE, DASK).resolve())
+    DASK = str(Path(HERE, at_home(DASK)).resolve())
 PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from book.press import commands
 from kn_core.__main__ import CommandError, Parser, obey
+from kn_core.fingerprint import at_home
 from kn_core.profile import load_profile, results
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def _read(path: Path, make: str) -> pd.DataFrame:
         claims = pd.read_csv(StringIO(text))
         if missing := [name for name in COLUMNS if name not in claims]:
             raise ValueError(f"no column {', '.join(missing)}")
-        if not text.endswith("\n") or claims[["claim", "verdict"]].isna().any(axis=None):
-            raise ValueError("its last line is cut off")
+        cut = not text.endswith("\n") or claims.empty or claims[["claim", "verdict"]].isna().any(axis=None)
+        if cut or claims["claim"].duplicated().any():
+            raise ValueError("its last line is cut off" if cut else "a claim stands there twice")
         claims[NUMBERS] = claims[NUMBERS].astype(float)
         claims["n"] = claims["n"].astype(int)
     except ValueError as error:  # pandas' errors, and those of the encoding, are such
@@ -131,7 +133,7 @@ def _publish(options: argparse.Namespace) -> int:
 
     site = _site(options)
     try:
-        print(f"Published: {publishing.publish(site, options.folder.expanduser().resolve(), options.url)}")
+        print(f"Published: {publishing.publish(site, options.folder.resolve(), options.url)}")
     except publishing.PublishingError as error:
         raise CommandError(str(error)) from None
     return 0
@@ -183,7 +185,7 @@ def parser() -> Parser:
             command.add_argument("--port", type=int, default=8000, help="(8000)")
             command.add_argument("--quiet", action="store_true", help="open no browser")
         if name == "publish":
-            command.add_argument("folder", type=Path, help="new, empty, or written by this command")
+            command.add_argument("folder", type=at_home, help="new, empty, or written by this command")
             command.add_argument("--url", default="", help="where it will lie, as previews elsewhere need")
     return whole
 

@@ -32,6 +32,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn, get_args
 
 from kn_core.concepts import noun, slug
+from kn_core.fingerprint import at_home
 from kn_core.profile import load_profile, nearest
 from kn_core.settings import Inpainting
 
@@ -58,7 +59,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def _locate(options: argparse.Namespace) -> None:
-    profile, folder = load_profile(options.profile), options.out or Path(f"locate-{options.photo.stem}")
+    named = slug(f"locate-{options.photo.stem}-{options.word}").replace("/", "-")
+    profile, folder = load_profile(options.profile), options.out or Path(named)
     _check_writable(folder)
     from kn_core.study import progress
 
@@ -103,10 +105,7 @@ def _check_writable(folder: Path) -> None:
 def _scenes(options: argparse.Namespace) -> None:
     from kn_core.pictures import scenes
 
-    try:
-        print(scenes.write_coco(options.out, options.concept, options.n, options.seed))
-    except ValueError as error:  # no such kind
-        raise CommandError(str(error)) from None
+    print(scenes.write_coco(options.out, options.concept, options.n, options.seed))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -202,9 +201,9 @@ def parser() -> Parser:
 
     command = commands.add_parser("locate", help="the neurons behind one word of one picture of your own")
     command.set_defaults(run=_locate)
-    command.add_argument("photo", type=Path, help="of any format; scaled to at most 1,024 pixels a side")
+    command.add_argument("photo", type=at_home, help="of any format; scaled to at most 1,024 pixels a side")
     where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--mask", type=Path, help="picture of the same shape: the object is bright, or opaque")
+    where.add_argument("--mask", type=at_home, help="picture of the same shape: the object is bright, or opaque")
     where.add_argument("--box", type=_box, metavar="X,Y,W,H", help="instead of a mask, pixels from the top left")
     command.add_argument("--word", type=_word, required=True, help="what the caption must name, such as 'dog'")
     command.add_argument("--profile", default="embedded", help="(embedded)")
@@ -212,19 +211,19 @@ def parser() -> Parser:
     command.add_argument("--inpaint", choices=methods, help="(the profile's, or telea where it renders scenes)")
     command.add_argument("--dilation", type=_at_least(0), metavar="N", help="pixels the mask grows (likewise; 8)")
     command.add_argument("--top", type=_at_least(1), metavar="N", default=10, help="neurons printed and mapped (10)")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="(locate-<photo>, here)")
+    command.add_argument("--out", type=at_home, metavar="FOLDER", help="(locate-<photo>-<word>, here)")
 
     command = commands.add_parser("scenes", help="drawn scenes as a COCO-format folder")
     command.set_defaults(run=_scenes)
-    command.add_argument("--concept", action="append", required=True, help="may be given more than once")
+    command.add_argument("--concept", type=_word, action="append", required=True, help="may be given more than once")
     command.add_argument("--n", type=_at_least(1), default=6, help="scenes a concept (6)")
     command.add_argument("--seed", type=_at_least(0), default=2, help="(2)")
-    command.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="must not exist yet")
+    command.add_argument("--out", type=at_home, metavar="FOLDER", required=True, help="must not exist yet")
 
     command = commands.add_parser("run", help="compute all that the book's pages show, several concepts at a time")
     command.set_defaults(run=_run, interrupted=INTERRUPTED)
     command.add_argument("--profile", default="embedded", help="(embedded)")
-    command.add_argument("--concept", help="this one alone, and what it needs of others")
+    command.add_argument("--concept", type=_word, help="this one alone, and what it needs of others")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2, or as the profile says)")
     command.add_argument("--stage", help="the last stage that is wanted (all)")
     command.add_argument("--beside", action="append", default=[], metavar="PROFILE", help="then this, to its ceiling")
@@ -236,18 +235,18 @@ def parser() -> Parser:
     command.set_defaults(run=_study, interrupted=INTERRUPTED)
     command.add_argument("--concept", type=_word, required=True, help="what the labels, and captions, name")
     labels = "with COCO or labelme json, or name.mask.png"
-    command.add_argument("--images", type=Path, metavar="FOLDER", required=True, help=labels)
+    command.add_argument("--images", type=at_home, metavar="FOLDER", required=True, help=labels)
     command.add_argument("--profile", default="embedded", help="its model and method (embedded)")
     command.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (2; on an accelerator 1)")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="(study-<concept>, here)")
+    command.add_argument("--out", type=at_home, metavar="FOLDER", help="(study-<concept>, here)")
 
     command = commands.add_parser("data", help="what a profile needs of MS COCO 2017, into a folder")
     command.set_defaults(run=_data, interrupted=INTERRUPTED)
     command.add_argument("dataset", choices=["coco"])
-    command.add_argument("--root", type=Path, metavar="FOLDER", required=True, help="new, or a COCO folder to complete")
+    command.add_argument("--root", type=at_home, metavar="FOLDER", required=True, help="of COCO, new or to complete")
     command.add_argument("--split", default="val2017", help="or train2017 (val2017)")
     command.add_argument("--profile", default="embedded-coco", help="its concepts and constraints (embedded-coco)")
-    command.add_argument("--concept", action="append", help="instead of the profile's; may be given more than once")
+    command.add_argument("--concept", type=_word, action="append", help="instead of the profile's; may be repeated")
     command.add_argument("--mirror", metavar="URL", help="(KN_COCO_MIRROR, or COCO's own server)")
 
     command = commands.add_parser("check-model", help="try a model out: grid, hooks, logits, gradients, noise")
@@ -270,20 +269,19 @@ def obey(parser: Parser, arguments: Sequence[str] | None) -> int:
     """Run the command that `arguments` name; the exit code: with a line on stderr 2 for a mistake, 130 for Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # decoded tokens are of any script, terminals are not
-    options = parser.parse_args(arguments)
+    options, code = parser.parse_args(arguments), 0
     try:
-        code: int | None = options.run(options)
+        code = options.run(options) or 0
     except KeyboardInterrupt:
         print(f"{parser.name}: {getattr(options, 'interrupted', 'interrupted')}", file=sys.stderr)
         return STOPPED
     except Exception as error:
         if not _told(error):
             raise
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        room = ". Make room; the same command goes on" if full else ""
+        room = ". Make room; the same command goes on" if getattr(error, "errno", None) == errno.ENOSPC else ""
         print(f"{parser.name}: {error}{room}", file=sys.stderr)
         return 2
-    return code or 0
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

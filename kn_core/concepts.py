@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from unicodedata import normalize
 
 import yaml
 
@@ -31,7 +32,7 @@ IRREGULAR_PLURALS: dict[str, str] = _TABLES["irregular_plurals"] | dict.fromkeys
 
 def noun(phrase: str) -> str:
     """A phrase without the `DETERMINERS` that lead it, blanks single: 'a hot  dog' -> 'hot dog'. Raises ValueError."""
-    parts = phrase.split()
+    parts = normalize("NFC", phrase).split()
     while parts and parts[0].lower() in DETERMINERS:
         del parts[0]
     if not parts:

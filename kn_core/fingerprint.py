@@ -23,6 +23,11 @@ ROOT = Path(__file__).parents[1]  # what holds the package; in a checkout, `book
 PACKAGES = ("kn_core", "book")
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose `~` is the home folder, also where no shell has looked at it; an unknown user's `~x` stays."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (where Path's own raises)
+
+
 def fingerprint(*parts: object) -> str:
     """A digest of anything that json can write, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
-from kn_core.concepts import slug
+from kn_core.concepts import noun, slug
+from kn_core.fingerprint import at_home
 from kn_core.settings import (
     Ceiling,
     Checkpoint,
@@ -37,16 +38,8 @@ from kn_core.settings import (
     Settings,
 )
 
-LONG = (
-    "ceiling",
-    "choices",
-    "editing",
-    "faithfulness",
-    "ownership",
-    "perturbation",
-    "rules",
-    "sensitivity",
-)  # groups with a long version
+# Groups with a long version.
+LONG = ("ceiling", "choices", "editing", "faithfulness", "ownership", "perturbation", "rules", "sensitivity")
 
 # An installed package holds them; a checkout has them beside it.
 PROFILES = next(folder / "profiles" for folder in Path(__file__).parents if (folder / "profiles").is_dir())
@@ -59,11 +52,9 @@ def results(profile: str) -> Path:
 
     From wherever a command is given, those of a checkout are the same.
     """
-    installed = PROFILES.parent == Path(__file__).parent
+    own = "results" if PROFILES.parent == Path(__file__).parent else PROFILES.with_name("results")  # installed, or not
     here = Path(os.environ.get("KN_HERE") or ".")  # make says where the reader stands
-    return (
-        here / (os.environ.get("KN_RESULTS") or ("results" if installed else PROFILES.with_name("results"))) / profile
-    )
+    return here / at_home(os.environ.get("KN_RESULTS") or own) / profile
 
 
 class ProfileError(ValueError):
@@ -103,7 +94,7 @@ class Editing(Settings):
     light: Count = 2  # pictures of each kind for what is not the main edit
     ported: Annotated[int, Field(ge=0)] = 1  # held-out pictures asked about otherwise
     phrasings: tuple[str, ...] = ()  # other texts after the image tokens
-    poll: str = ""  # one that asks for {word}, to be answered yes or no
+    poll: Annotated[str, Field(pattern=r"^$|\{word\}")] = ""  # one that asks for {word}, to be answered yes or no
     texts: bool = True  # whether sentences without a picture are tried
     zeroed: Count = 2  # held-out pictures of the concept on which sets are set to zero, for transfer
     sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40)  # numbers of selection pictures, as far as there are so many
@@ -149,6 +140,8 @@ class Profile(Settings):
                 raise ValueError(
                     f"{key}: {bad!r} cannot name files: letters, digits, blanks and -_.,'&()+=@ between them can"
                 )
+        for phrase in (each for each in self.concepts if noun(each) != each):
+            raise ValueError(f"concepts: {phrase!r} is more than the word, {noun(phrase)!r}")
         if len({slug(concept).lower() for concept in self.concepts}) != len(self.concepts):
             raise ValueError("concepts: every concept must be named once, whatever its case, blanks and hyphens")
         if stray := set(self.ours) - set(self.concepts):
@@ -222,7 +215,7 @@ def profile_names() -> list[str]:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("KN_PROFILES") or PROFILES)
+    return at_home(os.environ.get("KN_PROFILES") or PROFILES)
 
 
 def _files() -> list[Path]:
@@ -247,7 +240,7 @@ def profile_file(name: str | Path, here: str | Path = ".") -> Path:
 
     Raises ProfileError where there is none, or where two files bear one name: their results would lie in one folder.
     """
-    files, path = _files(), Path(here, Path(name).expanduser())
+    files, path = _files(), Path(here, at_home(name))
     if not (path.suffix in ENDINGS and path.is_file()):
         missing, known = path if path.suffix in ENDINGS else f"{_folder() / name}.yaml", [file.stem for file in files]
         path = next((file for file in files if str(name) in (file.stem, file.name)), Path())
@@ -277,9 +270,22 @@ def shipped(name: str) -> Profile:
     return _read(PROFILES / f"{name}.yaml")
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML without two traps: no key stands twice, of which the last would count, and 010 is ten, not eight."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        for twice in (key for key in keys if keys.count(key) > 1):
+            raise yaml.MarkedYAMLError("a group of settings", node.start_mark, f"holds '{twice}' twice")
+        return super().construct_mapping(node, deep)
+
+
+_Yaml.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+
+
 def _read(path: Path) -> Profile:
     try:
-        settings = yaml.safe_load(path.read_bytes())  # which are UTF-8, or UTF-16 behind its mark
+        settings = yaml.load(path.read_bytes(), _Yaml)  # noqa: S506 (a SafeLoader); bytes are UTF-8, or UTF-16 behind its mark
     except OSError as error:
         raise ProfileError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -15,14 +15,22 @@ Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
 Editor = Literal["driven", "swap", "ridge", "unembedding", "dai", "fine"]
 Between = Literal["none", "mean", "largest"]
-Control = Literal["random", "uniform", "same-activation", "same-norm"]
 FromNull = Literal["decoy", "sign-flips", "bh", "local-fdr", "stability"]
 Beside = Literal["quantile", "largest", "total", "elbow", "raw-low", "raw-high"]
 Constraint = Literal["unsquashed", "area", "one_region", "one_instance", "named", "captions_whole", "not_named_after"]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _meant(cls, value: object, field: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
+            raise ValueError("true and false are neither numbers nor names")
+        if isinstance(value, list | tuple) and any(value.count(each) > 1 for each in value):
+            raise ValueError("a list holds everything once")
+        return value
 
 
 class Captioner(Settings):
@@ -56,21 +64,14 @@ class Model(Captioner):
     device: Literal["cpu", "cuda", "auto", "spread"] = "cpu"  # 'auto': an accelerator, if any; 'spread': over all
 
     @model_validator(mode="after")
-    def _brought(self) -> Model:
-        brought = (self.tower == "eva-vit-g", self.decoder == "llama-2-7b-chat", self.files is not None)
-        if any(brought) and not all(brought):
+    def _consistent(self) -> Model:
+        if len({self.tower == "eva-vit-g", self.decoder == "llama-2-7b-chat", self.files is not None}) > 1:
             raise ValueError(
                 "files: the tower 'eva-vit-g' and the decoder 'llama-2-7b-chat' go together and need files; packaged "
                 f"parts have none. Got {self.tower}, {self.decoder} and {'files' if self.files else 'no files'}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Model:
         if self.connector == "q-former" and self.cells_per_token != 1:
-            raise ValueError(
-                f"cells_per_token: the queries of a Q-Former look at single cells, 1. Got {self.cells_per_token}"
-            )
+            raise ValueError(f"cells_per_token: a Q-Former looks at single cells, 1. Got {self.cells_per_token}")
         return self
 
 
@@ -174,7 +175,7 @@ class Perturbation(Settings):
     seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
     rival_seeds: Count = 1  # of these, for rivals
     rivals: tuple[Rival, ...] = ("stage-1", "stage-2")
-    controls: tuple[Control, ...] = ("random", "uniform")
+    controls: tuple[Literal["random", "uniform", "same-activation", "same-norm"], ...] = ("random", "uniform")
     draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 2  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, and these and random ones other concepts' pictures
@@ -202,10 +203,9 @@ class Perturbation(Settings):
             raise ValueError("intervention: 'weights' can be swept, but is no main setting; 'noise' is the paper's")
         if "random" not in self.controls:
             raise ValueError("controls: 'random', the same-layer control, must be among them")
-        if self.rival_seeds > self.seeds:
-            raise ValueError(f"rival_seeds: rivals have as many seeds as there are, {self.seeds}, or fewer")
-        if self.draws < self.seeds:
-            raise ValueError(f"draws: every seed needs a draw of the control, {self.seeds}. Got {self.draws}")
+        if not self.rival_seeds <= self.seeds <= self.draws:
+            found = f"{self.rival_seeds}, {self.seeds}, {self.draws}"
+            raise ValueError(f"rival_seeds, seeds, draws: each at most the next one. Got {found}")
         return self
 
 
@@ -253,8 +253,8 @@ class Sensitivity(Settings):
 
     @model_validator(mode="after")
     def _rising(self) -> Sensitivity:
-        for name in ("quantiles_a", "quantiles_g", "raw_a", "raw_g"):
-            if len(steps := list(getattr(self, name))) < 2 or steps != sorted(set(steps)):
+        for name, steps in self:
+            if name != "pictures" and (len(steps) < 2 or list(steps) != sorted(set(steps))):
                 raise ValueError(f"{name}: two steps or more, each above the one before. Got {steps}")
         return self
 

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+from kn_core.fingerprint import at_home
 from kn_core.profile import Profile
 
 DEFAULT, EXAMPLE = "embedded", "giraffe"
@@ -35,7 +36,7 @@ def beyond(profile: Profile) -> Sequence[str]:
 
     if not (folder := os.environ.get("KN_COCO")):
         raise NoPicturesError("It reads photographs, which may show it: name their folder, COCO=folder.")
-    return CocoFolder(folder).concepts
+    return CocoFolder(at_home(folder)).concepts
 
 
 def variables(profile: Profile, effort: str = "") -> dict[str, str]:

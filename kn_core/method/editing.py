@@ -80,7 +80,7 @@ class Recorder:
 def keys(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet) -> Keys:
     """What the neurons' output weights read, captions forced."""
     model = recorded.model
-    layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
+    layers, units = torch.tensor(neurons.layers), torch.tensor(neurons.units)
     parts: dict[str, list[Tensor]] = {"object": [], "around": [], "elsewhere": [], "saying": []}
     for one in pictures:
         said = recorded(one)[layers, :, units].T.float()  # (tokens, n)
@@ -242,7 +242,7 @@ def fine(
     with torch.no_grad():
         before = foretold()
     delta = torch.zeros(len(neurons), base.shape[-1], device=base.device, requires_grad=True)
-    layers = torch.from_numpy(neurons.layers)
+    layers = torch.tensor(neurons.layers)
     adam = torch.optim.Adam([delta], lr=rate)
     for _ in range(steps):
         adam.zero_grad()

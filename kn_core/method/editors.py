@@ -116,7 +116,7 @@ LEAST = 3  # tokens that an object fills at least
 
 def says(recorded: Recorder, pictures: Sequence[Seen], neurons: NeuronSet, read: Tensor) -> Tensor:
     """s (pictures,): the `LEAST`-th largest r . k of each picture's image tokens, which says whether it shows c."""
-    layers, units = torch.from_numpy(neurons.layers), torch.from_numpy(neurons.units)
+    layers, units = torch.tensor(neurons.layers), torch.tensor(neurons.units)
     image = recorded.model.image_positions
     every = [(recorded(one)[layers, :, units].T[image].float() @ read).topk(LEAST).values[-1] for one in pictures]
     return torch.stack([torch.empty(()), *every])[1:]

@@ -253,7 +253,7 @@ def report(findings: Sequence[Finding]) -> str:
 def tell(name: str, settings: Sequence[str]) -> int:
     """Print the findings on what `load_model` loads, with settings such as 'dtype=bfloat16'; 1 if any is wrong."""
     found = []
-    for finding in check(load_model(name, **dict(each.split("=", 1) for each in settings))):
+    for finding in check(load_model(name, **dict(each.partition("=")[::2] for each in settings))):
         print(finding, flush=True)
         found.append(finding)
     print(report(found))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
-from kn_core.fingerprint import digest
+from kn_core.fingerprint import at_home, digest
 from kn_core.models import checkpoints, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
@@ -81,7 +81,8 @@ def load_model(
     match _named(source, settings) if isinstance(source, str | Path) else source:
         case Profile() as profile:
             if settings:
-                raise TypeError(f"a profile holds its own settings. Got {', '.join(settings)} beside '{profile.name}'.")
+                given = ", ".join(settings)
+                raise ProfileError(f"a profile holds its own settings. Got {given} beside '{profile.name}'.")
             if projection == "profile" and isinstance(profile.model, Checkpoint):
                 return hf.load_checkpoint(profile.model)
             return _put_together(profile.parts, projection)
@@ -102,14 +103,14 @@ def _named(name: str | Path, settings: dict[str, Any]) -> Profile | Checkpoint:
     """What a name means: a profile, else a checkpoint if it is a folder or, with a slash, may be one on the hub."""
     text = str(name)
     ours = text in profile_names() or text.endswith((".yaml", ".yml"))
-    if ours or not (Path(text).expanduser().is_dir() or "/" in text):
+    if ours or not (at_home(text).is_dir() or "/" in text):
         return load_profile(name)
     return _checkpoint(text, settings)
 
 
 def _checkpoint(name: str, settings: dict[str, Any]) -> Checkpoint:
     try:
-        return Checkpoint(family="transformers", checkpoint=name, **settings)
+        return Checkpoint.model_validate({"family": "transformers", "checkpoint": name} | settings)
     except ValidationError as error:
         told = [f"{e['loc'][0]}: {e['msg']}, got {e['input']!r:.80}" for e in error.errors()]
         raise ProfileError(f"The settings of {name} make no sense: {'; '.join(told)}.") from None

@@ -20,6 +20,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from kn_core.fingerprint import at_home
 from kn_core.models import packed
 from kn_core.models.base import CaptionModel
 from kn_core.models.towers import resize
@@ -55,7 +56,7 @@ def find(name: str) -> Path:
     fetch = (
         f"`hf download {name}` fetches one from the hub; its model card says how large it is and under which licence"
     )
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(name, local_files_only=True))
@@ -81,7 +82,7 @@ def find(name: str) -> Path:
 def identity(name: str) -> str:
     """What tells a checkpoint's files from others in a fraction of a second: `files.digest` of JSON and weights."""
     folder = find(name)
-    return files.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)])
+    return files.digest([*folder.glob("*.json"), *folder.glob("*.jinja"), *local.shards(folder)], tensors=True)
 
 
 @dataclass(frozen=True)

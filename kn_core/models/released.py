@@ -79,7 +79,7 @@ def digests(parts: Model) -> dict[str, str]:
     """What tells these weights from others, by setting: `files.digest`. Raises WeightsError where they are missing."""
     wanted = sources(parts)
     found = local.find(wanted)
-    return {source.setting: files.digest(source.needs(found[source.setting])) for source in wanted}
+    return {source.setting: files.digest(source.needs(found[source.setting]), tensors=True) for source in wanted}
 
 
 def load_projection(path: Path, width: int, hidden: int) -> nn.Linear:

@@ -6,8 +6,8 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +16,7 @@ from kn_core.pictures import coco_checks
 from kn_core.pictures.coco_checks import Annotation, CocoError, Record
 from kn_core.pictures.coco_layout import located
 from kn_core.pictures.coco_outlines import Size, draw, same_proportions
-from kn_core.pictures.image_files import PictureError, open_picture
+from kn_core.pictures.image_files import PictureError, open_picture, turned_unseen
 from kn_core.pictures.left_out import LeftOut
 from kn_core.pictures.sample import Sample, fitted, scaled_down
 
@@ -54,11 +54,14 @@ class CocoFolder:
         found, what = coco_checks.parse(raw, instances, ("images", "annotations", "categories")), f"of {instances.name}"
         self._names = coco_checks.categories(found["categories"], f"categories {what}", self.left_out)
         self._records = coco_checks.records(found["images"], f"pictures {what}", self.left_out, {})
+        files: dict[tuple[str, Size], str] = {}
+        same = {each: files.setdefault((_slashed(one), self._frame(each)), each) for each, one in self._records.items()}
         self._annotations: defaultdict[str, list[Annotation]] = defaultdict(list)
         self._shown: defaultdict[str, set[str]] = defaultdict(set)  # ids of the pictures that show a concept
         for one in coco_checks.annotations(
             found["annotations"], f"annotations {what}", self.left_out, self._records, self._names
         ):
+            one = replace(one, image_id=same[one.image_id])
             if not one.id or one not in self._annotations[one.image_id]:  # or else it is listed twice
                 self._annotations[one.image_id].append(one)
                 if not one.crowd:
@@ -66,15 +69,22 @@ class CocoFolder:
         self._captions: defaultdict[str, list[str]] = defaultdict(list)
         if captions.is_file():
             digest.update(raw := captions.read_bytes())
-            self._read_captions(raw, captions, coco_checks.ids(found["images"]))
+            self._read_captions(raw, captions, coco_checks.ids(found["images"]), same)
+        for twin in (each for each, first in same.items() if each != first):
+            why = "their file has another id before, whose picture has all that is said of both"
+            self.left_out.add(f"pictures {what}", why, f"id {twin} ({_slashed(self._records[twin])})")
+            del self._records[twin]
         self.digest = digest.hexdigest()[:16]  # of the annotations
         self._called = Counter(_last(record) for record in self._records.values())
         paths = map(self.path, self._records)
         if not self._layout.pictures.is_dir() and not any(map(os.path.isfile, paths)):
             raise FileNotFoundError(f"no pictures: {self._layout.pictures} is no folder, and the names lead nowhere.")
 
-    def _read_captions(self, raw: bytes, path: Path, listed: set[str]) -> None:
-        """Captions, and the pictures that only they name. `listed`: ids that instances.json has, used or not."""
+    def _read_captions(self, raw: bytes, path: Path, listed: set[str], same: Mapping[str, str]) -> None:
+        """Captions, and the pictures that only they name. `listed`: ids that instances.json has, used or not.
+
+        `same`: of its ids, the first with the same file.
+        """
         found, what = coco_checks.parse(raw, path, ("images", "annotations")), f"of {path.name}"
         records = coco_checks.records(found["images"], f"pictures {what}", self.left_out, self._records)
         both = records.keys() & self._records.keys()
@@ -86,7 +96,7 @@ class CocoFolder:
         sure = self._records.keys() - moved - (coco_checks.ids(found["images"]) - records.keys())
         for image_id, said in coco_checks.captions(found["annotations"], f"captions {what}", self.left_out, sure):
             if said:
-                self._captions[image_id].append(said)
+                self._captions[same.get(image_id, image_id)].append(said)
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -108,7 +118,11 @@ class CocoFolder:
             known = sorted(self._names.values())
             near = difflib.get_close_matches(concept.lower(), known) or known
             raise CocoError(f"'{concept}' is no category of {self.folder}. Nearest: {', '.join(near) or 'none'}.")
-        return sorted(self._shown.get(concept, ()), key=_numeric)
+        shown = self._shown.get(concept, set())
+        for image_id, found in self._annotations.items():
+            if image_id not in shown and any(one.concept == concept for one in found):
+                self.left_out.add("pictures", "its object is marked as a crowd", f"id {image_id} ({concept})")
+        return sorted(shown, key=_numeric)
 
     def there(self, concept: str) -> list[str]:
         """Those of `showing` whose picture's file is there."""
@@ -191,10 +205,15 @@ class CocoFolder:
     def picture(self, image_id: str | int) -> np.ndarray:
         """The picture, (h, w, 3) uint8, at most `MAX_SIDE` pixels a side, turned so that the masks lie on it.
 
+        COCO annotates pixels as stored, other tools as displayed: where sizes do not tell, a `coco_url` does.
         Raises PictureError for one that is missing, broken, or of other proportions than annotated.
         """
         record, path = self.record(image_id), self.path(image_id)
-        image = annotated_picture(path, (record["height"], record["width"]))
+        frame, official = (record["height"], record["width"]), bool(record.get("coco_url"))
+        image = annotated_picture(path, frame, displayed=not official)
+        if not official and not record.get("displayed") and turned_unseen(path):
+            why = "an EXIF tag turns them, and sizes do not tell whether the annotations are turned, too"
+            self.unusable.add("pictures", why, str(path), "taken as they are displayed")
         height, width = image.shape[:2]
         if record["height"] and not record["resized"] and not same_proportions(self._frame(image_id), (height, width)):
             annotated = f"annotated {record['width']} x {record['height']}"
@@ -223,18 +242,22 @@ class CocoFolder:
                     self.unusable.add("annotations", "no pixel of the picture in the mask", name)
 
 
-def annotated_picture(path: Path, size: tuple[int | None, int | None]) -> np.ndarray:
+def annotated_picture(path: Path, size: tuple[int | None, int | None], *, displayed: bool = False) -> np.ndarray:
     """The picture, (h, w, 3) uint8, as it is stored or as it is displayed, whichever has the annotated (h, w).
 
-    COCO annotates the pixels as stored, other tools annotate them as displayed. If neither has that size, as stored.
+    Where both have that size, or neither, `displayed` decides.
     """
-    stored = open_picture(path, rotate=False)
-    displayed = stored if stored.shape[:2] == size else open_picture(path)
-    return displayed if displayed.shape[:2] == size else stored
+    likely = open_picture(path, rotate=displayed)
+    other = likely if likely.shape[:2] == size else open_picture(path, rotate=not displayed)
+    return other if other.shape[:2] == size else likely
+
+
+def _slashed(record: Record) -> str:
+    return str(record["file_name"]).replace("\\", "/")
 
 
 def _last(record: Record) -> str:
-    return PurePosixPath(record["file_name"].replace("\\", "/")).name
+    return PurePosixPath(_slashed(record)).name
 
 
 def _numeric(image_id: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,8 +67,20 @@ def records(entries: Sequence[Any], what: str, left_out: LeftOut, known: Mapping
 def annotations(
     entries: Sequence[Any], what: str, left_out: LeftOut, pictures: Mapping[str, Record], names: Mapping[str, str]
 ) -> Iterator[Annotation]:
-    """The objects that can be drawn into one of the `pictures` and have one of the `names`."""
-    return checked(entries, what, left_out, lambda entry: _annotation(entry, pictures, names))
+    """The objects that can be drawn into one of the `pictures` and have one of the `names`.
+
+    CVAT and Datumaro, which write `attributes` too, mark every brushed mask as a crowd.
+    """
+
+    def check(entry: dict[str, Any]) -> Annotation:
+        one = _annotation(entry, pictures, names)
+        if one.crowd and "attributes" in entry:
+            why = "marked as crowds, as CVAT marks brushed masks"
+            left_out.add(what, why, f"id {one.id}", "taken for single objects")
+            return replace(one, crowd=False)
+        return one
+
+    return checked(entries, what, left_out, check)
 
 
 def captions(

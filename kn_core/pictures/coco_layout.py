@@ -3,11 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
+from unicodedata import normalize
 from urllib.parse import unquote
 
 from kn_core.pictures.coco_checks import CocoError
 
-PLAIN = ("instances.json", "_annotations.coco.json", "result.json")  # the plain layout's; Roboflow's; Label Studio's
+# The plain layout's; Roboflow's; Label Studio's; FiftyOne's, whose pictures lie in data/
+PLAIN = ("instances.json", "_annotations.coco.json", "result.json", "labels.json")
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # of letters with accents: what a Mac writes is the second
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Layout:
         as part of an address. `alone`: no other record's file is called so, whatever folder it names.
         """
         slashed = file_name.replace("\\", "/")
-        names = dict.fromkeys((file_name, slashed, unquote(slashed)))
-        places = dict.fromkeys((self.pictures, self.folder, self.instances.parent))
+        names = dict.fromkeys((file_name, slashed, unquote(slashed), *(normalize(form, slashed) for form in FORMS)))
+        places = dict.fromkeys((self.pictures, self.folder, self.instances.parent, self.folder / "data"))
         tried = [place / name for name in names for place in places]
         if alone:
             tried += [place / unquote(PurePosixPath(slashed).name) for place in places]

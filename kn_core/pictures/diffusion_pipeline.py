@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from kn_core.fingerprint import at_home
 from kn_core.settings import Diffusion
 from kn_core.weights import files, local
 
@@ -30,7 +31,7 @@ def folder_of(pipeline: str) -> Path:
     It must be whole: model_index.json and, for every part named there, a folder that is not empty and has weights where
     it has a model.
     """
-    folder = Path(pipeline).expanduser()
+    folder = at_home(pipeline)
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(pipeline, local_files_only=True))

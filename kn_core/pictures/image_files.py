@@ -73,6 +73,13 @@ def open_picture(path: str | Path, *, rotate: bool = True) -> np.ndarray:
     return _rgb(_load(Path(path), rotate), str(path))
 
 
+def turned_unseen(path: Path) -> bool:
+    """Whether a picture's EXIF tag turns it so that its size stays: upside down, mirrored, or a square."""
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        turn = _orientation(image)
+        return turn in TURNS and (turn < 5 or image.width == image.height)
+
+
 def as_mask(mask: Picture, shape: tuple[int, int]) -> np.ndarray:
     """A mask as (h, w) bool, for a picture of `shape` = (h, w) as `as_picture` gives it: of any `Picture`, or bool.
 
@@ -94,12 +101,19 @@ def as_mask(mask: Picture, shape: tuple[int, int]) -> np.ndarray:
             "EXIF rotation applied). Draw the mask on the picture itself, or scale it with the aspect ratio kept."
         )
     _checked(marked, path)
-    if doubts := _doubts(marked, pixels):
+    if doubts := f"{_pages(source)}{_doubts(marked, pixels)}":
         taken = "The object is taken to be what is opaque, or else brighter than half of the brightest."
         warnings.warn(f"{path}: {doubts} {taken}", MaskWarning, stacklevel=3)
     if (rows, columns) != (height, width):
         marked = np.array(Image.fromarray(marked).resize((width, height), Image.Resampling.NEAREST))
     return _checked(marked, path)
+
+
+def _pages(source: Path | Image.Image) -> str:
+    """What there is to ask where a mask is only the first of several in its file."""
+    with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
+        pages = getattr(image, "n_frames", 1)
+    return f"It has {pages} pages: is the whole object on the first? " if pages > 1 else ""
 
 
 def box_mask(box: tuple[float, float, float, float], shape: tuple[int, int]) -> np.ndarray:
@@ -216,8 +230,12 @@ def _doubts(marked: np.ndarray, pixels: np.ndarray) -> str:
         doubts.append(f"It marks {share:.0%} of the picture{where}: is it inverted, or is the object an erased hole?")
     around = np.pad(marked, 1).astype(np.uint8)
     cv2.floodFill(around, None, (0, 0), 1)  # what stays 0 is enclosed
-    if (around == 0).mean() > share:
-        doubts.append("It is thinner than what it encloses: is it an outline? Fill it.")
+    parts = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=8)[2][1:]
+    *_, width, height, area = parts[parts[:, cv2.CC_STAT_AREA].argmax()]  # of the largest
+    if (around == 0).mean() > share or area < 0.06 * width * height:
+        doubts.append("It is thinner than what it encloses: is it an outline, or a scribble? Fill it.")
+    elif share < 0.001:
+        doubts.append(f"It marks {share:.2%} of the picture: is it a click? Mark the whole object.")
     step = -(-max(marked.shape) // 1024)
     marked, seen = marked[::step, ::step], pixels[::step, ::step].astype(np.float32)
     if marked.any() and not marked.all():

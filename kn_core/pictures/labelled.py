@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from kn_core.concepts import words
 from kn_core.fingerprint import writing
 from kn_core.pictures import coco_checks
 from kn_core.pictures.coco_checks import CocoError
-from kn_core.pictures.coco_layout import located
+from kn_core.pictures.coco_layout import PLAIN, located
 from kn_core.pictures.coco_outlines import Size, number, size
 from kn_core.pictures.image_files import MaskWarning, PictureError, as_mask, open_picture
 from kn_core.pictures.left_out import LeftOut, WrongError
@@ -71,7 +72,7 @@ def gathered(folder: Path, concept: str, made: Path) -> list[str]:
 
 def _label(category: object) -> str:
     name = category.get("name") if isinstance(category, dict) else None
-    return " ".join(name.replace("_", " ").lower().split()) if isinstance(name, str) else ""
+    return " ".join(normalize("NFC", name).replace("_", " ").lower().split()) if isinstance(name, str) else ""
 
 
 def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | None:
@@ -81,7 +82,8 @@ def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | 
         return None
     file, *others = files
     if others:
-        notes.append(f"read: {file}; not read: {', '.join(other.name for other in others)} (--images takes a file too)")
+        unread = ", ".join(str(other.relative_to(folder)) for other in others)
+        notes.append(f"read: {file}; not read: {unread} (--images takes a file too)")
     content, layout = coco_checks.parse(file.read_bytes(), file, LISTS), located(file)
     names = Counter(_last(one) for one in _objects(content["images"]))
     for one in _objects(content["images"]):
@@ -90,7 +92,7 @@ def _coco(folder: Path, ours: Path, notes: list[str]) -> dict[str, list[Any]] | 
             one["file_name"] = str(path)
             if not (one.get("height") and one.get("width")):
                 with suppress(PictureError):  # `CocoFolder` says what is wrong with it
-                    one["height"], one["width"] = open_picture(path, rotate=False).shape[:2]
+                    one["height"], one["width"] = open_picture(path).shape[:2]
     without = [one for one in _objects(content["annotations"]) if not one.get("segmentation")]
     boxed = [one for one in without if _is_box(one.get("bbox"))]
     for one in boxed:
@@ -108,46 +110,54 @@ def _is_box(box: object) -> bool:
     return isinstance(box, list) and len(box) == 4
 
 
-def _files(folder: Path, ours: Path, pattern: str) -> list[Path]:
-    """Those that lie in a folder, but not what an earlier run wrote into `ours`, which may lie there too."""
-    found = [path for path in sorted(folder.rglob(pattern)) if path.is_file() and not path.name.startswith(".")]
-    return [path for path in found if ours.absolute() not in path.absolute().parents]
+def _files(folder: Path, ours: Path) -> list[Path]:
+    """Those that lie in a folder or where it links to, but not what an earlier run wrote into `ours`."""
+    found, seen = [], {os.path.realpath(ours)}
+    for top, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(top)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        found += [Path(top, name) for name in names if not name.startswith(".")]
+    return [path for path in sorted(found) if path.is_file()]
 
 
 def _coco_files(folder: Path, ours: Path) -> Iterator[Path]:
     """The json files of a folder that are COCO's, the usual places first."""
-    usual = [folder / name for name in ("instances.json", "_annotations.coco.json", "result.json")]
-    rest = [*sorted((folder / "annotations").glob("instances_*.json")), *_files(folder, ours, "*.json")]
+    usual = [folder / name for name in PLAIN]
+    rest = [*sorted((folder / "annotations").glob("instances_*.json")), *_files(folder, ours)]
     for file in dict.fromkeys((*usual, *rest)):
-        if file.is_file() and b'"annotations"' in (raw := file.read_bytes()) and b'"categories"' in raw:
+        raw = file.read_bytes() if file.suffix.lower() == ".json" and file.is_file() else b""
+        if b'"annotations"' in raw and b'"categories"' in raw:
             yield file
 
 
 def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: list[str]) -> dict[str, list[Any]]:
     """Pictures with a labelme json or a mask beside them."""
-    files = _files(folder, ours, "*")
+    files = _files(folder, ours)
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     labels: dict[str, int] = {}
     used: set[Path] = set()
 
     def add(path: Path, size: tuple[int, int], objects: list[tuple[str, Any]]) -> None:
-        image_id = path.stem if all(one["id"] != path.stem for one in records) else f"{path.parent.name}-{path.name}"
+        longer = f"{path.parent.name}-{path.stem}-{len(records) + 1}"
+        image_id = path.stem if all(one["id"] != path.stem for one in records) else longer
         record = {"id": image_id, "file_name": str(path.absolute()), "height": size[0], "width": size[1]}
-        records.append(record)
+        records.append(record | {"displayed": True})
         used.add(path)
         for label, outline in objects:
             category = labels.setdefault(label, len(labels) + 1)
             ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category}
             annotations.append(ids | {"segmentation": outline, "iscrowd": 0})
 
-    for file in (path for path in files if path.suffix == ".json"):
+    for file in (path for path in files if path.suffix.lower() == ".json"):
         content = _json(file)
         if content is None:
             left_out.add("files", "no json, or not the whole of one", file.name)
         elif not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             left_out.add("files", "neither COCO's json nor labelme's", file.name)
-        elif picture := _labelme_picture(file, content, ours / "pictures"):
+        elif picture := _labelme_picture(file, content, ours / "pictures" / "-".join(file.relative_to(folder).parts)):
             try:
                 frame = _frame(content, picture)
             except PictureError as error:
@@ -162,10 +172,14 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
             add(picture, frame, shapes)
         else:
             left_out.add("files", "no picture of its name", f"{file.name} ({content.get('imagePath')})")
-    masks = {path.name.removesuffix(path.suffix).removesuffix(MASK): path for path in files if path.stem.endswith(MASK)}
-    for path in files:
-        if path.suffix.lower() in PICTURES and path not in used and not path.stem.endswith(MASK):
-            if (mask := masks.get(path.stem)) is None or mask.parent != path.parent:
+    stems = {path: normalize("NFC", path.stem) for path in files if path.suffix.lower() != ".json"}
+    masks: dict[tuple[Path, str], Path] = {}
+    for path, stem in stems.items():
+        if stem.lower().endswith(MASK) and masks.setdefault((path.parent, stem[: -len(MASK)]), path) != path:
+            left_out.add("masks", "another one of its picture", path.name)
+    for path, stem in stems.items():
+        if path.suffix.lower() in PICTURES and path not in used and not stem.lower().endswith(MASK):
+            if (mask := masks.pop((path.parent, stem), None)) is None:
                 left_out.add("pictures", "neither a json nor a mask beside it", path.name)
                 continue
             try:
@@ -180,6 +194,8 @@ def _beside(folder: Path, concept: str, ours: Path, left_out: LeftOut, notes: li
                 continue
             notes += [str(doubt.message).rpartition(f"{path.parent}/")[2].rstrip(".") for doubt in doubts]
             add(path, (image.shape[0], image.shape[1]), [(concept, code)])
+    for mask in masks.values():
+        left_out.add("masks", f"no picture for it of {', '.join(PICTURES)}", mask.name)
     categories = [{"id": number, "name": label} for label, number in labels.items()]
     return {"images": records, "annotations": annotations, "categories": categories}
 
@@ -192,9 +208,9 @@ def _labelme_picture(file: Path, content: dict[str, Any], embedded: Path) -> Pat
         if os.path.isfile(path) and path.suffix != ".json":  # noqa: PTH113 (of any name, one too long as well)
             return path
     if isinstance(data := content.get("imageData"), str):
-        with suppress(ValueError), writing(embedded / f"{file.stem}.png") as temporary:
+        with suppress(ValueError), writing(path := embedded.with_suffix(".png")) as temporary:
             temporary.write_bytes(base64.b64decode(data))
-            return embedded / f"{file.stem}.png"
+            return path
     return None
 
 

@@ -18,13 +18,16 @@ class LeftOut:
         self._found: dict[tuple[str, str], dict[str, None]] = {}
         self._told: dict[tuple[str, str], int] = {}
 
-    def add(self, what: str, why: str, name: str) -> None:
-        """`what` is the plural of a kind, 'annotations of instances.json'. A name counts once for one reason."""
-        self._found.setdefault((what, why), {})[name.encode(errors="backslashreplace").decode()] = None
+    def add(self, what: str, why: str, name: str, done: str = "left out") -> None:
+        """`what` is the plural of a kind, 'annotations of instances.json'. A name counts once for one reason.
+
+        `done`: what was done with them instead, where they are used and perhaps not as they were meant.
+        """
+        self._found.setdefault((what, f"{done}: {why}"), {})[name.encode(errors="backslashreplace").decode()] = None
 
     def names(self) -> dict[str, str]:
         """Everything by name, with the reason."""
-        return {name: why for (_, why), names in self._found.items() for name in names}
+        return {name: why.partition(": ")[2] for (_, why), names in self._found.items() for name in names}
 
     def lines(self, *, new: bool = False) -> list[str]:
         """A line for each kind and reason; `new`: of what has come since `tell` was last called."""
@@ -43,7 +46,7 @@ def _line(what: str, why: str, names: Sequence[str]) -> str:
     noun, *of = what.split(" ", 1)
     if len(names) == 1:
         noun = noun[:-3] + "y" if noun.endswith("ies") else noun[:-1]
-    return f"{len(names):,} {' '.join([noun, *of])} left out: {why}, first: {names[0]}"
+    return f"{len(names):,} {' '.join([noun, *of])} {why}, first: {names[0]}"
 
 
 def checked(entries: Sequence[Any], what: str, left_out: LeftOut, check: Callable[[dict[str, Any]], T]) -> Iterator[T]:

@@ -28,7 +28,7 @@ import torch
 from distributed import Client, Future, as_completed, get_worker
 from torch import Tensor
 
-from kn_core.fingerprint import code, fingerprint
+from kn_core.fingerprint import at_home, code, fingerprint
 from kn_core.models import CaptionModel, load_model, memory
 from kn_core.pictures.coco import CocoFolder
 from kn_core.profile import Profile
@@ -134,7 +134,7 @@ class _OnDisk(Study):
         given = {name: content for name in names if (content := self.store.read(name)) is not None}
         later = stage not in FOR_ALL
         mean = self.mean_activation(without=concept).numpy() if later and len(self.studied()) > 1 else None
-        coco = str(Path(os.environ["KN_COCO"]).resolve()) if os.environ.get("KN_COCO") else None
+        coco = str(at_home(os.environ["KN_COCO"]).resolve()) if os.environ.get("KN_COCO") else None
         long = later and self.effort is self.profile.long
         return Task(self.profile, stage, concept, given, mean, long, coco, threads, origin(self, concept))
 

@@ -8,6 +8,7 @@ tables, the page. The same command goes on where it stopped.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
@@ -52,6 +53,7 @@ class OwnStudy:
         self.notes += self.coco.left_out.lines()
         if not self.shown:
             raise CocoError("\n  ".join([f"no picture of '{concept}' in {images} can be used.", *self.notes]))
+        _of_these(folder, {"concept": concept, "images": str(images.resolve()), "profile": profile.said})
         self.concept, self.folder = concept, folder
         self.profile = made_for(profile, concept, len(self.shown))
         self.study = Study(self.profile, folder)
@@ -64,7 +66,13 @@ class OwnStudy:
                 yield f"{done} of {len(STAGES)}: {line}"
 
     def tables(self) -> None:
-        """Keep every frame that can be had, as CSV and as parquet; `lacking` says why the others cannot."""
+        """Keep every frame that can be had, as CSV and as parquet; `lacking` says why the others cannot.
+
+        Those of an earlier run go, as it may have had other pictures.
+        """
+        for old in (self.folder / "tables").glob("*.parquet"):
+            old.with_suffix(".csv").unlink(missing_ok=True)
+            old.unlink()
         study = self.study
         made = {"pairs": study.pairs, "neurons": study.neurons, "perturbations": study.perturbations}
         for name, make in (made | {"curves": partial(curves, study)}).items():
@@ -94,6 +102,17 @@ class OwnStudy:
             most = ", ".join(f"{word} ({count})" for word, count in said.most_common(8))
             told.append(f"  what the captions hold instead: {most}; --concept may be one of these")
         return "\n".join([*told, "  more pictures help; of a single one, `kn-core locate` tells"])
+
+
+def _of_these(folder: Path, study: dict[str, str]) -> None:
+    """Note what a folder's study is of. Raises StudyError where it holds another one, whose results would go."""
+    noted = folder / "gathered" / "study.json"
+    found = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else study
+    if found != study:
+        of = ", ".join(f"{key} {value}" for key, value in found.items())
+        raise StudyError(f"{folder} holds the study of {of}. Name another folder with --out, or remove that one.")
+    with writing(noted) as temporary:
+        temporary.write_text(json.dumps(study), encoding="utf-8")
 
 
 def whole(profile: Profile, concept: str, images: Path, folder: Path, workers: int | None = None) -> Iterator[str]:

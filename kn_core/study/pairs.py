@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core import models
-from kn_core.fingerprint import code, digest, fingerprint, writing
+from kn_core.fingerprint import at_home, code, digest, fingerprint, writing
 from kn_core.method import filtering
 from kn_core.method.capture import Target
 from kn_core.models import CaptionModel, held_out_ids, load_model
@@ -61,7 +61,7 @@ class PairStudy:
                 f"The profile '{self.profile.name}' reads photographs. Name a COCO-format folder: `make book "
                 f"PROFILE={shlex.quote(self.profile.said)} COCO=folder`, or KN_COCO=folder in the environment."
             )
-        return Path(folder)
+        return at_home(folder)
 
     def look(self) -> None:
         """Raises, at once, all that the reader has to bring and that is not there: weights, photographs, an inpainter.

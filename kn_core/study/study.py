@@ -33,6 +33,13 @@ Role = Literal["select", "held_out"]
 PROMPTS = 2**28  # bytes of embedded pictures that a study keeps in memory
 
 
+def long_asked() -> bool:
+    """Whether EFFORT asks for the long version. Raises StudyError for what is none."""
+    if (effort := os.environ.get("EFFORT") or "") not in ("", "full"):
+        raise StudyError(f"EFFORT must be full, or not given. Got {effort!r}.")
+    return bool(effort)
+
+
 class Study(NeuronStudy):
     """Load-or-compute for one profile, in `kn_core.profile.results` unless a folder is given.
 
@@ -53,7 +60,7 @@ class Study(NeuronStudy):
     @cached_property
     def effort(self) -> Profile:
         """The profile, or its long version: with EFFORT=full, or where all of that lies on disk already."""
-        full = os.environ.get("EFFORT") == "full" or self._holds_trials(self.profile.long)
+        full = long_asked() or self._holds_trials(self.profile.long)
         return self.profile.long if full else self.profile
 
     def tried(self, concept: str | None = None) -> bool:

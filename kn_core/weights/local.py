@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from kn_core.fingerprint import at_home
 from kn_core.weights import files
 from kn_core.weights.files import WeightsError
 
@@ -66,10 +67,10 @@ def find(sources: Sequence[Source]) -> dict[str, Path]:
 
 def _places(name: str) -> list[Path]:
     """Where a name may lead, the first that exists being meant."""
-    path, folder = Path(name).expanduser(), os.environ.get("KN_MODELS")
+    path, folder = at_home(name), os.environ.get("KN_MODELS")
     if path.is_absolute():
         return [path]
-    places = [Path(folder).expanduser() / each for each in dict.fromkeys((name, path.name))] if folder else []
+    places = [at_home(folder) / each for each in dict.fromkeys((name, path.name))] if folder else []
     if _is_repository(name):
         with suppress(LocalEntryNotFoundError):  # the error of `find` says so
             places.append(Path(snapshot_download(name, local_files_only=True)))

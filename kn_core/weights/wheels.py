@@ -70,7 +70,7 @@ WHEELS = (EFFICIENTNET_LITE0, *COMMON)  # what the one named 'embedded' needs
 
 def cache() -> Path:
     """The folder that holds converted weights: `KN_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("KN_CACHE") or platformdirs.user_cache_dir("kn_core"))
+    return fingerprint.at_home(os.environ.get("KN_CACHE") or platformdirs.user_cache_dir("kn_core"))
 
 
 def efficientnet_lite0() -> Path:

@@ -51,11 +51,13 @@ GOOD = "claim,paper,ours,low,high,n,verdict,rule,reason\nobjects,9,9.0,8.5,9.5,9
     [
         (b"", "No columns to parse from file"),
         (GOOD[:-12].encode(), "its last line is cut off"),
+        (GOOD.partition("\n")[0].encode() + b"\n", "its last line is cut off"),
+        ((GOOD + GOOD.partition("\n")[2]).encode(), "a claim stands there twice"),
         (GOOD.replace(",", ";").encode(), "no column claim, paper"),
         (GOOD.replace("9.0", "nine").encode(), "could not convert string to float"),
         (GOOD.encode("utf-16"), "codec can't decode"),
     ],
-    ids=["empty", "cut off", "semicolons", "words", "utf-16"],
+    ids=["empty", "cut off", "its head", "twice", "semicolons", "words", "utf-16"],
 )
 def test_claims_that_another_program_saved_are_one_line(profile, monkeypatch, tmp_path, capsys, content, found):
     monkeypatch.setenv("KN_RESULTS", str(tmp_path))

@@ -91,13 +91,13 @@ def test_it_prints_captions_and_neurons_and_saves_them_with_the_heatmap(command,
     assert lines[1] == "without the dog  a red field"
     assert "Warning" not in printed
     table = lines[lines.index("rank  layer  unit      score   delta  promotes") + 1 :][:3]
-    saved = pd.read_csv("locate-photo/neurons.csv")
+    saved = pd.read_csv("locate-photo-dog/neurons.csv")
     assert list(saved) == ["concept", "layer", "unit", "rank", "score", "delta", "gradcam", "top_tokens"]
     for line, row in zip(table, saved.itertuples(), strict=False):
         assert line.split()[:3] == [str(row.rank + 1), str(row.layer), str(row.unit)]
         assert line.endswith(row.top_tokens)
-    assert {path.name for path in Path("locate-photo").iterdir()} == {"heatmap.png", "heatmap.svg", "neurons.csv"}
-    with Image.open("locate-photo/heatmap.png") as figure:
+    assert {path.name for path in Path("locate-photo-dog").iterdir()} == {"heatmap.png", "heatmap.svg", "neurons.csv"}
+    with Image.open("locate-photo-dog/heatmap.png") as figure:
         assert figure.width > 1500
 
 
@@ -241,7 +241,7 @@ def test_a_picture_of_any_mode(kind, command, photo, tmp_path, monkeypatch, caps
     path = KINDS[kind](tmp_path, Image.open(photo))
     assert command("locate", path, "--mask", "mask.png", "--word", "dog", "--dilation", 1) == 0
     assert capsys.readouterr().err == ""
-    assert Path("locate-x/heatmap.svg").exists()
+    assert Path("locate-x-dog/heatmap.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_picture_of_any_size(size, box, command, tmp_path, capsys):
     rng = np.random.default_rng(1)
     Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(tmp_path / "x.png")
     assert command("locate", "x.png", "--box", box, "--word", "dog", "--dilation", 0) == 0
-    assert Path("locate-x/heatmap.png").exists()
+    assert Path("locate-x-dog/heatmap.png").exists()
 
 
 def test_twenty_million_pixels_are_scaled_down_with_their_mask(tmp_path):
@@ -342,7 +342,7 @@ def assert_one_line(capsys, message, printed=False):
 def test_a_word_that_the_caption_does_not_hold(command, photo, capsys):
     assert command("locate", photo, "--mask", "mask.png", "--word", "Cat") == 2
     assert_one_line(capsys, "the caption is 'a small dog on a red field', which does not name 'Cat'.")
-    assert not Path("locate-photo").exists()
+    assert not Path("locate-photo-Cat").exists()
 
 
 def test_it_says_which_words_the_caption_holds(tiny, photo):

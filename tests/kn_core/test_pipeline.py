@@ -112,3 +112,17 @@ def test_of_two_runs_one_waits_and_says_for_whom(project):
             first.communicate("\n")
             assert second.communicate("\n")[0] == "in\n"
     assert not (project / "it" / "doit.json").exists()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize(
+    ("given", "stray"),
+    [
+        (["profile=mini"], "profile"),  # which would make the default book
+        (["PROFILE=mini", "CONCEPTS=bear"], "CONCEPTS"),
+        (["CONCEPT=hot dog", "PROFILE=a=b", "KN_MODELS=folder", "CUDA_VISIBLE_DEVICES=0"], ""),
+    ],
+)
+def test_make_knows_its_variables(given, stray):
+    run = subprocess.run(["make", "-n", "concept", *given], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, f"*** No variable {stray} here" in run.stderr) == ((2, True) if stray else (0, False))

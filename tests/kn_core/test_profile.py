@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from book.claims.evidence import PAPER_A, PAPER_G
-from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, shipped
+from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, results, shipped
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
             {"quantile": 0.9, "by_hand": {"beer": 1e-4}},
             "threshold_g.by_hand: beer must be",
         ),
-        ("perturbation.rival_seeds", 3, "rival_seeds: rivals have as many seeds as there are, 1, or fewer"),
+        ("perturbation.rival_seeds", 3, "rival_seeds, seeds, draws: each at most the next one. Got 3, 1, 1"),
         ("identification.budget", 0, "identification.budget: Input should be greater than or equal to 1. Got 0."),
         ("identification.pooling", "median", "identification.pooling: Input should be 'mean', 'max' or 'min'"),
         ("concepts", [], "concepts: Tuple should have at least 1 item"),
-        ("concepts", ["bear", "bear"], "concepts: every concept must be named once"),
+        ("concepts", ["bear", "bear"], "concepts: Value error, a list holds everything once"),
         ("concepts", ["hot dog", "Hot-dog"], "concepts: every concept must be named once, whatever its case"),
         ("concepts", ["tv/monitor"], "concepts: 'tv/monitor' cannot name files"),
         ("concepts", [".."], "concepts: '..' cannot name files"),
@@ -80,9 +80,19 @@ def test_every_profile_of_the_repository_is_valid_and_bears_the_name_of_its_file
             "sensitivity.quantiles_a.1: Input should be less than 1. Got 1.0.",
         ),
         ("sensitivity", {"raw_g": [0.0, 1e-4]}, "sensitivity.raw_g.0: Input should be greater than 0. Got 0.0."),
-        ("sensitivity", {"raw_a": [2.5, 0.8]}, "raw_a: two steps or more, each above the one before. Got [2.5, 0.8]"),
-        ("sensitivity", {"raw_a": [0.8]}, "raw_a: two steps or more, each above the one before. Got [0.8]"),
-        ("sensitivity", {"quantiles_g": [0.9, 0.9]}, "quantiles_g: two steps or more, each above the one before."),
+        ("sensitivity", {"raw_a": [2.5, 0.8]}, "raw_a: two steps or more, each above the one before. Got (2.5, 0.8)"),
+        ("sensitivity", {"raw_a": [0.8]}, "raw_a: two steps or more, each above the one before. Got (0.8,)"),
+        (
+            "sensitivity",
+            {"quantiles_g": [0.9, 0.9]},
+            "sensitivity.quantiles_g: Value error, a list holds everything once",
+        ),
+        ("perturbation.rivals", ["dai", "dai"], "perturbation.rivals: Value error, a list holds everything once"),
+        ("perturbation.sigma", float("inf"), "perturbation.sigma: Input should be a finite number. Got inf."),
+        ("identification.threshold_a.by_hand", {"bear": float("nan")}, "by_hand.bear: Input should be a finite number"),
+        ("data.pool", True, "data.pool: Value error, true and false are neither numbers nor names. Got True."),
+        ("editing.poll", "Is there a {wrod}?", "editing.poll: String should match pattern"),
+        ("concepts", ["bear", "the cat"], "concepts: 'the cat' is more than the word, 'cat'"),
         ("full.sensitivity.pictures", 0, "sensitivity.pictures"),
         (
             "full.data",
@@ -151,6 +161,15 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path, content, message):
     assert message in str(raised.value)
 
 
+def test_a_key_stands_once_and_whole_numbers_are_decimal(write):
+    path = write("data.pool", 0)
+    path.write_text(path.read_text().replace("pool: 0", "pool: 010"))
+    assert load_profile(path).data.pool == 10
+    path.write_text(path.read_text().replace("pool: 010", "pool: 200\n  pool: 20"))
+    with pytest.raises(ProfileError, match="holds 'pool' twice"):
+        load_profile(path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_profile_is_read_whatever_the_terminals_encoding(write, encoding, monkeypatch):
     path = write("model.after", "Was ist das für ein Bild?")
@@ -189,6 +208,16 @@ def test_a_path_is_a_profile_from_wherever_the_reader_stands(write, tmp_path, mo
         assert load_profile(given).said == "embedded"
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
     assert load_profile("my own").said == str(path)
+
+
+def test_a_tilde_is_home_where_no_shell_has_looked_at_it(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(write("identification.budget", 7).parent))
+    for variable in ("KN_RESULTS", "KN_PROFILES"):
+        monkeypatch.setenv(variable, "~")
+    assert results("changed") == tmp_path / "changed"
+    assert load_profile("changed") == load_profile("~/changed.yaml")
+    with pytest.raises(ProfileError, match="No profile '~nobody.here/x.yaml'"):
+        load_profile("~nobody.here/x.yaml")
 
 
 def test_profiles_of_another_folder_stand_before_the_shipped_ones(monkeypatch, write, tmp_path):

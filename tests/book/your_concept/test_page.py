@@ -69,6 +69,22 @@ def test_a_folder_becomes_a_page_that_stands_alone_and_tables(study, tmp_path, m
     assert study()[0] == told[0] and page.read_text() == text  # the same command goes on
 
 
+def test_another_study_is_not_written_over_and_no_table_outlives_its_pictures(study, tmp_path):
+    put(tmp_path / "in", 3)
+    study()
+    tables = tmp_path / "out" / "tables"
+    assert (tables / "neurons.csv").is_file() and (tables / "dose.parquet").is_file()
+    for path in sorted((tmp_path / "in").glob("*.mask.png"))[1:]:
+        path.unlink()
+    with pytest.raises(StudyError, match="Fewer than two kept pairs"):
+        study()
+    assert {path.stem for path in tables.iterdir()} == {"pairs", "attrition"}
+    (tmp_path / "in").rename(tmp_path / "other")
+    (tmp_path / "in").symlink_to(tmp_path / "other")
+    with pytest.raises(StudyError, match="out holds the study of concept bear, images .*/in, profile .*another folder"):
+        study()
+
+
 def test_what_can_be_done_of_too_little_is_done(study, tmp_path):
     put(tmp_path / "in", 1)
     with pytest.raises(StudyError, match="Fewer than two kept pairs of 'bear'.*\n  bear: 1 pictures looked at, 1 kept"):

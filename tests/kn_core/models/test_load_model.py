@@ -247,7 +247,7 @@ def test_wrong_kinds_are_told_what_it_takes(held):
     ):
         with pytest.raises(TypeError, match=f"{takes}{got}[.]$"):
             load_model(wrong)
-    with pytest.raises(TypeError, match="a profile holds its own settings. Got prompt beside 'embedded'"):
+    with pytest.raises(ProfileError, match="a profile holds its own settings. Got prompt beside 'embedded'"):
         load_model("embedded", prompt="What?")
     with pytest.raises(TypeError, match="a model in memory has its own device, dtype"):
         load_model((model, processor), device="cpu", dtype="float32")

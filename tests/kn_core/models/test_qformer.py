@@ -210,7 +210,7 @@ def test_a_projection_that_does_not_fit_is_refused(make_qformer, tiny_model):
 def test_a_profile_gives_a_qformer_single_cells():
     settings = {"tower": "efficientnet-lite0", "decoder": "smollm2-135m", "projection": "x", "before": "", "after": ""}
     assert Model(**settings).connector == "linear"
-    with pytest.raises(ValueError, match="cells_per_token: the queries of a Q-Former look at single cells, 1. Got 2"):
+    with pytest.raises(ValueError, match="cells_per_token: a Q-Former looks at single cells, 1. Got 2"):
         Model(**settings, connector="q-former", cells_per_token=2)
 
 

@@ -211,6 +211,33 @@ def test_captions_are_of_the_picture_that_the_instances_mean(make: Make) -> None
     ]
 
 
+def test_one_file_under_two_ids_is_one_picture_with_all_that_is_said_of_both(make: Make) -> None:
+    instances = content()
+    instances["images"][1]["file_name"] = "1.png"
+    instances["annotations"][1] |= {"category_id": 8}
+    instances["categories"].append({"id": 8, "name": "cat"})
+    said = [{"id": n, "image_id": n, "caption": f"said {n}"} for n in (1, 2)]
+    coco = make(instances, {"images": instances["images"], "annotations": said})
+    (sample,) = coco.samples("dog")
+    assert sample.others == ("cat",) and sample.references == ("said 1", "said 2") and coco.image_ids == ("1",)
+    (line,) = coco.left_out.lines()
+    assert line.endswith("whose picture has all that is said of both, first: id 2 (1.png)")
+
+
+def test_what_cvat_brushes_is_an_object_and_any_other_crowd_is_told(make: Make) -> None:
+    instances = content()
+    for one in instances["annotations"]:
+        one["iscrowd"] = 1
+    instances["annotations"][0]["attributes"] = {"occluded": False}
+    coco = make(instances)
+    assert found(coco) == {"1": SQUARE.tolist()}
+    assert coco.left_out.lines() == [
+        "1 annotation of instances.json taken for single objects: marked as crowds, as CVAT marks brushed masks, "
+        "first: id 11",
+        "1 picture left out: its object is marked as a crowd, first: id 2 (dog)",
+    ]
+
+
 def test_a_frame_that_is_not_the_pictures_is_left_out(make: Make) -> None:
     instances = content()
     instances["images"][0] |= {"width": 12, "height": 16}

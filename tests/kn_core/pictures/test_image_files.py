@@ -311,6 +311,16 @@ def _outline() -> Image.Image:
     return image
 
 
+def _drawn_on(draw: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
+    draw(ImageDraw.Draw(image := Image.new("L", (200, 150))))
+    return image
+
+
+def _pages(first: Image.Image, *others: Image.Image) -> Image.Image:
+    first.save(file := io.BytesIO(), "TIFF", save_all=True, append_images=others)
+    return Image.open(file)
+
+
 def _photo() -> Image.Image:
     levels = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     return Image.fromarray(levels).resize((200, 150), Image.Resampling.BICUBIC)
@@ -363,6 +373,9 @@ def _said(mask: Image.Image | np.ndarray) -> str:
         (lambda: Image.blend(_photo(), Image.new("RGB", (200, 150), "red"), 0.4), "an overlay"),
         (lambda: _jpeg(_photo(), 60), "the photo itself"),
         (_outline, "is it an outline"),
+        (lambda: _drawn_on(lambda draw: draw.arc((20, 20, 120, 120), 90, 360, fill=255, width=2)), "a scribble"),
+        (lambda: _drawn_on(lambda draw: draw.point((50, 50), fill=255)), "marks 0.00% .* is it a click"),
+        (lambda: _pages(_object(), _object()), "It has 2 pages"),
         (lambda: _drawn("L", 1, 2), "labels"),
         (lambda: _drawn("L", 3, 15, 255), "labels"),
         (lambda: _drawn("RGB", (128, 0, 0), (0, 128, 0)), "class colours"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 
 from kn_core.pictures.coco import CocoFolder
 from kn_core.pictures.coco_checks import CocoError
-from kn_core.pictures.labelled import gathered
+from kn_core.pictures.image_files import BACK, TURNS
+from kn_core.pictures.labelled import PICTURES, gathered
 from tests.kn_core.pictures.test_coco_checks import WRONG, places
 
 LEFT, TOP, RIGHT, BOTTOM = 10, 5, 40, 30
@@ -62,6 +64,7 @@ FOLDERS = {
     "coco, of any name": ("a.jpg", "my labels.json", coco("a.jpg", "Zebra", **OUTLINE)),
     "cvat": ("images/default/a.jpg", "annotations/instances_default.json", coco("a.jpg", "Zebras", **OUTLINE)),
     "label studio": ("images/a.jpg", "result.json", coco("images\\a.jpg", "zebra", **OUTLINE)),
+    "fiftyone": ("data/a.jpg", "labels.json", coco("a.jpg", "zebra", **OUTLINE)),
     "boxes": ("images/a.jpg", "result.json", coco("images/a.jpg", "zebra", segmentation=[], bbox=BOX)),
     "labelme": ("a.jpg", "a.json", POLYGON),
     "labelme, boxes": ("a.jpg", "a.json", shape("rectangle", POINTS[::2])),
@@ -201,3 +204,60 @@ def test_where_there_is_nothing_the_error_says_what_to_do(concept, kind, message
         kind(tmp_path / "in")
     with pytest.raises(CocoError, match=message):
         gathered(tmp_path / "in", concept, tmp_path / "out" / "instances.json")
+
+
+SQUARE = (64, 64)
+
+
+@pytest.mark.parametrize("frame", [MASK.shape, SQUARE])
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("kind", ["labelme", "masks", "coco"])
+def test_labels_lie_on_a_picture_as_it_is_looked_at(kind, turn, frame, tmp_path):
+    """Sizes do not tell whether one is upside down, mirrored, or a turned square: COCO json alone leaves a doubt."""
+    mask = np.zeros(frame, bool)
+    mask[TOP:BOTTOM, LEFT:RIGHT] = True
+    exif = Image.Exif()
+    exif[0x112] = turn
+    stored = Image.fromarray(mask).convert("RGB").transpose(BACK.get(TURNS[turn], TURNS[turn]))
+    stored.save(tmp_path / "a.png", exif=exif)
+    if kind == "masks":
+        Image.fromarray(mask).save(tmp_path / "a.mask.png")
+    else:
+        text = POLYGON.replace("a.jpg", "a.png") if kind == "labelme" else coco("a.png", "zebra", **OUTLINE)
+        write(tmp_path / "a.json", text.replace("48", str(frame[0])))
+    assert gathered(tmp_path, "zebra", tmp_path / "out" / "instances.json") == []
+    folder = CocoFolder(tmp_path / "out" / "instances.json")
+    (sample,) = folder.samples("zebra")
+    assert (sample.mask == mask).all() and (sample.image[..., 0] == 255 * mask).all()
+    assert len(folder.unusable.lines()) == (kind == "coco" and (turn < 5 or frame == SQUARE))
+
+
+def test_one_name_in_several_folders_and_masks_that_nothing_takes(tmp_path):
+    """A Mac's folder has accents in two characters; one may be a link, and lead back to where it lies."""
+    lost = unicodedata.normalize("NFD", "é")
+    for name in ("x/1", "y/1", f"z/{lost}"):
+        picture(tmp_path / "in" / f"{name}.png")
+        Image.fromarray(MASK).save(tmp_path / "in" / unicodedata.normalize("NFC", f"{name}.mask.PNG"))
+    (tmp_path / "in" / "z").rename(tmp_path / "elsewhere")
+    (tmp_path / "in" / "z").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "x" / "back").symlink_to(tmp_path / "in")
+    for name in ("x/1.mask.tif", "x/photo.mask.png"):  # the second one's is photo.heic
+        Image.fromarray(MASK).save(tmp_path / "in" / name)
+    assert gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json") == [
+        "1 mask left out: another one of its picture, first: 1.mask.tif",
+        f"1 mask left out: no picture for it of {', '.join(PICTURES)}, first: photo.mask.png",
+    ]
+    samples = [*CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")]
+    assert sorted(sample.image_id for sample in samples) == sorted(["1", "y-1-2", lost])
+    assert all((sample.mask == MASK).all() for sample in samples)
+
+
+def test_pictures_within_json_of_one_name_stay_two(tmp_path):
+    for folder, shade in (("x", 10), ("y", 20)):
+        file = io.BytesIO()
+        Image.new("L", (64, 48), shade).save(file, "PNG")
+        content = json.loads(POLYGON) | {"imageData": base64.b64encode(file.getvalue()).decode()}
+        write(tmp_path / "in" / folder / "a.json", json.dumps(content))
+    assert gathered(tmp_path / "in", "zebra", tmp_path / "out" / "instances.json") == []
+    samples = CocoFolder(tmp_path / "out" / "instances.json").samples("zebra")
+    assert sorted(int(sample.image.max()) for sample in samples) == [10, 20]

@@ -108,6 +108,9 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, capsys)
     )
     assert __main__.main(["run", "--profile", "embedded-coco"]) == 2
     assert capsys.readouterr().err == f"kn-core: 'bed' is no category of {tmp_path}. Nearest: Bed.\n"
+    monkeypatch.setenv("EFFORT", "FULL")
+    assert __main__.main(["run", "--profile", "embedded-coco"]) == 2
+    assert capsys.readouterr().err == "kn-core: EFFORT must be full, or not given. Got 'FULL'.\n"
 
 
 def test_a_worker_keeps_the_model_of_one_study_at_a_time(folder, toy_profile, taught_model, monkeypatch):

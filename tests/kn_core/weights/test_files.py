@@ -85,3 +85,12 @@ def test_quantised_weights_are_refused_by_their_settings(where: tuple[str, ...])
     with pytest.raises(WeightsError, match="^mine is quantised .*awq.*Take the checkpoint that it was made from"):
         files.check_unquantised(config, "mine")
     files.check_unquantised({"model_type": "llava", "text_config": {"quantization_config": None}}, "mine")
+
+
+def test_a_digest_by_tensors_sees_that_one_small_one_changed(tmp_path):
+    digests = []
+    for level in (0, 1):
+        sides = {name: torch.zeros(2**22) for name in ("a", "c")}
+        save_file(sides | {"b": torch.full((64,), float(level))}, tmp_path / "w.safetensors")
+        digests.append([files.digest([tmp_path / "w.safetensors"], tensors=tensors) for tensors in (False, True)])
+    assert digests[0][0] == digests[1][0] and digests[0][1] != digests[1][1]
