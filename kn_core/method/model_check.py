@@ -183,7 +183,9 @@ def _nothing(_: torch.nn.Module, __: Any, output: Any) -> Any:
 
 def _change(model: CaptionModel, lit: list[np.ndarray], dark: np.ndarray) -> Tensor:
     """How far each image token goes from that of the dark picture, (lit, P)."""
-    return (model.prompts(lit) - model.prompts([dark]))[:, model.image_positions].double().norm(dim=-1).cpu()
+    moved = model.prompts(lit) - model.prompts([dark])
+    far: Tensor = moved[:, model.image_positions].double().norm(dim=-1)
+    return far.cpu()
 
 
 def logits(model: CaptionModel, image: np.ndarray) -> Finding:
