@@ -91,7 +91,7 @@ def hooks(model: CaptionModel, image: np.ndarray) -> Finding:
 
 def neurons(model: CaptionModel, image: np.ndarray) -> Finding:
     """A neuron of the other sign takes twice what it writes, its product times w_out, out of its own layer alone."""
-    layer, unit = model.n_layers // 2, model.ffn_width // 2
+    layer = (model.n_layers - 1) // 2
 
     def turned(values: Tensor, _: int) -> Tensor:
         return torch.cat([values[..., :unit], -values[..., unit : unit + 1], values[..., unit + 1 :]], dim=-1)
@@ -104,6 +104,7 @@ def neurons(model: CaptionModel, image: np.ndarray) -> Finding:
     with torch.no_grad():
         prompt = model.prompts([image])
         before, product, written = run()
+        unit = int(product[layer][0].abs().amax(0).argmax())  # one that speaks
         with intervene(model, {layer: turned}):
             after, _, without = run()
         lost = 2 * product[layer][..., unit : unit + 1] * model.w_out(layer)[:, unit].to(product[layer])

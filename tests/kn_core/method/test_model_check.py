@@ -11,7 +11,7 @@ from kn_core.__main__ import main
 from kn_core.method.model_check import check, report
 from kn_core.models import load_model
 from tests import tiny_checkpoints
-from tests.tiny_families import adapted, randomised
+from tests.tiny_families import TINY, adapted, randomised
 
 
 def wrong(model) -> list[str]:
@@ -47,6 +47,15 @@ def test_where_light_goes_everywhere_a_grid_cannot_be_told():
     (finding,) = (finding for finding in check(model) if finding.subject == "grid")
     assert finding.right is None
     assert "cannot be told" in finding.seen
+
+
+def test_two_layers_and_neurons_that_are_silent_raise_no_alarm():
+    config = TINY["paligemma"].config(len(tiny_checkpoints.byte_level()))
+    config.text_config.num_hidden_layers, config.text_config.hidden_act = 2, "relu"
+    model = adapted("paligemma", randomised(config, 5))
+    for block in model.ffn:
+        block.gate_proj.weight[8:40] = 0
+    assert not wrong(model)
 
 
 def share_an_activation_function(model):
