@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from subject import subject
 
 from kn_core.method.capture import Target, capture
 from kn_core.models import CaptionModel, load_model
@@ -48,6 +47,8 @@ def ratio(ours: list[float], bare: list[float]) -> float:
 
 
 if __name__ == "__main__":
+    from subject import subject  # draws scenes, which another script has no need of
+
     model = load_model(load_profile("embedded"))
     sample, caption, target = subject(model)
     assert sample.without is not None

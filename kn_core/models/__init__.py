@@ -62,7 +62,7 @@ def load_model(
     not a copy. A name that is a profile's is that profile's; './name' is the folder beside it.
 
     A checkpoint's chat template says how it is asked. `settings` are for a checkpoint that no profile speaks of:
-    `before`, `after`, `prompt`, `batch_size` and, from a folder, `dtype` and `device` (see `settings.Checkpoint`).
+    `before`, `after`, `prompt`, `batch_size` and, from a folder, `dtype`, `bits`, `device` (`settings.Checkpoint`).
     `projection` is for a profile whose model is put together here: the profile's own, a safetensors file, or None for
     an untrained layer to be trained.
 
@@ -89,7 +89,7 @@ def load_model(
         case Checkpoint() as checkpoint:
             return hf.load_checkpoint(checkpoint)
         case (transformers.PreTrainedModel() as model, processor) if hasattr(processor, "image_processor"):
-            if stray := settings.keys() & {"dtype", "device"}:
+            if stray := settings.keys() & {"dtype", "device", "bits"}:
                 raise TypeError(f"a model in memory has its own {', '.join(sorted(stray))}. Set before, after, prompt.")
             return hf.adopt(model, processor, _checkpoint(type(model).__name__, settings))
     kinds = ", ".join(type(each).__name__ for each in (source if isinstance(source, tuple | list) else [source]))

@@ -70,8 +70,7 @@ class CaptionModel(nn.Module, ABC):
         """`backbone` is the decoder without its `head`: embeddings in, hidden states out, with transformers' cache.
 
         `grid` is rows and columns of the map that image tokens make of a picture (`token_maps`), `batch_size` how many
-        pictures go through the model at once; `ends` are the ids that end a caption, where they are others than the
-        tokenizer's own end of sequence.
+        pictures go through the model at once; `ends` end a caption, where the tokenizer's end of sequence is another.
         """
         super().__init__()
         self._parts = (backbone, head)  # not modules: they are parts of a decoder that a subclass holds, by its name
@@ -219,6 +218,7 @@ class CaptionModel(nn.Module, ABC):
             batch = prompts[start : start + self.batch_size]
             with torch.no_grad():
                 cache = transformers.DynamicCache(config=self.backbone.config)
+                cache.activate_past_recording()  # drafts are taken back, in layers too that see a window alone
                 texts = [""] * len(batch) if forced is None else forced[start : start + self.batch_size]
                 hidden = self.extend(self.teacher_forced(batch, texts), cache)[:, self.prompt_length - 1 :]
                 # Contiguous, because a matrix product with a slice copies the whole unembedding first.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from book.appendix import costs
 
@@ -60,6 +61,21 @@ def test_a_run_that_takes_too_long_keeps_what_it_has(accelerator, tmp_path, caps
     with pytest.raises(SystemExit, match="8 minutes"):
         figures.tell("seconds a pair", 1)
     assert table.read_text().endswith("a card,accelerator,seconds a pair,1.0\n")
+
+
+def test_a_part_without_memory_is_told_and_costs_no_other_its_figures(accelerator, capsys):
+    figures = accelerator.Figures("a card", None)
+
+    def too_large(figures):
+        figures.tell("the first", 1)
+        raise torch.OutOfMemoryError("of 24 GB")
+
+    figures.attempt(too_large)
+    figures.attempt(lambda figures: figures.tell("the second", 2))
+    printed = capsys.readouterr()
+    assert [json.loads(line)["figure"] for line in printed.out.splitlines()] == ["the first", "the second"]
+    assert "of 24 GB" in printed.err
+    assert not figures.met
 
 
 def test_the_papers_model_is_as_large_as_the_papers(accelerator):

@@ -175,6 +175,16 @@ def test_integrated_gradients_are_complete(name):
         assert scores.sum() == pytest.approx(chance({}) - chance({1: silence}), rel=0.05, abs=1e-4)
 
 
+def test_drafts_are_taken_back_behind_a_window_that_is_full():
+    config = TINY["gemma3"].config(len(byte_level()))
+    config.text_config.sliding_window = 12
+    model, images = adapted("gemma3", randomised(config)), pictures(2)
+    written, (said, logits) = model.caption(images, 10), model.respond(images, [CAPTION, "A bear."], 10)
+    assert said == written != [CAPTION, "A bear."]
+    with torch.no_grad():
+        assert torch.allclose(logits[0], model.logits(images[:1], [CAPTION])[0], atol=5e-4)
+
+
 def test_capped_logits_and_their_gradients_stay_under_the_cap():
     model, images = shared("paligemma2"), pictures(2)
     with torch.no_grad():

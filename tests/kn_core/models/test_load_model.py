@@ -249,8 +249,8 @@ def test_wrong_kinds_are_told_what_it_takes(held):
             load_model(wrong)
     with pytest.raises(ProfileError, match="a profile holds its own settings. Got prompt beside 'embedded'"):
         load_model("embedded", prompt="What?")
-    with pytest.raises(TypeError, match="a model in memory has its own device, dtype"):
-        load_model((model, processor), device="cpu", dtype="float32")
+    with pytest.raises(TypeError, match="a model in memory has its own bits, device, dtype"):
+        load_model((model, processor), device="cpu", dtype="float32", bits="8-bit")
     with pytest.raises(ProfileError, match="sense: device: .* got 'tpu'; batch: Extra inputs .* got 3"):
         load_model("some/where", device="tpu", batch=3)
     with pytest.raises(CheckpointError, match="must write text, as a ...ForConditionalGeneration does. Got LlavaModel"):
