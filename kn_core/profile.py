@@ -255,19 +255,12 @@ def profile_file(name: str | Path, here: str | Path = ".") -> Path:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name, or of that YAML file. `KN_PROFILES` names a folder that comes before the shipped ones.
-
-    Raises ProfileError.
+    """The profile of that name, in the folder `KN_PROFILES` or a shipped one, or of that file. Raises ProfileError.
 
     >>> load_profile("embedded").identification.budget
     80
     """
-    return _read(profile_file(name))
-
-
-def shipped(name: str) -> Profile:
-    """A profile of this package, to be looked at: whatever lies in `KN_PROFILES`, which may hold one of that name."""
-    return _read(PROFILES / f"{name}.yaml")
+    return read(profile_file(name))
 
 
 class _Yaml(yaml.SafeLoader):
@@ -283,7 +276,8 @@ class _Yaml(yaml.SafeLoader):
 _Yaml.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
-def _read(path: Path) -> Profile:
+def read(path: Path) -> Profile:
+    """The profile of a file, whatever others bear its name. Raises ProfileError."""
     try:
         settings = yaml.load(path.read_bytes(), _Yaml)  # noqa: S506 (a SafeLoader); bytes are UTF-8, or UTF-16 behind its mark
     except OSError as error:
@@ -292,17 +286,14 @@ def _read(path: Path) -> Profile:
         raise ProfileError(f"{path} is not YAML in UTF-8 or UTF-16: {error}") from None
     if isinstance(settings, dict):
         if (own := str(settings.get("name", path.stem))) != path.stem:
-            raise ProfileError(
-                f"{path} names itself '{own}'. A profile's name is its file's, '{path.stem}', as of its results: "
-                "take the line out, or rename the file."
-            )
+            why = f"A profile's name is its file's, '{path.stem}', as of its results"
+            raise ProfileError(f"{path} names itself '{own}'. {why}: take the line out, or rename the file.")
         settings["name"] = path.stem
     try:
         profile = Profile.model_validate(settings)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(_key(e['loc'])) or path.name}: {e['msg']}. Got {e['input']!r:.80}." for e in error.errors()
-        ]
+        said = [(".".join(_key(e["loc"])) or path.name, e["msg"], e["input"]) for e in error.errors()]
+        lines = [f"  {where}: {why}. Got {got!r:.80}." for where, why, got in said]
         raise ProfileError("\n".join([f"{path} is no valid profile:", *lines])) from None
     profile._file = path
     return profile

@@ -20,7 +20,7 @@ from PIL import Image
 
 from kn_core.models import MiniGPT4, eva, load_model
 from kn_core.pictures.coco import CocoFolder
-from kn_core.profile import Profile, shipped
+from kn_core.profile import PROFILES, Profile, read
 from kn_core.training.loss import caption_loss
 from tests import tiny_release
 from tests.kn_core.pictures.test_diffusion import tiny_pipeline
@@ -139,7 +139,7 @@ def inpainter(hub: Path, name: str = "stabilityai/stable-diffusion-2-inpainting"
 
 def taught(folder: Path, coco: Path) -> Path:
     """The released files of a model that names what the photographs show, and nothing where it is painted over."""
-    settings = shipped(NAME).model_dump()
+    settings = read(PROFILES / f"{NAME}.yaml").model_dump()
     settings |= {"concepts": SMALLER["concepts"], "ours": ()}
     settings["model"] |= {
         "dtype": "float32",

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from book.claims.evidence import PAPER_A, PAPER_G
-from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, results, shipped
+from kn_core.profile import PROFILES, Profile, ProfileError, load_profile, profile_file, read, results
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_profiles_of_another_folder_stand_before_the_shipped_ones(monkeypatch, w
     write("identification.budget", 7)
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
     assert load_profile("changed").identification.budget == 7
-    assert load_profile("embedded") == shipped("embedded")  # pages name it, whatever profile their book is of
+    assert load_profile("embedded") == read(PROFILES / "embedded.yaml")  # as pages name it
     with pytest.raises(ProfileError, match="Known: .*changed, embedded"):
         load_profile("nothing like it")
 
@@ -253,4 +253,4 @@ def test_a_profile_cannot_be_changed():
 def test_a_shipped_profile_can_be_looked_at_beside_a_readers_own_of_its_name(tmp_path, monkeypatch):
     (tmp_path / "embedded.yaml").write_text((PROFILES / "embedded.yaml").read_text() + "\nceiling: {pictures: 9}\n")
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
-    assert load_profile("embedded").ceiling.pictures == 9 != shipped("embedded").ceiling.pictures
+    assert load_profile("embedded").ceiling.pictures == 9 != read(PROFILES / "embedded.yaml").ceiling.pictures
