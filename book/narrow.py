@@ -7,13 +7,18 @@ from copy import deepcopy
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryFormatter
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from kn_core.drawing import figure_of
 
 WIDTH = 3.75  # inches: 360 px
 TITLE, TEXT = 10.0, 9.0  # points
+LINE = 0.15  # inches of a row's name
+SPANNING = "spanning"  # the id of a text of a panel that is as wide as the figure
 
 
 def narrow(figure: Figure) -> Figure:
@@ -31,9 +36,10 @@ def narrow(figure: Figure) -> Figure:
         copy.set_size_inches(WIDTH, tall * WIDTH / wide)
     else:
         copy.set_size_inches(WIDTH, tall)
-    for ax in panels:
-        _reword(ax, 1 if not of_pictures else beside)
-    if of_pictures:  # whose words take more lines than they did
+    missing = sum(_reword(ax, 1 if not of_pictures else beside) for ax in panels)
+    if not of_pictures:
+        copy.set_figheight(copy.get_figheight() + missing)
+    else:  # whose words take more lines than they did
         lines: dict[int, int] = {}
         for ax in panels:
             row = ax.get_subplotspec().rowspan.start  # type: ignore[union-attr]
@@ -58,8 +64,13 @@ def _stack(figure: Figure, panels: list[Axes], tall: float) -> None:
     figure.set_size_inches(WIDTH, len(panels) * (0.4 + (tall - 0.9) / rows) + 0.9)
 
 
-def _reword(ax: Axes, beside: int) -> None:
+def _reword(ax: Axes, beside: int) -> float:
+    """Words of one panel broken to fit; how many inches its rows' names want that it lacks."""
     room = WIDTH / beside
+    for text in ax.texts:
+        if text.get_gid() == SPANNING:
+            text.set_text(_broken(text.get_text(), WIDTH, text.get_fontsize(), 0.62))
+            ax.set_title("\n" * text.get_text().count("\n") + " ", loc="left")
     for where in ("left", "center", "right"):
         if text := ax.get_title(loc=where):
             old = {"left": ax._left_title, "center": ax.title, "right": ax._right_title}[where]  # type: ignore[attr-defined]
@@ -74,20 +85,32 @@ def _reword(ax: Axes, beside: int) -> None:
             tall = ax.get_position().height * float(figure_of(ax).get_figheight())
             length = room if label is ax.xaxis.label else max(1.6, tall)
             label.set_text(_broken(text, length, size, 0.52 if "$" not in text else 0.42))
-    _ticks(ax)
     if legend := ax.get_legend():
         _relegend(legend)
+    return _ticks(ax)
 
 
-def _ticks(ax: Axes) -> None:
-    """Long names of rows in lines of some 20 letters; half of the numbers across, where they would touch."""
-    names = [label.get_text() for label in ax.get_yticklabels()]
+def _ticks(ax: Axes) -> float:
+    """Long names of rows in lines of some 20 letters, of columns upright; half of numbers that would touch."""
+    names = [label.get_text() for label in ax.get_yticklabels()] if _named(ax.yaxis) else []
     if any(len(name) > 17 for name in names) and ax.yaxis.get_visible():
-        ax.set_yticks(ax.get_yticks(), [textwrap.fill(name, 20) for name in names])
+        names = [textwrap.fill(name, 20) for name in names]
+        ax.set_yticks(ax.get_yticks(), names)
     ax.tick_params(labelsize=8)
-    numbers = [label.get_text() for label in ax.get_xticklabels()]
-    if ax.get_xscale() == "linear" and sum(map(len, numbers)) > 34 and len(numbers) > 5:
-        ax.set_xticks(ax.get_xticks()[::2], numbers[::2])
+    across = [label.get_text() for label in ax.get_xticklabels()]
+    if sum(map(len, across)) > 34 and len(across) > 5:
+        if _named(ax.xaxis) and any(name[:1].isalpha() for name in across):
+            ax.set_xticks(ax.get_xticks(), across, rotation=90, ha="center")
+        elif ax.get_xscale() == "linear":
+            ax.set_xticks(ax.get_xticks()[::2], across[::2])
+    lines = sum(1 + name.count("\n") for name in names)
+    tall = ax.get_position().height * float(figure_of(ax).get_figheight())
+    return max(0.0, LINE * lines - tall) if lines > len(names) else 0.0
+
+
+def _named(axis: Axis) -> bool:
+    """Whether its ticks were given in words, and are no numbers that matplotlib writes (powers of ten as formulas)."""
+    return isinstance(axis.get_major_formatter(), (FixedFormatter, FuncFormatter, StrCategoryFormatter))
 
 
 def _relegend(legend: Legend) -> None:

@@ -69,7 +69,7 @@ def grid(region: pd.DataFrame, own: pd.DataFrame) -> Figure:
     the paper's range.
     """
     scale, steps = region["scale"].iloc[0], _steps(region)
-    size = (WIDTH, 1.6 + 2 * 0.5 * len(steps[1]))
+    size = (WIDTH, 1.6 + 2 * 0.66 * len(steps[1]))
     figure, axes = plt.subplots(2, 1, figsize=size, sharex=True, sharey=True)
     for ax, (metric, words) in zip(axes, BOTH.items(), strict=True):
         _cells(ax, region, metric, written=True)

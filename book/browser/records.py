@@ -31,7 +31,7 @@ MEASURES = {
 }
 # What captions were written under, beside the methods of `METHODS`.
 OTHERS = {THIRD: "third stage", "no contrasts": "worth to the word, no contrasts", EVERYTHING: "all neurons"}
-OTHERS |= {part: f"two-stage neurons {said}" for part, said in LABELS.items()}
+OTHERS |= {part: f"two-stage neurons, {said}" for part, said in LABELS.items()}
 
 
 @dataclass(frozen=True, eq=False)

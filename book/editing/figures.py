@@ -64,6 +64,8 @@ def matrix(wide: pd.DataFrame) -> Figure:
     ax.set_yticks(range(len(wide)), wide.index)
     ax.set(xlabel="new name", ylabel="edited concept")
     ax.grid(visible=False)
-    low = float(np.nanmin(wide.to_numpy(float)))
-    title(ax, f"Of every pair tried at least {low:.0%} of held-out captions take the new name")
+    shares = wide.to_numpy(float)
+    shares = shares[~np.isnan(shares)]
+    most, none = int((shares > 0.5).sum()), int((shares == 0).sum())
+    title(ax, f"Of {len(shares)} pairs, {most} rename more than half of the held-out captions and {none} rename none")
     return figure

@@ -132,7 +132,7 @@ def quadrants(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> Axes:
         count = int(((scored["candidate"] == right) & (scored["carries"] == up)).sum())
         place: Any = {"ha": "right" if right else "left", "va": "top" if up else "bottom", "transform": ax.transAxes}
         x, y = 0.98 if right else 0.02, 0.97 if up else 0.03
-        ax.text(x, y, f"{count:,} {said}".strip(), **place, fontweight="bold", bbox=CARD_BOX)
+        ax.text(x, y, f"{count:,}\n{said}".strip(), **place, fontweight="bold", bbox=CARD_BOX)
     ax.set(xlabel="activation difference, pooled", ylabel="gradient score $g_c$, pooled")
     ax.grid(False)
     ax.margins(0)
