@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.category import StrCategoryFormatter
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedFormatter, FuncFormatter
@@ -55,13 +56,15 @@ def narrow(figure: Figure) -> Figure:
 
 
 def _stack(figure: Figure, panels: list[Axes], tall: float) -> None:
-    """One panel a row, each as tall as its row was, with the labels that its neighbours had for it."""
+    """One panel a row, each as tall as its row was, with the labels that its neighbours had for it; two of cells."""
     rows = max(ax.get_subplotspec().get_gridspec().nrows for ax in panels)  # type: ignore[union-attr]
-    grid = figure.add_gridspec(len(panels), 1)
+    beside = 2 if any(isinstance(drawn, QuadMesh) for ax in panels for drawn in ax.collections) else 1
+    grid = figure.add_gridspec(-(-len(panels) // beside), beside)
     for place, ax in enumerate(panels):
-        ax.set_subplotspec(grid[place])
-        ax.tick_params(labelleft=True, labelbottom=True)
-    figure.set_size_inches(WIDTH, len(panels) * (0.4 + (tall - 0.9) / rows) + 0.9)
+        ax.set_subplotspec(grid[divmod(place, beside)])
+        ax.tick_params(labelleft=place % beside == 0, labelbottom=True)
+    each = 0.4 + (tall - 0.9) / rows / beside
+    figure.set_size_inches(WIDTH, grid.nrows * each + 0.9)
 
 
 def _reword(ax: Axes, beside: int) -> float:

@@ -34,6 +34,16 @@ OTHERS = {THIRD: "third stage", "no contrasts": "worth to the word, no contrasts
 OTHERS |= {part: f"two-stage neurons, {said}" for part, said in LABELS.items()}
 
 
+CHARTS = {  # of one neuron, concept by concept
+    "gradcam": "gradient score, stage 2",
+    "delta": "difference, stage 1",
+    "gradcam-sum": "gradient, summed",
+    "third": "third stage",
+    "removed": "taken out: the logit loses",
+    "patched": "as without the object",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Shown:
     """A picture with and without its object, and what the model says of both."""

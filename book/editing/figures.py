@@ -57,9 +57,8 @@ def matrix(wide: pd.DataFrame) -> Figure:
     ax.imshow(np.ma.masked_invalid(wide.to_numpy(float)), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(wide.to_numpy(float)):
         if not np.isnan(value):
-            ax.text(
-                column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w" if value < 0.6 else INK
-            )
+            ink = "white" if value < 0.6 else "black"  # the cell's, whatever the page's
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
     ax.set_xticks(range(len(wide.columns)), wide.columns, rotation=45, ha="right")
     ax.set_yticks(range(len(wide)), wide.index)
     ax.set(xlabel="new name", ylabel="edited concept")
