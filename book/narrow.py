@@ -32,12 +32,14 @@ def narrow(figure: Figure) -> Figure:
     beside = max((ax.get_subplotspec().get_gridspec().ncols for ax in panels), default=1)  # type: ignore[union-attr]
     of_pictures = any(ax.images for ax in panels)
     if beside > 1 and not of_pictures:
-        _stack(copy, panels, tall)
+        of_cells = any(isinstance(drawn, QuadMesh) for ax in panels for drawn in ax.collections)
+        _stack(copy, panels, tall, 2 if of_cells else 1)
+        beside = 4 if of_cells else 1  # names of rows and the colours' scale take as much room as two panels
     elif of_pictures:
         copy.set_size_inches(WIDTH, tall * WIDTH / wide)
     else:
         copy.set_size_inches(WIDTH, tall)
-    missing = sum(_reword(ax, 1 if not of_pictures else beside) for ax in panels)
+    missing = sum(_reword(ax, beside) for ax in panels)
     if not of_pictures:
         copy.set_figheight(copy.get_figheight() + missing)
     else:  # whose words take more lines than they did
@@ -55,10 +57,9 @@ def narrow(figure: Figure) -> Figure:
     return copy
 
 
-def _stack(figure: Figure, panels: list[Axes], tall: float) -> None:
-    """One panel a row, each as tall as its row was, with the labels that its neighbours had for it; two of cells."""
+def _stack(figure: Figure, panels: list[Axes], tall: float, beside: int) -> None:
+    """So many panels a row, each as tall as its row was (or half), with the labels that its neighbours had for it."""
     rows = max(ax.get_subplotspec().get_gridspec().nrows for ax in panels)  # type: ignore[union-attr]
-    beside = 2 if any(isinstance(drawn, QuadMesh) for ax in panels for drawn in ax.collections) else 1
     grid = figure.add_gridspec(-(-len(panels) // beside), beside)
     for place, ax in enumerate(panels):
         ax.set_subplotspec(grid[divmod(place, beside)])
