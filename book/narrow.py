@@ -71,10 +71,10 @@ def _stack(figure: Figure, panels: list[Axes], tall: float, beside: int) -> None
 def _reword(ax: Axes, beside: int) -> float:
     """Words of one panel broken to fit; how many inches its rows' names want that it lacks."""
     room = WIDTH / beside
-    for text in ax.texts:
-        if text.get_gid() == SPANNING:
-            text.set_text(_broken(text.get_text(), WIDTH, text.get_fontsize(), 0.62))
-            ax.set_title("\n" * text.get_text().count("\n") + " ", loc="left")
+    for heading in ax.texts:
+        if heading.get_gid() == SPANNING:
+            heading.set_text(_broken(heading.get_text(), WIDTH, TEXT, 0.62))
+            ax.set_title("\n" * heading.get_text().count("\n") + " ", loc="left")
     for where in ("left", "center", "right"):
         if text := ax.get_title(loc=where):
             old = {"left": ax._left_title, "center": ax.title, "right": ax._right_title}[where]  # type: ignore[attr-defined]

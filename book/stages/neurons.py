@@ -135,7 +135,7 @@ def rank_table(best: pd.DataFrame, n: int, caption: str) -> Styler:
     written = best.drop_duplicates(at).set_index(at)["top_tokens"].loc[ranks.index]
     promotes = [" ".join(map(_code, tokens(one)[:5])) for one in written]
     shown = ranks.reset_index().assign(promotes=promotes)
-    return table(shown, caption, dict.fromkeys(ranks, "{:.0f}")).format(str, subset=["promotes"])
+    return table(shown, caption, dict.fromkeys(map(str, ranks), "{:.0f}")).format(str, subset=["promotes"])
 
 
 def _code(token: str) -> str:
