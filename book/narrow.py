@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from copy import deepcopy
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from kn_core.drawing import figure_of
 
 WIDTH = 3.75  # inches: 360 px
 TITLE, TEXT = 10.0, 9.0  # points
-LINE = 0.15  # inches of a row's name
+LINE = 0.14  # inches of a row's name
 SPANNING = "spanning"  # the id of a text of a panel that is as wide as the figure
 
 
@@ -47,7 +48,7 @@ def narrow(figure: Figure) -> Figure:
         for ax in panels:
             row = ax.get_subplotspec().rowspan.start  # type: ignore[union-attr]
             said = ax.get_title(loc="left"), ax.get_title(loc="center"), ax.get_xlabel()
-            lines[row] = max(lines.get(row, 0), sum(1 + text.count("\n") for text in said if text.strip()))
+            lines[row] = max(lines.get(row, 0), sum(1 + text.count("\n") for text in said if text))
         copy.set_figheight(copy.get_figheight() + 0.1 * sum(lines.values()))
     if copy._suptitle is not None:  # type: ignore[attr-defined]
         copy._suptitle.set_text(_broken(copy._suptitle.get_text(), WIDTH, TITLE, 0.6))  # type: ignore[attr-defined]
@@ -107,9 +108,12 @@ def _ticks(ax: Axes) -> float:
             ax.set_xticks(ax.get_xticks(), across, rotation=90, ha="center")
         elif ax.get_xscale() == "linear":
             ax.set_xticks(ax.get_xticks()[::2], across[::2])
-    lines = sum(1 + name.count("\n") for name in names)
+    lines = [1 + name.count("\n") for name in names]
+    if max(lines, default=1) == 1:
+        return 0.0
+    apart = max((one + other) / 2 for one, other in pairwise([*lines, 1]))
     tall = ax.get_position().height * float(figure_of(ax).get_figheight())
-    return max(0.0, LINE * lines - tall) if lines > len(names) else 0.0
+    return max(0.0, LINE * apart * len(lines) - tall)
 
 
 def _named(axis: Axis) -> bool:
