@@ -184,7 +184,7 @@ def on_object(found: pd.DataFrame, names: Mapping[str, str], area: float) -> Axe
     ax.hlines(range(len(rows)), rows["low"], rows["high"], color=INK, linewidth=1.2)
     ax.scatter(rows["value"], range(len(rows)), 36, colours, zorder=3)
     ax.axvline(level, color=method_colour("uniform"), linestyle="--", linewidth=1.2)
-    ax.text(level, -0.62, " the object’s share of the picture", va="center", color=method_colour("uniform"))
+    ax.text(level, -0.62, " the object’s share", va="center", color=method_colour("uniform"))
     ax.set_yticks(range(len(names)), list(names.values()))
     ax.set(xlabel="share of the map’s positive part that lies on the object (%)", xlim=(0, None))
     ax.set_ylim(len(names) - 0.5, -0.9)
