@@ -15,12 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from kn_core.drawing import figure_of
+from kn_core.drawing import SPANNING, figure_of
 
 WIDTH = 3.75  # inches: 360 px
 TITLE, TEXT = 10.0, 9.0  # points
 LINE = 0.14  # inches of a row's name
-SPANNING = "spanning"  # the id of a text of a panel that is as wide as the figure
 
 
 def narrow(figure: Figure) -> Figure:

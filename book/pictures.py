@@ -14,8 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from book.narrow import SPANNING
-from kn_core.drawing import HEATMAP, WIDTH, heatmap, picture, wrapped
+from kn_core.drawing import HEATMAP, SPANNING, WIDTH, heatmap, picture, wrapped
 from kn_core.pictures.sample import Sample
 
 
