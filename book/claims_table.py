@@ -76,6 +76,12 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"claim": [indexed(said) for said in claimed["statement"]]} | columns)
 
 
+def tried(beside: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """`by_profile` without the profiles of which nothing ran, and their names."""
+    never = [str(name) for name in beside.columns[1:] if (beside[name] == "not run").all()]
+    return beside.drop(columns=never), never
+
+
 def with_long(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """`claims_table` with what is on record of the long version where the short one ran: a column `long`, in words."""
     recorded = {} if _effort(study) else verdicts.load_verdicts().get(f"{study.profile.name}, full", {})
@@ -195,11 +201,12 @@ def tally(table: pd.DataFrame) -> str:
 
 
 def not_run(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """Claims without a number, a row for what they wait for: columns why, claims, command."""
+    """Claims without a number, a row for what they wait for: columns claims (in words), why, command."""
     rows = table[table["verdict"] == "not run"]
-    grouped = rows.groupby(["reason", "page"], sort=False)["claim"].agg(", ".join).reset_index()
+    grouped = rows.groupby(["reason", "page"], sort=False)["statement"].agg(" ".join).reset_index()
     grouped["command"] = [_command(study, PAGES.get(page)) for page in grouped["page"]]
-    return grouped.rename(columns={"reason": "why", "claim": "claims"})[["why", "claims", "command"]]
+    grouped["claims"] = grouped["statement"].map(indexed)
+    return grouped.rename(columns={"reason": "why"})[["claims", "why", "command"]]
 
 
 def _command(study: Study, page: str | None) -> str:

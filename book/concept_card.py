@@ -55,13 +55,13 @@ RANKED: dict[str, Callable[[Result], float]] = {
     "silences": lambda one: len(one.silences),
     "silenced_by": lambda one: len(one.silenced_by),
 }
-EXTREMES = {  # what the least and the largest of all concepts is said to be
-    "suppression": ("the name is lost least often", "the name is lost most often"),
-    "retention": ("least of the rest stays", "most of the rest stays"),
-    "selectivity": ("its neurons are the least its own", "its neurons are the most its own"),
-    "own": ("it has the fewest neurons of its own", "it has the most neurons of its own"),
-    "silences": ("its noise silences the fewest others", "its noise silences the most others"),
-    "silenced_by": ("the fewest others’ noise silences it", "the most others’ noise silences it"),
+EXTREMES = {  # what the least and the largest of all concepts does
+    "suppression": ("loses its name least often", "loses its name most often"),
+    "retention": ("keeps least of the rest", "keeps most of the rest"),
+    "selectivity": ("has the least selective neurons", "has the most selective neurons"),
+    "own": ("has the fewest neurons of its own", "has the most neurons of its own"),
+    "silences": ("silences the fewest others", "silences the most others"),
+    "silenced_by": ("is silenced by the fewest others", "is silenced by the most others"),
 }
 
 
@@ -145,23 +145,27 @@ def card(found: dict[str, Result], concept: str) -> str:
 
 
 def different(found: dict[str, Result], concept: str) -> str:
-    """In what it is the first or the last of all concepts, alone: 'Of all 9, the name is lost least often here'."""
+    """In what it is the first or the last of all concepts, alone: 'Of all 9 concepts, bus keeps least of the rest'."""
     said = []
     for name, of in RANKED.items():
         here, others = of(found[concept]), [of(one) for one in found.values() if one.concept != concept]
         if others and (here < min(others) or here > max(others)):
             said.append(EXTREMES[name][here > max(others)])
     return (
-        f"Of all {len(found)}, {listed(said)}"
+        f"Of all {len(found)} concepts, {concept} {listed(said)}"
         if said
-        else f"In none of this is it the first or the last of all {len(found)}"
+        else f"Neither first nor last of the {len(found)} concepts in any of these numbers"
     )
 
 
 def ends(found: dict[str, Result]) -> dict[str, str]:
-    """The concepts whose name is lost 'least' and 'most', with how often."""
-    order = sorted(found.values(), key=lambda one: one.suppression.value)
-    return {which: f"“{one.concept}”, {one.lost}" for which, one in (("least", order[0]), ("most", order[-1]))}
+    """The concepts whose name is lost 'least' and 'most', with how often; all of them where several share a place."""
+    values = [one.suppression.value for one in found.values()]
+    ends = {"least": min(values), "most": max(values)}
+    return {
+        which: listed([f"“{one.concept}” ({one.lost})" for one in found.values() if one.suppression.value == end])
+        for which, end in ends.items()
+    }
 
 
 def gallery(study: Study, found: dict[str, Result]) -> str:

@@ -70,8 +70,8 @@ def later(study: Study) -> str:
     """What would tell, where it was not run and there is such a profile."""
     name = f"{study.profile.name}-many"
     return (
-        f"The long version of this book (`EFFORT=full`) runs the headline settings on every kind that scenes can draw "
-        f"(`{name}`), so that an interval over concepts has more of them to resample."
+        f"The long version of this book (EFFORT=full) runs the headline settings on every kind that scenes can draw "
+        f"(the profile {name}), so that an interval over concepts has more of them to resample."
         if name in profile_names()
         else ""
     )

@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kn_core.drawing import HEATMAP, WIDTH, heatmap, picture, wrapped
+from kn_core.drawing import HEATMAP, SPANNING, WIDTH, heatmap, picture, wrapped
 from kn_core.pictures.sample import Sample
 
 
@@ -33,6 +33,7 @@ def examples(rows: Sequence[tuple[Sample, np.ndarray, str, str, str]]) -> Figure
         left.set_title("\n" * (len(lines) - 1) + " ", fontsize=9)  # room for the heading, which spans the row
         above = left.annotate("\n".join(lines), (0, 1), (0, 5), "axes fraction", "offset points", size=9, weight="bold")
         above.set_in_layout(False)
+        above.set_gid(SPANNING)
     return figure
 
 

@@ -52,6 +52,11 @@ def n_pictures(frame: pd.DataFrame) -> str:
     return f"n\u00a0=\u00a0{most if least == most else f'{least} to {most}'} pictures"
 
 
+def n_neurons(frame: pd.DataFrame) -> str:
+    """'n = 396 neurons', of a frame with columns concept, layer and unit: a neuron counts once for each concept."""
+    return f"n\u00a0=\u00a0{len(frame[['concept', 'layer', 'unit']].drop_duplicates())} neurons"
+
+
 def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
     """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
     columns: list[Hashable] = list(verdicts.columns[1:])

@@ -14,6 +14,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches: 672 px, the book's column; a telephone gets a drawing of its own (`book.narrow`)
+SPANNING = "spanning"  # the id of a text of a panel that is as wide as the figure
 INK, FAINT, CARD = "#222222", "#8c8c8c", "#ffffff"  # text, what a finding is compared with, the card of a figure
 MASK, HALO = "#d55e00", "#fefefe"  # outlines of masks, on any picture; white that stays so where the card is dark
 HEAT, SIGNED = "magma", "RdBu_r"  # sequential and two-sided maps; both keep their order for colour-blind readers

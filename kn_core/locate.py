@@ -117,15 +117,15 @@ class Found:
         height, width = image.shape[:2]
         shape = float(np.clip(height / width, 0.4, 1.8))  # of a panel: a narrow strip of a picture is stretched
         with drawing.theme():
-            figure = Figure(figsize=(1.6 * drawing.WIDTH, 0.5 * drawing.WIDTH * shape + 1))
+            figure = Figure(figsize=(drawing.WIDTH, drawing.WIDTH / 3 * shape + 1.2))
             drawing.title(figure, self.finding)
             original, without, heat = figure.subplots(1, 3)
             drawing.picture(original, image, f"“{self.caption}”", self.picture.mask)
             drawing.picture(without, self.inpainted, f"“{self.caption_inpainted}”")
             drawing.heatmap(heat, image, self.heatmap, mask=self.picture.mask)
             rows, columns = self.heatmap.shape
-            meaning = f"mean contribution to the logit of “{self.target.word}”\non {rows} × {columns} cells"
-            heat.set_xlabel(meaning, loc="left", parse_math=False)
+            meaning = f"mean contribution to the logit of “{self.target.word}”, on {rows} × {columns} cells"
+            heat.set_xlabel(drawing.wrapped(heat, meaning), loc="left", parse_math=False)
             figure.colorbar(heat.images[-1], cax=heat.inset_axes((1.03, 0, 0.035, 1)))
             best = f"Its {self.n_mapped} best neurons" if self.n_mapped > 1 else "Its best neuron"
             headings = ("The picture", f"Without the {word}", best)

@@ -69,7 +69,7 @@ def grid(region: pd.DataFrame, own: pd.DataFrame) -> Figure:
     the paper's range.
     """
     scale, steps = region["scale"].iloc[0], _steps(region)
-    size = (WIDTH, 1.6 + 2 * 0.5 * len(steps[1]))
+    size = (WIDTH, 1.6 + 2 * 0.66 * len(steps[1]))
     figure, axes = plt.subplots(2, 1, figsize=size, sharex=True, sharey=True)
     for ax, (metric, words) in zip(axes, BOTH.items(), strict=True):
         _cells(ax, region, metric, written=True)
@@ -93,7 +93,7 @@ def _finding(region: pd.DataFrame, own: pd.DataFrame) -> str:
     best, near = region[region["best"]].iloc[0], int(region["in_region"].sum())
     found = f"The best cell suppresses {best['suppression']:.0%} and retains {best['retention']:.0%}"
     ours = f"our thresholds of {own['in_region'].sum()} of {len(own)} concepts"
-    return f"{found}; its region has {near} of {len(region)} cells, and {ours}"
+    return f"{found}; the region around it holds {near} of {len(region)} cells and {ours}"
 
 
 def by_concept(regions: Mapping[str, pd.DataFrame], own: pd.DataFrame) -> Figure:
@@ -144,7 +144,7 @@ def _cells(ax: Axes, region: pd.DataFrame, metric: str, written: bool = False) -
         for of in (metric, "in_region", "said")
     )
     style: Any = {"cmap": colormaps[HEAT].with_extremes(under=CARD), "cbar": False, "fmt": ""}
-    style |= {"annot": said if written else None, "annot_kws": {"fontsize": 8, "linespacing": 1.1}}
+    style |= {"annot": said if written else None, "annot_kws": {"fontsize": 8, "linespacing": 1.4}}
     sns.heatmap(value.fillna(-1), vmin=0, vmax=1, ax=ax, **style)
     for text, share in zip(ax.texts, value.to_numpy().ravel(), strict=False):  # seaborn writes white on coral
         text.set_color("black" if np.isnan(share) or share > 0.6 else "white")

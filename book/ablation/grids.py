@@ -45,6 +45,12 @@ def best_region(grid: pd.DataFrame) -> pd.DataFrame:
     return grid.assign(score=score, best=best, in_region=np.isin(region, region[best.to_numpy()]))
 
 
+def n_pictures(grid: pd.DataFrame) -> str:
+    """'pictures a cell: 9', for a caption whose n is neurons."""
+    least, most = grid["n_images"].min(), grid["n_images"].max()
+    return f"pictures a cell: {most:.0f}" if least == most else f"pictures a cell: {least:.0f} to {most:.0f}"
+
+
 def best_regions(grids: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
     """`best_region` of each grid, by 'scale' or 'concept'."""
     return {str(name): best_region(cells) for name, cells in grids.groupby(by, sort=False)}

@@ -101,6 +101,7 @@ def evaluation_in_words(evaluation: Mapping[str, Any]) -> dict[str, str]:
         "scenes-companion": f"{scenes['companion']:.1%}" if scenes and "companion" in scenes else "an unknown share",
         "true-words": f"{scenes['true_words']:.1f}" if scenes and "true_words" in scenes else "an unknown number of",
         "photos": f"{photos['n']}" if photos else "no",
+        "training-dtype": evaluation["made"]["phases"][-1].get("dtype", "float32") if evaluation else "unknown",
         "photos-named": f"{photos['named']:.0%}" if photos else "an unknown share",
     }
 

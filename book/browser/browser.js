@@ -17,7 +17,8 @@ KN.start = async () => {
     if (!loaded && (state.n || !W.sets[state.m])) await Promise.all(later.map(KN.need));
     for (const [key, first] of Object.entries(standard)) {
       fields[key].value = state[key];
-      if (fields[key].value !== state[key]) fields[key].value = state[key] = first;
+      const known = fields[key].value === state[key] && fields[key].validity?.valid !== false;
+      if (!known) fields[key].value = state[key] = first;
     }
     if (said.c && state.c && state.p !== said.p && W.pictures[picture()].concept !== concept()) {
       fields.p.value = state.p = W.pictures.find((one) => one.concept === concept()).id;
@@ -102,12 +103,9 @@ KN.start = async () => {
       also.length ? `Also in sets of ${also.map(([words, many]) => `${words} (${many})`).join(", ")}.` : "");
     const shard = W.mapped.includes(at.layer) ? await KN.need(`layer-${at.layer}`) : null;
     if (at !== chosen()) return undefined; // another one was chosen meanwhile
-    const kept = shard?.maps[at.i], own = ranks.map(Boolean), { gradcam, delta } = W.thresholds;
-    fill($("charts"), KNDraw.bars("gradient score, stage 2", at.gradcam, own, gradcam),
-      KNDraw.bars("difference, stage 1", at.delta, own, delta),
-      KNDraw.bars("gradient, summed", at["gradcam-sum"], own), KNDraw.bars("third stage", at.third, own),
-      KNDraw.bars("taken out: the logit loses", at.removed, own),
-      KNDraw.bars("as without the object", at.patched, own), kept ? KNDraw.strip(kept.strip, own) : null);
+    const kept = shard?.maps[at.i], own = ranks.map(Boolean);
+    const bars = Object.entries(W.charts).map(([key, words]) => KNDraw.bars(words, at[key], own, W.thresholds[key]));
+    fill($("charts"), bars, kept ? KNDraw.strip(kept.strip, own) : null);
     return drawPictures(kept);
   }
 

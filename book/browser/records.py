@@ -31,7 +31,17 @@ MEASURES = {
 }
 # What captions were written under, beside the methods of `METHODS`.
 OTHERS = {THIRD: "third stage", "no contrasts": "worth to the word, no contrasts", EVERYTHING: "all neurons"}
-OTHERS |= {part: f"two-stage neurons {said}" for part, said in LABELS.items()}
+OTHERS |= {part: f"two-stage neurons, {said}" for part, said in LABELS.items()}
+
+
+CHARTS = {  # of one neuron, concept by concept
+    "gradcam": "gradient score, stage 2",
+    "delta": "difference, stage 1",
+    "gradcam-sum": "gradient, summed",
+    "third": "third stage",
+    "removed": "taken out: the logit loses",
+    "patched": "as without the object",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,6 +162,7 @@ def _world(found: Records) -> dict[str, Any]:
         "budget": found.budget,
         "methods": {method: records.said(method) for method in found.sets},
         "measures": records.MEASURES,
+        "charts": records.CHARTS,
         "main": [how, n, rounded(sigma)],
         "grid": list(found.maps["delta"].shape[2:]),
         "levels": LEVELS,

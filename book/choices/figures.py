@@ -56,11 +56,14 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> F
     figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
     colours = {
         "suppression": "#0072b2",
+        "retention_truth": "#009e73",
         "retention": "#d55e00",
         "retention_probability": "#c98000",
         "fluent": "#555555",
     }
     for metric, colour in colours.items():
+        if metric not in set(by_n["metric"]):
+            continue
         rows = by_n[by_n["metric"] == metric].sort_values("n")
         ax.plot(rows["n"], rows["value"], "o-", markersize=4, color=colour, label=READINGS[metric].label)
         ax.fill_between(rows["n"], rows["low"], rows["high"], color=colour, alpha=0.14, linewidth=0)
@@ -73,7 +76,7 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> F
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside lower center", ncols=4)
     found = f"{least} neurons reach" if least else f"No number from {numbers[0]:g} to {numbers[-1]:g} reaches"
-    title(ax, f"{found} the paper’s suppression and retention at once")
+    title(ax, f"{found} the paper’s suppression and, by words, its retention at once")
     return figure
 
 

@@ -137,7 +137,7 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
         exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
         change = next((worth[key] for key in [(step, how), *exchanged] if key in worth), None)
         rows.append(
-            {"choice": name(step), "neurons": DONE[how]}
+            {"choice": f"{name(step)}, {DONE[how]}"}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
             | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
             | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})

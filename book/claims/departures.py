@@ -90,4 +90,6 @@ def _words(value: Any) -> str:
         return ", ".join([f"the {value.quantile:g} quantile over all neurons", *by_hand])
     if isinstance(value, tuple):
         return ", ".join(map(_words, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -57,13 +57,14 @@ def matrix(wide: pd.DataFrame) -> Figure:
     ax.imshow(np.ma.masked_invalid(wide.to_numpy(float)), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(wide.to_numpy(float)):
         if not np.isnan(value):
-            ax.text(
-                column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w" if value < 0.6 else INK
-            )
+            ink = "white" if value < 0.6 else "black"  # the cell's, whatever the page's
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
     ax.set_xticks(range(len(wide.columns)), wide.columns, rotation=45, ha="right")
     ax.set_yticks(range(len(wide)), wide.index)
     ax.set(xlabel="new name", ylabel="edited concept")
     ax.grid(visible=False)
-    low = float(np.nanmin(wide.to_numpy(float)))
-    title(ax, f"Of every pair tried at least {low:.0%} of held-out captions take the new name")
+    shares = wide.to_numpy(float)
+    shares = shares[~np.isnan(shares)]
+    most, none = int((shares > 0.5).sum()), int((shares == 0).sum())
+    title(ax, f"Of {len(shares)} pairs, {most} rename more than half of the held-out captions and {none} rename none")
     return figure

@@ -30,6 +30,8 @@ READINGS = {
     "fluent": "fluent",
     "wanted": "fluent, were it the wanted caption",
 }
+CHANGED = ["reliability", "generality", "forced", "asked", "text", "polled"]  # by an edit; what is not, it leaves
+LEFT = [name for name in READINGS if name not in CHANGED]
 AIMS = {"generality": 0.85, "locality": 0.90, "fluent": 0.95}  # written down before any edit was tried
 EDITORS = {
     "driven": "driven swap",
@@ -119,14 +121,14 @@ def means(images: pd.DataFrame) -> pd.DataFrame:
     return with_intervals(images, BY)
 
 
-def table(found: pd.DataFrame) -> pd.DataFrame:
-    """`means` for a reader, a row an editor, set and strength, in the order tried."""
+def table(found: pd.DataFrame, shown: Sequence[str]) -> pd.DataFrame:
+    """`means` of these readings for a reader, a row an editor, set and strength, in the order tried."""
     rows = []
     for (editor, which, dose), group in found.groupby(BY, sort=False):
         each = zip(group["metric"], group["value"], group["low"], group["high"], strict=True)
         told_of = {metric: interval(*values) for metric, *values in each}
         told = {"editor": EDITORS[str(editor)], "neurons": which, "strength": dose}
-        rows.append(told | {READINGS[name]: told_of.get(name, "–") for name in READINGS})
+        rows.append(told | {READINGS[name]: told_of.get(name, "–") for name in shown})
     return pd.DataFrame(rows)
 
 
@@ -174,7 +176,8 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     words: dict[str, object] = {name: spread(*of[name]) if name in of else "not measured" for name in READINGS}
     words |= {f"random-{name}": f"{random[name][0]:.2f}" if name in random else "not measured" for name in AIMS}
     missed = [READINGS[name] for name, least in AIMS.items() if name not in of or of[name][0] < least]
-    words["aims"] = f"missed are {listed(missed)}" if missed else "all three are reached"
+    count = ("none is missed", "one is missed", "two are missed", "all are missed")[len(missed)]
+    words["aims"] = f"{count} ({listed(missed)})" if missed else count
     gap = against_random(images, study).set_index("metric")
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
     there = random["generality"][0] + low_high[0] if "generality" in random else np.nan  # ours, where these were tried

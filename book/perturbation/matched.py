@@ -127,7 +127,7 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     words["matched-reading"] = f"of {OF[doses.retention]}"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
     for control in ("random", "direction"):
-        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "(in the long version)"
+        words[f"matched-{control}"] = _said(rows[control]) if control in rows else "were not tried in this version"
     return words
 
 

@@ -103,9 +103,12 @@ def _bounds(ax: Axes, bounds: pd.DataFrame | None, kept: str) -> None:
     for method, row in wide.iterrows():
         place = row["suppression"], row[kept]
         ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
-        side: Any = {"ha": "left", "va": "bottom"} if place[0] < 0.5 else {"ha": "right", "va": "bottom"}
-        above = 4 if place[1] > 0.15 else 14  # doses of broken captions lie at the bottom
-        ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", fontsize=7.5, **side)
+        low = place[1] < 0.15  # where curves end, which the name then stands above, on a stalk
+        side: Any = {"ha": "left" if place[0] < 0.5 else "right", "va": "bottom", "fontsize": 7.5, "zorder": 5}
+        side |= {"path_effects": [withStroke(linewidth=2.5, foreground=CARD)]}
+        side |= {"arrowprops": {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6}} if low else {}
+        above = 62 if low else 4
+        ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", **side)
 
 
 def _plane(kept: str) -> Axes:

@@ -247,7 +247,11 @@ def _number(soup: BeautifulSoup) -> None:
     chapter = soup.select_one("h1 .section-number")
     prefix = chapter.get_text().strip() if chapter else ""
     prefix = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-    tables = [table for table in soup.select("article table, .bd-article table") if not table.find_parent(class_="knb")]
+    tables = [  # of the page, not the neuron browser's nor the columns of the general index
+        table
+        for table in soup.select("article table:not(.indextable), .bd-article table:not(.indextable)")
+        if not table.find_parent(class_="knb")
+    ]
     for place, table in enumerate(tables, start=1):
         caption = table.find("caption")
         if caption is None:  # one of the text's, or as it comes: it is what its section is about

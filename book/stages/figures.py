@@ -132,7 +132,7 @@ def quadrants(scored: pd.DataFrame, thresholds: Mapping[str, float]) -> Axes:
         count = int(((scored["candidate"] == right) & (scored["carries"] == up)).sum())
         place: Any = {"ha": "right" if right else "left", "va": "top" if up else "bottom", "transform": ax.transAxes}
         x, y = 0.98 if right else 0.02, 0.97 if up else 0.03
-        ax.text(x, y, f"{count:,} {said}".strip(), **place, fontweight="bold", bbox=CARD_BOX)
+        ax.text(x, y, f"{count:,}\n{said}".strip(), **place, fontweight="bold", bbox=CARD_BOX)
     ax.set(xlabel="activation difference, pooled", ylabel="gradient score $g_c$, pooled")
     ax.grid(False)
     ax.margins(0)
@@ -184,7 +184,7 @@ def on_object(found: pd.DataFrame, names: Mapping[str, str], area: float) -> Axe
     ax.hlines(range(len(rows)), rows["low"], rows["high"], color=INK, linewidth=1.2)
     ax.scatter(rows["value"], range(len(rows)), 36, colours, zorder=3)
     ax.axvline(level, color=method_colour("uniform"), linestyle="--", linewidth=1.2)
-    ax.text(level, -0.62, " the object’s share of the picture", va="center", color=method_colour("uniform"))
+    ax.text(level, -0.62, " the object’s share", va="center", color=method_colour("uniform"))
     ax.set_yticks(range(len(names)), list(names.values()))
     ax.set(xlabel="share of the map’s positive part that lies on the object (%)", xlim=(0, None))
     ax.set_ylim(len(names) - 0.5, -0.9)

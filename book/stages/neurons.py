@@ -125,6 +125,19 @@ def neuron_table(neurons: pd.DataFrame, caption: str) -> Styler:
     return table(shown, caption).format(str, subset=["promotes"]).set_properties(subset=["promotes"], **narrow)
 
 
+def rank_table(best: pd.DataFrame, n: int, caption: str) -> Styler:
+    """Neurons of `decoded` that are among any concept's n best, whoever is in most lists first: their rank in each."""
+    at = ["layer", "unit"]
+    ranks = best.assign(rank=best["rank"] + 1).pivot_table("rank", at, "concept", sort=False)
+    ranks = ranks[list(dict.fromkeys(best["concept"]))]
+    ranks = ranks[(ranks <= n).any(axis=1)].assign(lists=lambda of: -of.count(axis=1), first=lambda of: of.min(axis=1))
+    ranks = ranks.sort_values(["lists", "first"], kind="stable").drop(columns=["lists", "first"])
+    written = best.drop_duplicates(at).set_index(at)["top_tokens"].loc[ranks.index]
+    promotes = [" ".join(map(_code, tokens(one)[:5])) for one in written]
+    shown = ranks.reset_index().assign(promotes=promotes)
+    return table(shown, caption, dict.fromkeys(map(str, ranks), "{:.0f}")).format(str, subset=["promotes"])
+
+
 def _code(token: str) -> str:
     visible = token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
     return f"<code>{html.escape(visible)}</code>"

@@ -71,15 +71,17 @@ def drop_gap(found: pd.DataFrame, above: bool = False) -> Estimate:
 def drops(found: pd.DataFrame) -> pd.DataFrame:
     """Share of either's candidates that stage 2 drops: a row a concept and kind, and 'all' where there are several.
 
-    Columns concept, kind ('own', 'companion'), value, low, high.
+    Columns concept, kind ('own', 'companion'), value, low, high; two scenes of a concept make no interval.
     """
     rows, of_all = [], shares(found)
     several = len(of_all["concept"].unique()) > 1
     for kind in ("own", "companion"):
         of_kind = of_all[of_all["kind"] == kind]
         groups = [*by_concept(of_kind), *([("all", of_kind)] if several else [])]
-        rows += [(name, kind, *estimate(group["share"], group["concept"]).ends) for name, group in groups]
-    return pd.DataFrame(rows, columns=["concept", "kind", "value", "low", "high"])
+        rows += [(name, kind, *estimate(group["share"], group["concept"]).ends, len(group)) for name, group in groups]
+    found = pd.DataFrame(rows, columns=["concept", "kind", "value", "low", "high", "n"])
+    found.loc[found.pop("n") < 3, ["low", "high"]] = np.nan
+    return found
 
 
 def renders(study: Study, concept: str) -> list[tuple[str, np.ndarray, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from book.concept_card import Result, card, different, frame
+from book.concept_card import Result, card, different, ends, frame
 from kn_core.measures.stats import Estimate
 
 OWN = Estimate(0.1, -0.1, 0.3)
@@ -20,10 +20,20 @@ FOUND = {"bear": BEAR, "cat": CAT, "dog": DOG}
 
 def test_what_is_different_is_where_it_is_first_or_last_alone() -> None:
     assert different(FOUND, "bear") == (
-        "Of all 3, it has the fewest neurons of its own and its noise silences the most others"
+        "Of all 3 concepts, bear has the fewest neurons of its own and silences the most others"
     )
-    assert different(FOUND, "cat") == "Of all 3, the name is lost most often and the most others’ noise silences it"
-    assert different({"bear": BEAR}, "bear") == "In none of this is it the first or the last of all 1"
+    assert (
+        different(FOUND, "cat") == "Of all 3 concepts, cat loses its name most often and is silenced by the most others"
+    )
+    assert different({"bear": BEAR}, "bear") == ("Neither first nor last of the 1 concepts in any of these numbers")
+
+
+def test_concepts_that_share_a_place_are_both_named() -> None:
+    two = {"cat": CAT, "dog": replace(DOG, suppression=HIGH), "bear": BEAR}
+    assert ends(two) == {
+        "least": "“bear” (50% [20%,\u00a080%])",
+        "most": "“cat” (75% [50%,\u00a0100%]) and “dog” (75% [50%,\u00a0100%])",
+    }
 
 
 def test_a_card_has_places_and_names() -> None:

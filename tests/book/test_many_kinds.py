@@ -50,4 +50,4 @@ def test_what_they_do_stands_in_a_table_and_a_sentence(monkeypatch, tmp_path, ta
 def test_without_its_results_the_long_version_is_named(toy_profile, tmp_path):
     assert many.later(Study(toy_profile, tmp_path)) == ""  # there is no such profile
     own = Study("embedded", tmp_path / "embedded")
-    assert "EFFORT=full" in many.later(own) and "`embedded-many`" in many.later(own)
+    assert "EFFORT=full" in many.later(own) and "embedded-many" in many.later(own)

@@ -98,7 +98,7 @@ def test_it_prints_captions_and_neurons_and_saves_them_with_the_heatmap(command,
         assert line.endswith(row.top_tokens)
     assert {path.name for path in Path("locate-photo-dog").iterdir()} == {"heatmap.png", "heatmap.svg", "neurons.csv"}
     with Image.open("locate-photo-dog/heatmap.png") as figure:
-        assert figure.width > 1500
+        assert figure.width > 1400  # seven inches
 
 
 def test_a_caption_that_still_names_the_object_is_a_warning(command, photo, tiny, capsys):

@@ -137,7 +137,7 @@ def test_a_grid_has_counts_the_regions_outline_and_our_thresholds() -> None:
     assert len(outline.get_segments()) == 6  # around two cells side by side
     assert circles.get_offsets().data.tolist() == [[1.5, 0.5]]
     assert " ".join(figure.get_suptitle().split()) == (
-        "The best cell suppresses 80% and retains 80%; its region has 2 of 6 cells, "
+        "The best cell suppresses 80% and retains 80%; the region around it holds 2 of 6 cells "
         "and our thresholds of 1 of 1 concepts"
     )
 

@@ -218,6 +218,8 @@ def test_a_link_says_everything_and_a_neuron_that_is_not_kept_is_told(opened):
     page = opened("#n=2.0&c=dog&m=two-stage&k=2&v=delta&x=silent")  # a neuron of another method's alone
     assert text(page, "#knb-h-card") == "Layer 2 · unit 0" and "In no concept’s set" in text(page, "#knb-whose")
     assert page.input_value("#knb-k") == "2" and len(neurons(page)) == 2
+    page = opened("#k=-3&m=none")  # what the run has not is the standard
+    assert page.input_value("#knb-k") == "3" and len(neurons(page)) == 6
     page = opened("#n=3.3&c=whale")
     page.reload()
     page.wait_for_selector("text=among no method’s best")

@@ -63,9 +63,9 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     assert cells["between", "zero", CONTROL, "suppression"] == 0
     shown = ladder.for_readers(effects, ladder.gains(climbed))
     assert len(shown) == 2 * len(STEPS) + 2
-    last = shown[(shown["choice"] == ladder.STEPS["between"]) & (shown["neurons"] == "zeroed")]
+    last = shown[shown["choice"] == f"{ladder.STEPS['between']}, zeroed"]
     assert last["suppression, random"].item() == "0.00"
-    first = shown[shown["choice"] == ladder.STEPS[ladder.PAPER]]
+    first = shown[shown["choice"].str.startswith(ladder.STEPS[ladder.PAPER])]
     assert first["change of both"].tolist() == ["–"] * len(first)  # nothing stands before it
 
 
@@ -78,11 +78,11 @@ def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_
 
     swept = [*noise("two-stage", 3.0, 2, 0.2), *noise("random", 3.0, 1, 0.8), *noise("random", 7.0, 3, 0.4)]
     doses = Doses(pd.DataFrame(swept), profile())
-    shown = ladder.for_readers(ladder.effects(climbed), ladder.gains(climbed), doses).set_index(["choice", "neurons"])
+    shown = ladder.for_readers(ladder.effects(climbed), ladder.gains(climbed), doses).set_index("choice")
     column = shown["retention, random at equal suppression"]
-    assert column[ladder.STEPS["site"], "zeroed"].startswith("0.60")  # two of four: halfway between the two noises
-    assert column[ladder.STEPS["sums"], "zeroed"].startswith("0.80")
-    assert column[ladder.STEPS["between"], "zeroed"] == "not reached (at most 0.75)"
+    assert column[f"{ladder.STEPS['site']}, zeroed"].startswith("0.60")  # two of four: halfway between the two noises
+    assert column[f"{ladder.STEPS['sums']}, zeroed"].startswith("0.80")
+    assert column[f"{ladder.STEPS['between']}, zeroed"] == "not reached (at most 0.75)"
 
 
 def test_the_ladder_in_words_and_drawn(climbed):

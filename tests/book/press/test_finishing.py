@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.ticker import LogFormatter
 
 from book.narrow import WIDTH, narrow
 from book.press import drawn, finishing
@@ -115,6 +116,19 @@ def test_a_colour_keeps_its_place_and_stands_out_in_the_dark(colour):
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     assert contrast(in_the_dark(colour), DARK) >= drawn.CONTRAST
     assert contrast(in_the_dark("#ececec"), DARK) < 1.6  # a grid stays faint
+
+
+def test_powers_of_ten_stay_numbers_on_a_telephone_and_names_of_columns_all_stand():
+    with drawing.theme():
+        figure, ax = plt.subplots(figsize=(7, 3))
+        ax.plot(range(9), np.logspace(0, 5, 9))
+        ax.set_yscale("log")
+        ax.set_xticks(range(9), [f"concept {i}" for i in range(9)])
+        (slim,) = narrow(figure).axes
+        slim.figure.canvas.draw()
+    assert isinstance(slim.yaxis.get_major_formatter(), LogFormatter)
+    assert [(label.get_text(), label.get_rotation()) for label in slim.get_xticklabels()][-1] == ("concept 8", 90)
+    plt.close(figure)
 
 
 def test_a_drawing_for_a_telephone_has_its_panels_below_one_another():

@@ -56,7 +56,7 @@ def test_stability_counts_candidates_that_pass_in_every_picture():
 
 def test_quadrants_say_how_many_are_kept_and_dropped():
     ax = figures.quadrants(stage_frame().query("concept == 'bear'"), {"delta": 1.0, "gradcam": 0.1})
-    said = ["2 kept", "2 dropped by stage 2", "0 never candidates", "8"]
+    said = ["2\nkept", "2\ndropped by stage 2", "0\nnever candidates", "8"]
     assert [text.get_text() for text in ax.texts] == said
     assert ax.collections[0].get_array().sum() == 12  # every neuron lies in a cell
     assert heading(ax).startswith("bear: stage 2 keeps 50% of the candidates")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from book.stages import figures
-from book.stages.neurons import on_object, own_words, shared, tokens
+from book.stages.neurons import on_object, own_words, rank_table, shared, tokens
 
 
 def test_tokens_are_read_back_as_they_were_written():
@@ -30,6 +30,14 @@ def test_shared_neurons_are_counted_by_concept():
     assert common["of another concept"].to_dict() == {"bear": 1, "bus": 2, "cat": 2}
     assert common["of every concept"].tolist() == [1, 1, 1]
     assert common["by chance"].tolist() == pytest.approx([2 * (1 - 0.98**2)] * 3)
+
+
+def test_a_neuron_of_several_lists_stands_once_with_its_rank_in_each():
+    rows = [("bear", 0, 1, 0), ("bear", 0, 2, 1), ("bus", 1, 2, 0), ("bus", 0, 1, 1)]
+    best = pd.DataFrame(rows, columns=["concept", "layer", "unit", "rank"]).assign(top_tokens="' a' 'b'")
+    shown = rank_table(best, 1, "Ranks").data
+    assert shown[["neuron", "bear", "bus"]].fillna(0).to_numpy().tolist() == [["L0/1", 1, 2], ["L1/2", 0, 1]]
+    assert shown["promotes"].iloc[0] == "<code>␣a</code> <code>b</code>"
 
 
 def test_maps_on_the_object_are_averaged_within_concepts_first():
