@@ -66,7 +66,7 @@ METHODS = {
     "nothing": Method("nothing done", "#111111", "bound"),
     "removal": Method("the object taken out of the picture", "#111111", "bound"),
     "chance": Method("another concept's caption", "#8c8c8c", "bound"),
-    "gradcam-sum": Method("stage 2's score, summed over tokens", "#00523c", "reference", "stage 2, summed"),
+    "gradcam-sum": Method("stage 2's score, summed over tokens", "#7f1d4e", "reference", "stage 2, summed"),
     "activation": Method("mean activation", "#958395", "reference"),
     "atp": Method("attribution patching", "#00523c", "ranking"),
     "gxa": Method("activation × gradient, summed", "#7a8b00", "ranking"),

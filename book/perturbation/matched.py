@@ -155,7 +155,7 @@ def measured(study: Study) -> list[Measurement]:
     at_paper = Measurement("retention_at_suppression", *ours.ends, doses.n, bounds.get(("chance", doses.retention)))
     suppressed, kept = doses.at_main("two-stage")
     over_random = _measurement("matched_over_random", doses, kept - doses.at("random", suppressed))
-    own = methods.at_own_dose(study, perturbations, methods.doses(perturbations, study.profile))
+    own = methods.at_own_dose(study, perturbations, methods.doses(perturbations, study.effort))
     balance = _balances(own, doses.retention)
     gain = balance["two-stage"][1] - balance["stage-1"][1] if "stage-1" in balance else None
     return [at_paper, over_random, _measurement("stage2_balance_gain", doses, gain), *over_rivals(doses, own)[0]]

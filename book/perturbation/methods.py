@@ -118,7 +118,7 @@ def cannot_act(study: Study, concepts: Sequence[str]) -> dict[str, float]:
     By method, the mean over concepts, were all neurons ranked; what is disturbed leaves them out (`found_by`).
     """
     settings, shares = study.profile.identification.model_copy(update={"inert": True}), {}
-    for method in ("two-stage", *study.profile.perturbation.rivals):
+    for method in ("two-stage", *study.effort.perturbation.rivals):
         shares[method] = float(np.mean([_last_layer(study, method, concept, settings) for concept in concepts]))
     return shares
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -131,8 +132,12 @@ def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
     """Doses beside their discs, of the two sweeps on either side."""
     name, shift, side = ("n", (-9, -4), "right") if over == "n" else ("σ", (6, 6), "left")
     halo = [withStroke(linewidth=2.5, foreground=CARD)]
+    told: list[tuple[float, float]] = []
     for row in rows.to_dict("records"):
         place = (row["suppression"], row["retention"])
+        if any(math.dist(place, other) < 0.06 for other in told):  # one would stand on the other
+            continue
+        told.append(place)
         text: Any = {"textcoords": "offset points", "ha": side, "fontsize": 7.5, "path_effects": halo, "zorder": 5}
         ax.annotate(f"{name} = {row['dose']:g}", place, shift, **text)
 

@@ -90,11 +90,11 @@ def test_what_the_profile_must_share_with_the_paper() -> None:
 
 
 @pytest.mark.parametrize("rule", [ABOVE, AT_LEAST, POSITIVE])
-def test_without_a_number_or_an_interval_nothing_was_run(rule: dict[str, Any]) -> None:
+def test_without_a_number_nothing_was_run_and_without_an_interval_nothing_is_decided(rule: dict[str, Any]) -> None:
     assert judge(claim(rule), None).reason == "no value of suppression"
     assert judge(claim(rule, needs="rival methods"), None).reason == "needs rival methods"
     assert judge(claim(rule), ours(math.nan, math.nan, math.nan)).word == "not run"
-    assert judge(claim(rule), ours(0.75, math.nan, math.nan)).reason == "too few images for an interval"
+    assert judge(claim(rule), ours(0.75, math.nan, math.nan)).word == "inconclusive"
 
 
 @pytest.mark.parametrize("baseline", [None, math.nan])
