@@ -15,7 +15,7 @@ from book.press import publishing
 PAGE = """<html><head><title>{0} — A book</title><link rel="stylesheet" href="_static/kn.css">
 <meta property="og:image" content="{2}_static/hero.png"></head><body>
 <nav class="bd-links"><a class="internal" href="#">A</a><a class="internal" href="concepts/bear.html">B</a></nav>
-<article><h1 id="top">{0}</h1><a href="{1}">there</a><svg viewBox="0 0 1 1"><clipPath id="c"></clipPath>
+<article><h1 id="top">{0}</h1><a href="{1}">there</a><svg viewBox="0 0 1 1" width="9"><clipPath id="c"></clipPath>
 <path clip-path="url(#c)"></path></svg></article></body></html>"""
 
 
