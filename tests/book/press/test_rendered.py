@@ -82,7 +82,8 @@ def test_a_number_that_stands_twice_is_the_same():
             cells = {str(cell.get("data-label")).split(" [")[0]: cell for cell in row.find_all(["td", "th"])}
             says = next((cell for label, cell in cells.items() if label.endswith("says")), None)
             if says is not None and "here" in cells:
-                claimed[next(says.stripped_strings)].add(" ".join(cells["here"].get_text(" ").split()))
+                here = " ".join(cells["here"].get_text(" ").split())
+                claimed[next(says.stripped_strings)].add(here.partition(" long version")[0])
     assert len(claimed) > 20
     assert {says: values for says, values in claimed.items() if len(values) > 1} == {}
     assert unlike == {}
