@@ -24,7 +24,7 @@ PAGES   ?= $(if $(filter 1,$(JOBS)),1,3)# side by side: one more than processes,
 DASK    ?=
 BIN      = .venv/bin
 GIVEN   := $(foreach each,$(MAKEOVERRIDES),$(if $(findstring =,$(each)),$(firstword $(subst =, ,$(each)))))
-STRAY   := $(filter-out PYTHON PROFILE COCO CONCEPT EFFORT JOBS PAGES DASK DIR URL KN_% CUDA_% OMP_% MKL_% HF_% TORCH_%,$(GIVEN))
+STRAY   := $(filter-out PYTHON BIN PROFILE COCO CONCEPT EFFORT JOBS PAGES DASK DIR URL KN_% CUDA_% OMP_% MKL_% HF_% TORCH_%,$(GIVEN))
 $(if $(STRAY),$(error No variable $(STRAY) here: they stand at the top of the Makefile. One for other programs goes before `make`))
 DOIT     = exec $(BIN)/doit profile="$(PROFILE)" $(if $(COCO),coco="$(COCO)") $(if $(EFFORT),effort=$(EFFORT)) $(if $(DASK),dask="$(DASK)")
 
