@@ -13,7 +13,7 @@ import pandas as pd
 
 from book.perturbation.readings import ENDS
 from book.style import READINGS
-from book.words import interval, of_every, spread, told
+from book.words import compared_with_zero, interval, of_every, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
 from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
@@ -73,8 +73,8 @@ def for_readers(effects: pd.DataFrame) -> pd.DataFrame:
 def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     """Both frames for sentences: 'pictures', 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does.
 
-    'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round; with '-own' at the
-    end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
+    'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round ('adds-2', suppression
+    alone); with '-own' at the end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
     words: dict[str, str] = {}
     rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
@@ -86,6 +86,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
             words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
             words[f"{name}{suffix}"] = _changes({of: found[at, gain, of] for of in ("suppression", "retention")})
+    value, low, high = found[BUDGET, "stage 2 to stage 1", "suppression"]
+    words["adds-2"] = f"{interval(value, low, high, '{:+.2f}')}, {compared_with_zero(low, high)}"
     value, low, high = found[BUDGET, "together", "suppression"]
     unclear = "not clearly more or less than"
     words["together"] = told(low, high, "more than", "less than", unclear, unclear)

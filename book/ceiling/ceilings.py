@@ -67,6 +67,7 @@ def in_words(found: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:
         "kept": share(EVERYTHING, "retention"),
         "kept-without": share(WITHOUT, "retention"),
         "room": _room(lost, low),
+        "so": _so(lost, low),
         "pictures": f"{len(own)}",
         "concepts": f"{own['concept'].nunique()}",
     }
@@ -86,13 +87,18 @@ def _ends(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
 
 
 def _room(lost: float, low: float) -> str:
-    """What the ceiling says of any set's chances."""
-    what = "of what this model names an object by passes through neurons at the image tokens"
+    """How much of the name passes where the ceiling was measured."""
+    how_much = "Most" if low > 0.5 else "A part" if lost > 0.2 else "Little"
+    return f"{how_much} of what this model names an object by passes through neurons at the image tokens"
+
+
+def _so(lost: float, low: float) -> str:
+    """What that says of any set's chances."""
     if low > 0.5:
-        return f"Most {what}: neurons that hardly suppress when they are patched were not well chosen"
+        return "neurons that hardly suppress when they are patched were not well chosen"
     if lost > 0.2:
-        return f"A part {what}: neurons that hardly suppress when they are patched may not have been well chosen"
-    return f"Little {what}: what noise on a few of them suppresses beyond that is damage, not knowledge"
+        return "neurons that hardly suppress when they are patched may not have been well chosen"
+    return "what noise on a few neurons suppresses beyond that is damage, not knowledge"
 
 
 def measured(study: Study) -> list[Measurement]:

@@ -48,6 +48,7 @@ document.getElementById("home").href = location.pathname.replace(/((concepts|app
 REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
 HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
 CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
+SPREAD = re.compile(r"\(95\s%\sinterval\s(\S+)\sto\s([^\s)]+)\)")  # an interval within a sentence (`words.spread`)
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
 
@@ -126,6 +127,7 @@ def _finish_page(
         block = formula.name == "div"
         written = mathml(formula.get_text(), as_block=block)
         put(formula, f'<div class="formula" {REACHED} aria-label="Formula">{written}</div>' if block else written)
+    _brief(soup)
     _tables(soup)
     _number(soup)
     for roles in soup.select(".citation-list, .citation-list [role]"):  # which hold more than a list may
@@ -194,6 +196,13 @@ def mathml(formula: str, *, as_block: bool = False) -> str:
     return re.sub(r">\s+<", "><", str(tex2mathml(tex, as_block=as_block)))
 
 
+def _brief(soup: BeautifulSoup) -> None:
+    """What a page found has two lines: its intervals stand in brackets there, as in tables."""
+    for said in soup.select(".brief")[:1]:
+        for text in said.find_all(string=SPREAD):
+            text.replace_with(SPREAD.sub("[\\1,\u00a0\\2]", text))
+
+
 def _tables(soup: BeautifulSoup) -> None:
     """Pandas styles cells by ids: classes instead. And each cell knows its column, for `kn.css` on a telephone."""
     for style in soup.select(".cell_output style"):
@@ -229,8 +238,7 @@ def _tables(soup: BeautifulSoup) -> None:
                     _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
         widest = [max(width, min(len(head), 12)) for width, head in zip(widest, headings, strict=False)]
-        many = sum(width > 0 for width in widest) > 9
-        if headings and sum(widest) > CARDS and not many:
+        if headings and sum(widest) > CARDS:
             _add(table, "cards")
 
 

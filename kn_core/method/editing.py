@@ -60,7 +60,7 @@ def token_of(model: CaptionModel, word: str) -> int:
 
 
 class Recorder:
-    """What all neurons say of a picture and its caption, (L, tokens, D), run once; the last `most` are kept, halved."""
+    """What all neurons say of a picture and its caption (L, tokens, D), run once; the `most` last used stay, halved."""
 
     def __init__(self, model: CaptionModel, most: int = 48) -> None:
         self.model, self.most = model, most
@@ -68,7 +68,9 @@ class Recorder:
 
     def __call__(self, one: Seen) -> Tensor:
         key = one.image_id, one.caption
-        if key not in self._kept:
+        if key in self._kept:
+            self._kept[key] = self._kept.pop(key)  # the last asked for are kept longest
+        else:
             embeds = self.model.teacher_forced(one.prompt[None], [one.caption])
             with record(self.model, "product") as products, torch.no_grad():
                 self.model.extend(embeds)

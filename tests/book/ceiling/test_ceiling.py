@@ -44,6 +44,7 @@ def test_what_there_is_room_for_follows_the_number():
     assert ceilings._room(0.9, 0.7).startswith("Most")
     assert ceilings._room(0.5, 0.3).startswith("A part")
     assert ceilings._room(0.1, 0.0).startswith("Little")
+    assert "not well chosen" in ceilings._so(0.9, 0.7) and "damage" in ceilings._so(0.1, 0.0)
 
 
 def frame(rows: dict[tuple[str, int, int, str], float]) -> pd.DataFrame:

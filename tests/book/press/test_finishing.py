@@ -94,6 +94,16 @@ def test_tables_and_figures_have_a_number_an_anchor_and_columns_by_name(site):
     assert "id=" not in str(table.tbody)
 
 
+def test_what_a_page_found_in_brief_has_its_intervals_in_brackets():
+    said = '<p><span class="pasted-text">0.57 (95 % interval -0.43 to 0.70)</span> of it.</p>'
+    soup = BeautifulSoup(f'<div class="brief">{said}</div>{said}', "html.parser")
+    finishing._brief(soup)
+    assert [p.get_text() for p in soup.find_all("p")] == [
+        "0.57 [-0.43,\u00a00.70] of it.",
+        "0.57 (95 % interval -0.43 to 0.70) of it.",
+    ]
+
+
 def test_figures_of_a_page_that_is_no_chapter_are_counted_on_it():
     page = """<article class="bd-article"><p><a href="#a"><span class="std std-numref">Fig. 31</span></a></p>
     <figure id="a"><figcaption><p><span class="caption-number">Fig. 31 </span>It.</p></figcaption></figure></article>"""

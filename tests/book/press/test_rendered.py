@@ -22,6 +22,11 @@ PAGES = sorted(
     str(page.relative_to(SITE)) for page in SITE.rglob("*.html") if "_static" not in page.relative_to(SITE).parts
 )
 LOOKS = [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390)]
+LINES = """() => [...document.querySelectorAll(".brief p")]
+  .reduce((sum, said) => sum + Math.round(said.offsetHeight / parseFloat(getComputedStyle(said).lineHeight)), 0)"""
+SCROLLING = """() => [...document.querySelectorAll("article table")]
+  .filter((table) => !table.closest(".knb, .knb-plain") && table.scrollWidth > table.parentElement.clientWidth + 1)
+  .map((table) => table.id)"""
 ESTIMATE = re.compile(r"([-+]?\d+\.\d+%?) (?:\[|\(95 % interval )([-+]?\d+\.\d+%?)(?:, | to )([-+]?\d+\.\d+%?)[\])]")
 
 pytestmark = [
@@ -60,6 +65,16 @@ def test_a_page_fits_is_quiet_and_whoever_sees_badly_can_use_it(chromium, name):
         elsewhere = [url for url in asked if not url.startswith((SITE.parent.as_uri(), "data:", "blob:"))]
         assert (wrong, elsewhere, wide <= width) == ([], [], True), (theme, width, wide)
         context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_told_in_two_lines_and_no_table_scrolls_sideways_on_a_telephone(chromium, name):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((SITE / name).as_uri())
+    lines = page.evaluate(LINES)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert (lines <= 2, page.evaluate(SCROLLING)) == (True, []), lines
+    page.close()
 
 
 def test_the_book_has_no_dead_link_and_no_page_that_weighs_too_much():
