@@ -47,7 +47,8 @@ document.getElementById("home").href = location.pathname.replace(/((concepts|app
 """
 REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
 HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
-CARDS = 46  # letters in the widest cells of a row, above which a telephone shows rows as cards
+CARDS = 48  # letters in the widest cells of a row, above which a telephone shows rows as cards
+PADDED = 3  # of them, what the space around a cell takes
 SPREAD = re.compile(r"\(95\s%\sinterval\s(\S+)\sto\s([^\s)]+)\)")  # an interval within a sentence (`words.spread`)
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -238,7 +239,7 @@ def _tables(soup: BeautifulSoup) -> None:
                     _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
         widest = [max(width, min(len(head), 12)) for width, head in zip(widest, headings, strict=False)]
-        if headings and sum(widest) > CARDS:
+        if headings and sum(width + PADDED for width in widest if width) > CARDS:
             _add(table, "cards")
 
 

@@ -32,6 +32,7 @@ def in_words(scored: pd.DataFrame) -> dict[str, str]:
     by = scored.groupby("concept", sort=False)
     share = by[["candidate", "carries", "kept"]].mean().mean()
     chosen, kept = (scored[scored[which]].groupby("concept", sort=False)["layer"] for which in ("candidate", "kept"))
+    dropped = estimate(counts(scored)["dropped"])
     last = chosen.agg(lambda layers: (layers == scored["layer"].max()).mean()).mean()
     rank = np.mean([scores["delta"].corr(scores["gradcam"], method="spearman") for _, scores in by])
     return {
@@ -39,7 +40,8 @@ def in_words(scored: pd.DataFrame) -> dict[str, str]:
         "kept": f"{by['kept'].sum().mean():,.0f}",
         "kept-chance": f"{by.size().mean() * share['candidate'] * share['carries']:,.0f}",
         "lift": f"{share['kept'] / (share['candidate'] * share['carries']):.1f}",
-        "dropped": f"{1 - share['kept'] / share['candidate']:.0%}",
+        "dropped": f"{dropped.value:.0%}",
+        "dropped-ends": interval(*dropped.ends, "{:.0%}"),
         "last": f"{last:.0%}",
         "layer-candidates": f"{chosen.mean().mean():.0f}",
         "layer-kept": f"{kept.mean().mean():.0f}",

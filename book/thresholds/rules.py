@@ -193,6 +193,7 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "ratio-high": f"{ratio.quantile(0.95):.2f}",
         "q": f"{q:.0%}",
         "own": f"{share.value:.0%}",
+        "own-ends": interval(*share.ends, "{:.0%}"),
         "own-low": f"{own['false_share'].min():.0%}",
         "own-high": f"{own['false_share'].max():.0%}",
         "own-no-more": f"{(own['no_more'] / own['candidates']).mean():.0%}",
