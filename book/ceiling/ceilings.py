@@ -89,7 +89,7 @@ def _ends(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
 def _room(lost: float, low: float) -> str:
     """How much of the name passes where the ceiling was measured."""
     how_much = "Most" if low > 0.5 else "A part" if lost > 0.2 else "Little"
-    return f"{how_much} of what an object is named by passes through neurons at the image tokens"
+    return f"{how_much} of what names an object passes through neurons at the image tokens"
 
 
 def _so(lost: float, low: float) -> str:
