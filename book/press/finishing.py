@@ -48,6 +48,7 @@ document.getElementById("home").href = location.pathname.replace(/((concepts|app
 REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
 HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
 CARDS = 48  # letters in the widest cells of a row, above which a telephone shows rows as cards
+LEFT = "text-align: left;"
 PADDED = 3  # of them, what the space around a cell takes
 SPREAD = re.compile(r"\(95\s%\sinterval\s(\S+)\sto\s([^\s)]+)\)")  # an interval within a sentence (`words.spread`)
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
@@ -211,10 +212,10 @@ def _tables(soup: BeautifulSoup) -> None:
             plain = " ".join(body.split())
             for selector in re.findall(r"#([\w-]+)", selectors):
                 if cell := soup.find(id=selector):
-                    if plain == "text-align: left;":
+                    if LEFT in plain:
                         _add(cell, "words")
-                    else:
-                        cell["style"] = plain
+                    if rest := plain.replace(LEFT, "").strip():
+                        cell["style"] = rest
         style.decompose()
     for box in soup.select(".pst-scrollable-table-container"):  # with no link in it, keys could not reach its right end
         box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "Table"}
@@ -233,6 +234,8 @@ def _tables(soup: BeautifulSoup) -> None:
             for heading, cell in zip(headings, row, strict=False):
                 if heading:
                     cell["data-label"] = heading
+                if cell is row[0] and any(map(str.isalpha, cell.get_text())):
+                    _add(cell, "name")  # of the row, where a number would want its column's
                 if cell.get_text().strip() in ("", "–"):
                     _add(cell, "nothing")  # which a card leaves out
                 if heading.startswith("here"):
