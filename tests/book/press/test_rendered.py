@@ -77,6 +77,18 @@ def test_a_page_is_told_in_two_lines_and_no_table_scrolls_sideways_on_a_telephon
     page.close()
 
 
+def test_the_first_page_says_what_held_in_half_a_minute_and_why_in_three():
+    """By count, at the 238 words a minute of silent reading (Brysbaert 2019, doi:10.1016/j.jml.2019.104047)."""
+    soup = BeautifulSoup((SITE / "index.html").read_text(encoding="utf-8"), "html.parser")
+
+    def words(selector: str) -> int:
+        return sum(len(tag.get_text(" ").split()) for tag in soup.select(selector))
+
+    held = words(".thesis") + words(".answers .question") + words(".answers strong")
+    assert 60 < held <= 238 / 2
+    assert held < words(".thesis") + words(".answers") + words(".trust") <= 3 * 238
+
+
 def test_the_book_has_no_dead_link_and_no_page_that_weighs_too_much():
     assert list(flaws(SITE)) == []
 
