@@ -74,7 +74,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
     """Both frames for sentences: 'pictures', 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does.
 
     'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round ('adds-2', suppression
-    alone); with '-own' at the end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
+    alone); with '-own' at the end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in
+    words and as a number.
     """
     words: dict[str, str] = {}
     rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
