@@ -121,11 +121,14 @@ def _named(axis: Axis) -> bool:
 
 
 def _relegend(legend: Legend) -> None:
-    entries = [text.get_text() for text in legend.get_texts()]
-    for text in legend.get_texts():
-        text.set_fontsize(8)
+    """As many columns as there is room for: matplotlib lays a legend out as it makes it, and not again."""
+    entries, heading = [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
     longest = max(map(len, entries), default=1)
     legend.set_ncols(max(1, min(len(entries), int(WIDTH * 72 / (8 * (0.56 * longest + 4))))))
+    legend.prop.set_size(8)
+    legend._fontsize = 8  # type: ignore[attr-defined]
+    legend._init_legend_box(list(legend.legend_handles), entries)  # type: ignore[attr-defined]
+    legend.set_title(heading or None)
 
 
 def _broken(text: str, inches: float, points: float, em: float) -> str:

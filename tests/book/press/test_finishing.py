@@ -163,3 +163,17 @@ def test_a_page_that_weighs_too_much_is_a_flaw(tmp_path):
         "other.html: a first visit loads 1100 kB; it may load 1000",
         "page.html: page of 500 kB; it may have 400",
     ]
+
+
+@pytest.mark.parametrize("of_figure", [True, False])
+def test_a_legend_takes_no_more_than_a_telephone_is_wide(of_figure):
+    with drawing.theme():
+        figure, ax = plt.subplots(figsize=(7, 3))
+        for name in ("suppression, caption", "retention, truth", "retention, probability", "fluent captions"):
+            ax.plot([0, 1], [0, 1], label=name)
+        (figure if of_figure else ax).legend(**({"loc": "outside lower center"} if of_figure else {}), ncols=4)
+        slim = narrow(figure)
+        (legend,) = slim.legends or [slim.axes[0].get_legend()]
+        slim.canvas.draw()
+    assert len(legend.get_texts()) == len(legend.legend_handles) == 4
+    assert legend.get_window_extent().width <= WIDTH * slim.dpi + 1
