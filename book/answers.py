@@ -93,12 +93,14 @@ def _whose(study: Study) -> Answer:
     found = ownership.silenced(study.perturbations(), crossed, study.profile)
     own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
     means = [found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own)]
+    tops = [study.neuron_set(concept).top(study.profile.identification.budget) for concept in concepts]
+    alike = set.intersection(*(set(zip(top.layers.tolist(), top.units.tolist(), strict=True)) for top in tops))
     here, there = ("–" if math.isnan(mean) else f"{mean:.0%}" for mean in means)
     return Answer(
         "Are they the object’s own?",
-        told(gap.low, gap.high, "Yes", "No: others’ take more", "No: others’ neurons do it as well"),
+        told(gap.low, gap.high, "Yes", "No: others’ take more", "Not that it shows: others’ do as much"),
         f"A concept’s own neurons take {here} of its word’s probability, another concept’s {there} (difference "
-        f"{interval(*gap.ends)}).",
+        f"{interval(*gap.ends)}). Of {len(tops[0])} neurons {len(alike)} are in every concept’s set.",
         "perturbation.html",
         drawn.who_silences_whom(found, concepts),
         "A row the concept whose neurons are disturbed, a column the concept shown; dark where its word is lost.",
@@ -142,7 +144,8 @@ def _works(study: Study, doses: matched.Doses) -> Answer:
         question,
         f"A third stage: as many neurons, {DONE[ladder.choice(study)[1]]}",
         f"{n} chosen by what they do for this word and not for others: {has['suppression']} lose the name, "
-        f"{has[main_retention(tried)]} of the rest stays. All neurons together: {everything.value:.0%} lose it.",
+        f"{has[main_retention(tried)]} of the rest stays. All neurons, patched to what they say without the object: "
+        f"{everything.value:.0%} lose it.",
         page,
         drawn.third(doses, chosen, paper),
         "Retention against suppression: the paper’s recipe here, the third stage here, and the paper’s point.",

@@ -61,9 +61,17 @@ def _stack(figure: Figure, panels: list[Axes], tall: float, beside: int) -> None
     """So many panels a row, each as tall as its row was (or half), with the labels that its neighbours had for it."""
     rows = max(ax.get_subplotspec().get_gridspec().nrows for ax in panels)  # type: ignore[union-attr]
     grid = figure.add_gridspec(-(-len(panels) // beside), beside)
+    columns = [ax.get_subplotspec().colspan.start for ax in panels]  # type: ignore[union-attr]
+    heads = {column: ax.get_title() for column, ax in zip(columns[::-1], panels[::-1], strict=True) if ax.get_title()}
     for place, ax in enumerate(panels):
         ax.set_subplotspec(grid[divmod(place, beside)])
         ax.tick_params(labelleft=place % beside == 0, labelbottom=True)
+        if not (ax.get_title() or ax.get_title(loc="left")):
+            ax.set_title(heads.get(columns[place], ""))
+    named = [ax for ax in panels if ax.get_xlabel()]
+    if beside == 1 and len(named) == 1 and len(panels) > 1:  # the name of all panels' axis stood under the middle one
+        panels[-1].set_xlabel(named[0].get_xlabel())
+        named[0].set_xlabel("" if named[0] is not panels[-1] else named[0].get_xlabel())
     each = 0.4 + (tall - 0.9) / rows / beside
     figure.set_size_inches(WIDTH, grid.nrows * each + 0.9)
 

@@ -96,8 +96,9 @@ def _p_value(p: Any) -> str:
 
 def claim_rows(claims: pd.DataFrame, caption: str, pages: Mapping[str, str] | None = None) -> Styler:
     """Rows of `claims.csv` for a reader; with `pages` (claim's page -> address) each leads to where it is settled."""
-    rows, printed = claims.to_dict("records"), set(claims["by"]) != {"this book"}
-    said = "the paper says" if printed else "this book says"
+    rows, by = claims.to_dict("records"), set(claims["by"])
+    printed = by != {"this book"}
+    said = "what is claimed" if len(by) > 1 else f"{next(iter(by), 'the paper')} says"
     shown = pd.DataFrame(
         {  # what matters first: on a narrow page the rest is a swipe away
             "verdict": [
@@ -124,9 +125,18 @@ def _statement(row: Mapping[Hashable, Any], pages: Mapping[str, str]) -> str:
 
 def _ours(row: Mapping[Hashable, Any]) -> str:
     counted = f"; n\u00a0=\u00a0{row['n']}" if row["n"] not in (0, row["ours"]) else ""  # a count says it itself
-    long = f"<br>{html.escape(row['long'])}" if row.get("long") else ""
+    long = f"<br>{html.escape(_own_words(row))}" if row.get("long") else ""
     what = f"<small>{html.escape(indexed(row['measured']))}{counted}{long}</small>"
     return html.escape(interval(row["ours"], row["low"], row["high"])) + what
+
+
+def _own_words(row: Mapping[Hashable, Any]) -> str:
+    """What the long version came to; of a claim of ours, as such verdicts are called."""
+    said = str(row["long"])
+    for word, ours in OF_OURS.items() if row["by"] == "this book" else ():
+        if f": {word}," in said:
+            return said.replace(f": {word},", f": {ours},")
+    return said
 
 
 def methods(

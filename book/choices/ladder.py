@@ -37,13 +37,15 @@ BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """`ladder.ladder` of every concept, and the third stage's other budgets as steps of their number.
+    """`ladder.ladder` of every concept, and the third stage as chosen, a step a number of neurons.
 
     Raises NotRun where there are no pictures to try steps on.
     """
     climbed, third = (of_every(made, study, concepts) for made in (ladder.ladder, ladder.third_stage))
-    budgets = third[(third["method"] == THIRD) & (third["n"] != study.profile.identification.budget)]
-    return pd.concat([climbed, budgets.assign(step=budgets["n"].astype(str))], ignore_index=True)
+    own = third[(third["method"] == THIRD) & (third["concept"] == third["image_concept"])]
+    budgets = own.groupby(["concept", "image_id"])["n"].transform("nunique")
+    own = own[budgets == own["n"].nunique()]
+    return pd.concat([climbed, own.assign(step=own["n"].astype(str))], ignore_index=True)
 
 
 def _images(rows: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -103,15 +105,15 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
 
 
 def order(effects: pd.DataFrame) -> list[tuple[str, str]]:
-    """Steps with their interventions as a reader climbs: from the paper's, then other numbers of neurons."""
+    """Steps with their interventions as a reader climbs: from the paper's, then the third stage's numbers."""
     there = list(dict.fromkeys(zip(effects["step"], effects["intervention"], strict=True)))
     steps = list(STEPS)
     return sorted(there, key=lambda one: steps.index(one[0]) if one[0] in STEPS else len(steps) + int(one[0]))
 
 
 def name(step: object) -> str:
-    """A step for a reader; a budget is a step too."""
-    return STEPS.get(str(step)) or f"the same, {step} neurons"
+    """A step for a reader; a budget of the third stage is a step too."""
+    return STEPS.get(str(step)) or f"third stage, {step} neurons"
 
 
 Ends = tuple[float, float, float]
@@ -135,13 +137,14 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
         read = [found.get((step, how, "chosen", metric)) for metric in TOLD]
         random = found.get((step, how, CONTROL, "suppression"))
         exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
-        change = next((worth[key] for key in [(step, how), *exchanged] if key in worth), None)
+        changes = [worth[key] for key in [(step, how), *exchanged] if key in worth]
+        said = [_change(each) if each["step"] == step else f"{_change(each)} ({each['step']})" for each in changes]
         rows.append(
             {"choice": f"{name(step)}, {DONE[how]}"}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
             | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
             | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})
-            | {"change of both": _change(change) if change else "–", P_HOLM: change["p_holm"] if change else math.nan}
+            | {"change of both": "; ".join(said) or "–", P_HOLM: changes[-1]["p_holm"] if changes else math.nan}
         )
     return pd.DataFrame(rows)
 

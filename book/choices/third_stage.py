@@ -96,7 +96,7 @@ def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concept
 def selectivity_for_readers(found: pd.DataFrame) -> pd.DataFrame:
     """`selectivity`, a row a set."""
     ends = cells(found, "method", "whose")
-    names = {"own": "its own word loses", "other": "other words lose", "own - other": "selectivity"}
+    names = {"own": "its own word loses", "other": "other words lose", "own - other": "its own, less others"}
     rows = [
         {"neurons": SETS[method]} | {names[whose]: interval(*ends[method, whose]) for whose in names}
         for method in SETS

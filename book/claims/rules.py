@@ -115,7 +115,7 @@ class AtLeast(_Entry):
             return Verdict("not reproduced", f"not clear of {self.above}")
         if ours.value >= self.threshold:
             return Verdict("reproduced", f"is {self}")
-        return Verdict("same direction", f"above {self.above}, but below {self.threshold:g}")
+        return Verdict("same direction", f"interval above {self.above}, but estimate below {self.threshold:g}")
 
 
 class Positive(_Entry):

@@ -46,7 +46,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
 def in_words(compared: pd.DataFrame, **models: str) -> dict[str, str]:
     """`compare` for sentences; `models` are short names, each of one of its models."""
     found = ends(compared)
-    what = "what the third stage leaves suppresses more, at zero, than as many random neurons of the same layers"
+    what = "the third stage's neurons, zeroed, suppress more than as many random ones of the same layers"
     said = {"third-works": works(compared, OVER, what)}
     for short, model in models.items():
         said |= {f"{name}-{short}": interval(*found[name, model]) for name in QUANTITIES if (name, model) in found}

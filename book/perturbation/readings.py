@@ -95,7 +95,8 @@ def against_random(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFram
     both = summarise(rows, ["method"], perplexity_limit=limit).set_index(["method", "metric"])
     gap = contrast(rows, "two-stage", "random", perplexity_limit=limit).set_index("metric")
     metrics = [metric for metric in READINGS if metric not in TEXT]
-    table = pd.DataFrame({"paper": pd.Series(printed()).reindex(metrics)}).rename_axis("metric")
+    paper = pd.Series(printed()).rename({"retention": main_retention(perturbations)})  # of what, it does not say
+    table = pd.DataFrame({"paper": paper.reindex(metrics)}).rename_axis("metric")
     for side, found in zip(SIDES, (both.xs("two-stage"), both.xs("random"), gap), strict=True):
         table[[side, f"{side}_low", f"{side}_high"]] = found.reindex(metrics)[ENDS]
     counts = both.xs("two-stage")[["n_images", "n_concepts"]].reindex(metrics, fill_value=0)
@@ -131,7 +132,7 @@ def in_words(table: pd.DataFrame, kept: str) -> dict[str, str]:
     words["retained-of"] = OF[kept]
     suppression = rows["suppression"]
     words |= {"pictures": str(suppression["n_images"]), "concepts": str(suppression["n_concepts"])}
-    words |= {f"paper-{metric}": f"{rows[metric]['paper']:g}" for metric in ("suppression", "retention")}
+    words |= {f"paper-{metric}": f"{value:g}" for metric, value in printed().items()}
     for name, metric, side in (
         ("clear", "suppression", "difference"),
         ("clear-probability", "suppression_probability", "difference"),

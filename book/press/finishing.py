@@ -50,6 +50,8 @@ HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
 CARDS = 48  # letters in the widest cells of a row, above which a telephone shows rows as cards
 LEFT = "text-align: left;"
 PADDED = 3  # of them, what the space around a cell takes
+HALF = 24  # letters in half of a card
+PER_CENT = re.compile(r"(?<=\d) %")  # which no line may part
 SPREAD = re.compile(r"\(95\s%\sinterval\s(\S+)\sto\s([^\s)]+)\)")  # an interval within a sentence (`words.spread`)
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
 
@@ -129,6 +131,8 @@ def _finish_page(
         block = formula.name == "div"
         written = mathml(formula.get_text(), as_block=block)
         put(formula, f'<div class="formula" {REACHED} aria-label="Formula">{written}</div>' if block else written)
+    for text in soup.find_all(string=PER_CENT):
+        text.replace_with(PER_CENT.sub("\u00a0%", text))
     _brief(soup)
     _tables(soup)
     _number(soup)
@@ -238,6 +242,8 @@ def _tables(soup: BeautifulSoup) -> None:
                     _add(cell, "name")  # of the row, where a number would want its column's
                 if cell.get_text().strip() in ("", "–"):
                     _add(cell, "nothing")  # which a card leaves out
+                if len(cell.get_text().strip()) + len(heading) > HALF:
+                    _add(cell, "long")
                 if heading.startswith("here"):
                     _add(cell, "answer")
         widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]

@@ -74,7 +74,8 @@ def methods_over_layers(over: pd.DataFrame, late: pd.DataFrame, per_row: int = 2
     others = [upper[method] for method in shown if method != "two-stage"]
     beside = f"; by other methods, {min(others):.0%} to {max(others):.0%}" if others else ""
     title(
-        figure, f"Of the two-stage neurons {upper['two-stage']:.0%} lie in the upper two thirds of the layers{beside}"
+        figure,
+        f"Of the best two-stage neurons {upper['two-stage']:.0%} lie in the upper two thirds of the layers{beside}",
     )
     return figure
 

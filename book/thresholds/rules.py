@@ -247,8 +247,8 @@ def _untried(rules: pd.DataFrame, of_images: pd.DataFrame) -> str:
 
 def _best(study: Study, rules: pd.DataFrame) -> str:
     """The rule with the smallest estimated share among those that leave neurons for every concept."""
-    least = rules.groupby("rule")["candidates"].transform("min")
-    means = rules[(least > 0) & (rules["rule"] != AUTOMATIC)].groupby("rule", sort=False)["false_share"].mean()
+    whole = rules.groupby("rule")["neurons"].transform(lambda of: (of != "").all())
+    means = rules[whole & (rules["rule"] != AUTOMATIC)].groupby("rule", sort=False)["false_share"].mean()
     return f"{label(study, str(means.idxmin()))}, at {means.min():.0%}"
 
 

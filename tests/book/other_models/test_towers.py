@@ -88,7 +88,7 @@ def test_verdicts_and_overlap_are_counted_in_words():
 
 def test_what_the_third_stage_does_with_either_tower():
     said = third_stage.in_words(THIRD, first="a", second="b")
-    assert said["third-works"].startswith("With both models what the third stage leaves suppresses more, at zero")
+    assert said["third-works"].startswith("With both models the third stage's neurons, zeroed, suppress more")
     assert said["third-apart"] == "suppression, all neurons patched" and said["third-clear-first"] == "clear of zero"
 
 

@@ -60,6 +60,7 @@ def test_the_layers_of_every_method():
     assert late.loc[1, ["difference", "p_holm"]].tolist() == [-0.5, 0.5]  # two concepts: 2 of 4 sign patterns
     over = layers.over_layers(dict(iter(neurons.groupby("method"))), 4)
     figure = layer_figures.methods_over_layers(over, late)
-    assert "Of the two-stage neurons 50% lie in the upper two thirds of the layers; by other methods, 100%" in " ".join(
-        figure.get_suptitle().split()
+    assert (
+        "Of the best two-stage neurons 50% lie in the upper two thirds of the layers; by other methods, 100%"
+        in " ".join(figure.get_suptitle().split())
     )
