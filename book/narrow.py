@@ -61,13 +61,9 @@ def _stack(figure: Figure, panels: list[Axes], tall: float, beside: int) -> None
     """So many panels a row, each as tall as its row was (or half), with the labels that its neighbours had for it."""
     rows = max(ax.get_subplotspec().get_gridspec().nrows for ax in panels)  # type: ignore[union-attr]
     grid = figure.add_gridspec(-(-len(panels) // beside), beside)
-    columns = [ax.get_subplotspec().colspan.start for ax in panels]  # type: ignore[union-attr]
-    heads = {column: ax.get_title() for column, ax in zip(columns[::-1], panels[::-1], strict=True) if ax.get_title()}
     for place, ax in enumerate(panels):
         ax.set_subplotspec(grid[divmod(place, beside)])
         ax.tick_params(labelleft=place % beside == 0, labelbottom=True)
-        if not (ax.get_title() or ax.get_title(loc="left")):
-            ax.set_title(heads.get(columns[place], ""))
     named = [ax for ax in panels if ax.get_xlabel()]
     if beside == 1 and len(named) == 1 and len(panels) > 1:  # the name of all panels' axis stood under the middle one
         panels[-1].set_xlabel(named[0].get_xlabel())
@@ -136,6 +132,7 @@ def _relegend(legend: Legend) -> None:
     legend.prop.set_size(8)
     legend._fontsize = 8  # type: ignore[attr-defined]
     legend._init_legend_box(list(legend.legend_handles), entries)  # type: ignore[attr-defined]
+    legend._legend_box.set_offset(legend._findoffset)  # type: ignore[attr-defined]
     legend.set_title(heading or None)
 
 

@@ -39,7 +39,7 @@ def stages(effects: pd.DataFrame) -> Figure:
     tried = {at: effects[effects["at"] == at] for at in (BUDGET, OWN)}
     arms = {at: [arm for arm in ARMS[::-1] if arm in set(rows["method"])] for at, rows in tried.items()}
     heights = [len(shown) for shown in arms.values()]
-    size = (WIDTH, 1.5 + 0.36 * sum(heights))
+    size = (WIDTH, 1.7 + 0.36 * sum(heights))
     figure, axes = plt.subplots(2, 3, figsize=size, sharex=True, sharey="row", height_ratios=heights)
     for (at, rows), line in zip(tried.items(), axes, strict=True):
         neurons = rows.groupby("method")["neurons"].first()
@@ -48,8 +48,8 @@ def stages(effects: pd.DataFrame) -> Figure:
             rows_of_shares(ax, names).tick_params(axis="y", labelsize=8)
             found = rows[rows["metric"] == metric].set_index("method")
             dots(ax, found, arms[at], [method_colour(arm) for arm in arms[at]])
-        line[0].set_title(f"With {at}", fontsize=10, pad=20 if at == BUDGET else 6)
-    for ax, words in zip(axes[0], METRICS.values(), strict=True):
+        line[0].set_title(f"With {at}", fontsize=10, pad=20)
+    for ax, words in zip(axes.flat, [*METRICS.values()] * 2, strict=True):  # a telephone has them one below the other
         ax.annotate(words, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", fontsize=9)
     title(figure, _stages_finding(effects))
     return figure
