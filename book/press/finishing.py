@@ -125,8 +125,10 @@ def _finish_page(
 
     text = re.sub(r"<svg.*?</svg>", set_in, page.read_text(encoding="utf-8"), flags=re.DOTALL)
     soup = BeautifulSoup(text, "html.parser")
+    if soup.head is None:  # it only leads to the first of pages that have no index among them
+        return
 
-    _head(soup, base, edition)
+    _head(soup.head, soup, base, edition)
     for formula in soup.select("span.math, div.math"):
         block = formula.name == "div"
         written = mathml(formula.get_text(), as_block=block)
@@ -162,9 +164,7 @@ def _finish_page(
     page.write_text(text, encoding="utf-8")
 
 
-def _head(soup: BeautifulSoup, base: str, edition: Edition) -> None:
-    head = soup.head
-    assert head is not None
+def _head(head: Tag, soup: BeautifulSoup, base: str, edition: Edition) -> None:
     for tag in head.find_all(["script", "link"]):
         if UNUSED.search(str(tag)) or (tag.get("rel") == ["preload"]):
             tag.decompose()

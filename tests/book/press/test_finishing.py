@@ -26,6 +26,9 @@ heading</th><th>here [95 %]</th><th>and why</th></tr></thead><tbody>
 </tbody></table>"""
 
 
+REDIRECT = '<meta http-equiv="Refresh" content="0; url=index.html" />'
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A page as Sphinx leaves it, with a chart and a picture of matplotlib's."""
@@ -55,6 +58,7 @@ def site(tmp_path: Path) -> Path:
         <div class="cell_output">{TABLE}</div></article>
         <div class="bd-footer-content__inner">x</div></body></html>"""
     )
+    (tmp_path / "first.html").write_text(REDIRECT)
     finishing.finish(tmp_path, tmp_path / "figures", EDITION)
     (tmp_path / "figures" / "chart-narrow.svg").unlink()
     return tmp_path
@@ -72,6 +76,10 @@ def test_a_figure_is_text_on_the_page_and_its_pictures_wait(site):
     assert "currentColor" in page and "#222222" not in page and "var(--k-332288,#332288)" in page
     assert f"--k-332288:{in_the_dark('#332288')}" in (site / "_static" / "kn.css").read_text()
     assert not list(site.glob("_images/*.svg")) and list(flaws(site)) == []
+
+
+def test_a_page_that_only_leads_elsewhere_stays_as_it_is(site):
+    assert (site / "first.html").read_text() == REDIRECT
 
 
 def test_formulas_are_mathml_and_scripts_that_throw_are_gone(site):
