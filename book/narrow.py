@@ -133,7 +133,8 @@ def _relegend(legend: Legend) -> None:
     legend._fontsize = 8  # type: ignore[attr-defined]
     legend._init_legend_box(list(legend.legend_handles), entries)  # type: ignore[attr-defined]
     legend._legend_box.set_offset(legend._findoffset)  # type: ignore[attr-defined]
-    legend.set_title(heading or None)
+    if heading:
+        legend.set_title(heading)
 
 
 def _broken(text: str, inches: float, points: float, em: float) -> str:

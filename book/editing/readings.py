@@ -156,6 +156,22 @@ def matrix(images: pd.DataFrame, study: Study) -> pd.DataFrame:
     return wide.reindex(index=order, columns=[each for each in study.studied() if each in wide.columns])
 
 
+def pairs_in_words(wide: pd.DataFrame, study: Study) -> str:
+    """What a cell of `matrix` rests on, and how much of the cells' variance lies between rows, edited concepts."""
+    settings, cells = study.effort.editing, wide.to_numpy(float)
+    there = ~np.isnan(cells)
+    if not settings.all_pairs or there.sum(axis=1).min() < 2:
+        return f"A cell is a mean over {settings.judged} pictures at most; the other pairs are for the long version."
+    rows = np.broadcast_to(np.nanmean(cells, axis=1, keepdims=True), cells.shape)
+    share = float(rows[there].var() / cells[there].var()) if cells[there].var() else np.nan
+    more = "whether the edit sees its object in a picture decides, not the name that the object is to take"
+    less = "the name that it is to take counts as well"
+    return (
+        f"A cell is a mean over {settings.light} pictures, of the next concept's name over {settings.judged}. Of the "
+        f"cells' variance {share:.0%} lies between the concepts that are edited: {more if share > 0.5 else less}."
+    )
+
+
 def examples(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The first held-out picture of each concept under the best editor: before, after, random neurons instead."""
     own = of_best(rows, study).query("what == 'own'")
@@ -196,4 +212,6 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     spent = made.loc[made["artefact"].str.match(r"(edits|transfer|sizes|taken)-"), "seconds"].sum()
     length = "short" if settings == study.profile.editing else "long"
     first = f"the first {settings.compared} concepts" if settings.compared else "all concepts"
+    full = "The long version (EFFORT=full) has all pairs, all editors, more sets of neurons, strengths and pictures."
+    words["longer"] = full if length == "short" else ""
     return words | {"version": f"the {length} version", "spent": f"{spent:.0f}", "compared": first}

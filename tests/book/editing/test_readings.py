@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -51,3 +53,19 @@ def test_means_are_of_concepts():
     rows += [row("own", "A bear.", concept="bear", image_id="3"), row("own", "A cat.", concept="cat", image_id="4")]
     found = readings.means(readings.by_picture(pd.DataFrame(rows), 50.0)).set_index("metric")
     assert found.loc["generality", "value"] == pytest.approx((3 / 4 + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("cells", "share", "ends"),
+    [((1, 1, 0, 0), 100, "not the name"), ((1, 0, 0, 1), 0, "counts as well"), ((1, 1, 0, 1), 33, "counts as well")],
+)
+def test_rows_of_pairs_say_whether_the_edited_concept_decides(cells, share, ends):
+    """Two rows of two cells; of the third, between (.25, .25, -.25, -.25) and whole (.25, .25, -.75, .25)."""
+    names = ["bear", "bus", "cat"]
+    wide = pd.DataFrame([[None, *cells[:2]], [cells[2], None, cells[3]]], names[:2], names, dtype=float)
+    settings = SimpleNamespace(all_pairs=True, light=2, judged=8)
+    study = SimpleNamespace(effort=SimpleNamespace(editing=settings))
+    said = readings.pairs_in_words(wide, study)
+    assert f" {share}% lies between" in said and ends in said
+    settings.all_pairs = False
+    assert "8 pictures at most" in readings.pairs_in_words(wide, study)
