@@ -72,7 +72,7 @@ class Found:
             return f"The {best} nothing to “{self.target.word}” at any image token, taken together"
         return (
             f"{self.share:.0%} of what the {best} to “{self.target.word}” is added on the object, "
-            f"{self.picture.area_fraction:.0%} of the picture"
+            f"which fills {self.picture.area_fraction:.0%} of the picture"
         )
 
     @property
