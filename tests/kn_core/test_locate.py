@@ -183,7 +183,7 @@ def test_the_heatmap_is_drawn_on_the_models_own_grid_over_the_whole_picture(tiny
     share = (found.heatmap.clip(0) * cells(found.picture.mask, (8, 2))).sum() / found.heatmap.clip(0).sum()
     assert found.share == pytest.approx(share)
     assert f"{share:.0%} of what the 2 best neurons add" in found.finding
-    assert found.finding.endswith("on the object, 25% of the picture")
+    assert found.finding.endswith("on the object, which fills 25% of the picture")
     figure = found.plot()
     heat = figure.axes[2].images[-1]
     assert np.array_equal(heat.get_array(), found.heatmap)
