@@ -20,7 +20,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from docutils.utils.math.latex2mathml import tex2mathml
 
-from book.press import drawn
+from book.press import cards, drawn
 from book.press.pruning import prune
 
 UNUSED = re.compile(
@@ -47,10 +47,6 @@ document.getElementById("home").href = location.pathname.replace(/((concepts|app
 """
 REACHED = 'tabindex="0" role="group"'  # by keys, which scroll what is wider than a telephone
 HEADING = re.compile(r"^[\d.]+ |#$")  # number and anchor of a heading
-CARDS = 48  # letters in the widest cells of a row, above which a telephone shows rows as cards
-LEFT = "text-align: left;"
-PADDED = 3  # of them, what the space around a cell takes
-HALF = 24  # letters in half of a card
 PER_CENT = re.compile(r"(?<=\d) %")  # which no line may part
 SPREAD = re.compile(r"\(95\s%\sinterval\s(\S+)\sto\s([^\s)]+)\)")  # an interval within a sentence (`words.spread`)
 FALLBACK = "A recipe for multi-modal knowledge neurons, run anew: every published number beside ours."
@@ -136,7 +132,7 @@ def _finish_page(
     for text in soup.find_all(string=PER_CENT):
         text.replace_with(PER_CENT.sub("\u00a0%", text))
     _brief(soup)
-    _tables(soup)
+    cards.tables(soup)
     _number(soup)
     for roles in soup.select(".citation-list, .citation-list [role]"):  # which hold more than a list may
         del roles["role"]
@@ -207,57 +203,6 @@ def _brief(soup: BeautifulSoup) -> None:
     for said in soup.select(".brief")[:1]:
         for text in said.find_all(string=SPREAD):
             text.replace_with(SPREAD.sub("[\\1,\u00a0\\2]", text))
-
-
-def _tables(soup: BeautifulSoup) -> None:
-    """Pandas styles cells by ids: classes instead. And each cell knows its column, for `kn.css` on a telephone."""
-    for style in soup.select(".cell_output style"):
-        for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", style.get_text()):
-            plain = " ".join(body.split())
-            for selector in re.findall(r"#([\w-]+)", selectors):
-                if cell := soup.find(id=selector):
-                    if LEFT in plain:
-                        _add(cell, "words")
-                    if rest := plain.replace(LEFT, "").strip():
-                        cell["style"] = rest
-        style.decompose()
-    for box in soup.select(".pst-scrollable-table-container"):  # with no link in it, keys could not reach its right end
-        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": "Table"}
-    for table in soup.select("article table, .bd-article table"):
-        if table.find_parent(class_=["knb", "knb-plain"]):  # the neuron browser's: thousands of cells, its own style
-            continue
-        headings = [" ".join(th.get_text().split()) for th in table.select("thead tr:last-child th")]
-        rows = [row.find_all(["td", "th"], recursive=False) for row in table.select("tbody tr")]
-        for cell in table.find_all(["td", "th"]):
-            cell.attrs.pop("id", None)
-            kept = [name for name in _classes(cell) if name in ("words", "col0", "text-right")]
-            cell.attrs.pop("class", None)
-            for name in kept:
-                _add(cell, name)
-        for row in rows:
-            for heading, cell in zip(headings, row, strict=False):
-                if heading:
-                    cell["data-label"] = heading
-                if cell is row[0] and any(map(str.isalpha, cell.get_text())):
-                    _add(cell, "name")  # of the row, where a number would want its column's
-                if cell.get_text().strip() in ("", "–"):
-                    _add(cell, "nothing")  # which a card leaves out
-                if len(cell.get_text().strip()) + len(heading) > HALF:
-                    _add(cell, "long")
-                if heading.startswith("here"):
-                    _add(cell, "answer")
-        widest = [max((len(c.get_text().strip()) for c in column), default=0) for column in zip(*rows, strict=False)]
-        widest = [max(width, min(len(head), 12)) for width, head in zip(widest, headings, strict=False)]
-        if headings and sum(width + PADDED for width in widest if width) > CARDS:
-            _add(table, "cards")
-
-
-def _add(tag: Tag, name: str) -> None:
-    tag["class"] = " ".join([*_classes(tag), name])
-
-
-def _classes(tag: Tag) -> list[str]:
-    return " ".join(filter(None, tag.get_attribute_list("class"))).split()
 
 
 def _number(soup: BeautifulSoup) -> None:
