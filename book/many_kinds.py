@@ -6,6 +6,7 @@ import pandas as pd
 
 from book import claims_table
 from book.choices import third_stage
+from book.claims.verdicts import load_verdicts
 from book.style import READINGS
 from book.words import interval, listed
 from kn_core.measures.metrics import headline, main_retention, perplexity_limit, summarise
@@ -67,14 +68,38 @@ def for_readers(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def later(study: Study) -> str:
-    """What would tell, where it was not run and there is such a profile."""
+    """What would tell, where it was not run and there is such a profile; and what is on record of it."""
     name = f"{study.profile.name}-many"
-    return (
+    if name not in profile_names():
+        return ""
+    told = (
         f"The long version of this book (EFFORT=full) runs the headline settings on every kind that scenes can draw "
         f"(the profile {name}), so that an interval over concepts has more of them to resample."
-        if name in profile_names()
-        else ""
     )
+    taken, kept = (on_record(study, claim) for claim in ("third-stage-suppresses", "third-stage-retains"))
+    if taken and kept:
+        told += f" On record: over {kinds(study)} kinds the third stage suppresses {taken[0]} of the names and keeps "
+        told += f"{kept[0]} of the rest, on {taken[1]} held-out pictures, with contrasts against all other kinds."
+    return told
+
+
+def on_record(study: Study, claim: str) -> tuple[str, int] | None:
+    """What a run of `<profile>-many` made of a claim, as `paper/verdicts.yml` has it: estimate with interval, and n."""
+    found = load_verdicts().get(f"{study.profile.name}-many", {}).get(claim)
+    if found is None or found.ours is None or found.low is None or found.high is None:
+        return None
+    return interval(found.ours, found.low, found.high, "{:z.0%}"), found.n
+
+
+def kinds(study: Study) -> int:
+    """How many kinds of object that run has."""
+    return len(load_profile(f"{study.profile.name}-many").concepts)
+
+
+def in_short(study: Study) -> str:
+    """The same for the first page, in half a sentence; nothing where there is no such run on record."""
+    taken = on_record(study, "third-stage-suppresses") if f"{study.profile.name}-many" in profile_names() else None
+    return f"; over {kinds(study)} kinds the third stage takes {taken[0]} of the names" if taken else ""
 
 
 def in_words(many: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:

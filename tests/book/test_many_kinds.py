@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from book import many_kinds as many
+from book.claims.verdicts import OnRecord
 from kn_core.pictures.scenes import KINDS
 from kn_core.profile import Profile, load_profile
 from kn_core.study.experiments.ladder import CONTROL, THIRD
@@ -51,3 +52,15 @@ def test_without_its_results_the_long_version_is_named(toy_profile, tmp_path):
     assert many.later(Study(toy_profile, tmp_path)) == ""  # there is no such profile
     own = Study("embedded", tmp_path / "embedded")
     assert "EFFORT=full" in many.later(own) and "embedded-many" in many.later(own)
+
+
+def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, tmp_path, toy_profile):
+    taken, kept = (OnRecord(verdict="inconclusive", ours=value, low=0.4, high=0.6, n=90) for value in (0.5, 0.55))
+    recorded = {"embedded-many": {"third-stage-suppresses": taken, "third-stage-retains": kept}}
+    monkeypatch.setattr(many, "load_verdicts", lambda: recorded)
+    own = Study(load_profile("embedded"), tmp_path)
+    assert "the third stage suppresses 50% [40%,\u00a060%] of the names and keeps 55%" in many.later(own)
+    assert many.in_short(own) == f"; over {len(KINDS)} kinds the third stage takes 50% [40%,\u00a060%] of the names"
+    assert many.in_short(Study(toy_profile, tmp_path)) == ""
+    monkeypatch.setattr(many, "load_verdicts", dict)
+    assert many.in_short(own) == "" and "On record" not in many.later(own)
