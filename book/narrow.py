@@ -65,9 +65,9 @@ def _stack(figure: Figure, panels: list[Axes], tall: float, beside: int) -> None
         ax.set_subplotspec(grid[divmod(place, beside)])
         ax.tick_params(labelleft=place % beside == 0, labelbottom=True)
     named = [ax for ax in panels if ax.get_xlabel()]
-    if beside == 1 and len(named) == 1 and len(panels) > 1:  # the name of all panels' axis stood under the middle one
+    if beside == 1 and len(named) == 1 and named[0] is not panels[-1]:  # the name of all panels' axis
         panels[-1].set_xlabel(named[0].get_xlabel())
-        named[0].set_xlabel("" if named[0] is not panels[-1] else named[0].get_xlabel())
+        named[0].set_xlabel("")
     each = 0.4 + (tall - 0.9) / rows / beside
     figure.set_size_inches(WIDTH, grid.nrows * each + 0.9)
 

@@ -130,7 +130,8 @@ def _finish_page(
         written = mathml(formula.get_text(), as_block=block)
         put(formula, f'<div class="formula" {REACHED} aria-label="Formula">{written}</div>' if block else written)
     for text in soup.find_all(string=PER_CENT):
-        text.replace_with(PER_CENT.sub("\u00a0%", text))
+        if not text.find_parent(["pre", "code", "script", "style"]):
+            text.replace_with(PER_CENT.sub("\u00a0%", text))
     _brief(soup)
     cards.tables(soup)
     _number(soup)
