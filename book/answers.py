@@ -15,7 +15,7 @@ from book.ceiling import ceilings
 from book.choices import third_stage
 from book.choices.ladder import DONE
 from book.perturbation import matched, ownership, references
-from book.perturbation.readings import printed
+from book.perturbation.readings import neurons_in_words, printed
 from book.words import NotRun, interval, told
 from kn_core.measures.metrics import contrast, headline, main_retention, perplexity_limit, summarise
 from kn_core.measures.stats import Estimate
@@ -93,14 +93,13 @@ def _whose(study: Study) -> Answer:
     found = ownership.silenced(study.perturbations(), crossed, study.profile)
     own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
     means = [found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own)]
-    tops = [study.neuron_set(concept).top(study.profile.identification.budget) for concept in concepts]
-    alike = set.intersection(*(set(zip(top.layers.tolist(), top.units.tolist(), strict=True)) for top in tops))
     here, there = ("–" if math.isnan(mean) else f"{mean:.0%}" for mean in means)
     return Answer(
         "Are they the object’s own?",
         told(gap.low, gap.high, "Yes", "No: others’ take more", "Not that it shows: others’ do as much"),
         f"A concept’s own neurons take {here} of its word’s probability, another concept’s {there} (difference "
-        f"{interval(*gap.ends)}). Of {len(tops[0])} neurons {len(alike)} are in every concept’s set.",
+        f"{interval(*gap.ends)}). Of {study.profile.identification.budget} neurons "
+        f"{neurons_in_words(study, concepts)['every']} are in every concept’s set.",
         "perturbation.html",
         drawn.who_silences_whom(found, concepts),
         "A row the concept whose neurons are disturbed, a column the concept shown; dark where its word is lost.",

@@ -41,7 +41,7 @@ def _columns(table: Tag) -> None:
     rows = [row.find_all(["td", "th"], recursive=False) for row in table.select("tbody tr")]
     for cell in table.find_all(["td", "th"]):
         cell.attrs.pop("id", None)
-        kept = [name for name in _classes(cell) if name in ("words", "col0", "text-right")]
+        kept = [name for name in _classes(cell) if name in ("words", "text-right")]
         cell.attrs.pop("class", None)
         for name in kept:
             _add(cell, name)

@@ -96,7 +96,7 @@ def test_tables_and_figures_have_a_number_an_anchor_and_columns_by_name(site):
     assert table.caption.a["href"] == "#T_x" and figure.a["href"] == "#figure-1" == f"#{figure['id']}"
     assert "cards" in table["class"]
     name, answer, _ = table.select("tbody td")
-    assert name["class"] == ["col0", "words", "name", "long"]
+    assert name["class"] == ["words", "name", "long"]
     assert answer["class"] == ["long", "answer"] and answer["data-label"] == "here [95 %]"
     assert "id=" not in str(table.tbody)
 
