@@ -96,7 +96,7 @@ def _whose(study: Study) -> Answer:
     here, there = ("–" if math.isnan(mean) else f"{mean:.0%}" for mean in means)
     return Answer(
         "Are they the object’s own?",
-        told(gap.low, gap.high, "Yes", "No: others’ take more", "Not that it shows: others’ do as much"),
+        told(gap.low, gap.high, "Yes", "No: others’ take more", "Not visibly: others’ neurons do as much"),
         f"A concept’s own neurons take {here} of its word’s probability, another concept’s {there} (difference "
         f"{interval(*gap.ends)}). Of {study.profile.identification.budget} neurons "
         f"{neurons_in_words(study, concepts)['every']} are in every concept’s set.",

@@ -99,7 +99,7 @@ def kinds(study: Study) -> int:
 def in_short(study: Study) -> str:
     """The same for the first page, in half a sentence; nothing where there is no such run on record."""
     taken = on_record(study, "third-stage-suppresses") if f"{study.profile.name}-many" in profile_names() else None
-    return f"; over {kinds(study)} kinds the third stage takes {taken[0]} of the names" if taken else ""
+    return f"; over {kinds(study)} kinds the third stage takes away {taken[0]} of the names" if taken else ""
 
 
 def in_words(many: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:

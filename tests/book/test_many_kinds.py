@@ -60,7 +60,9 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     monkeypatch.setattr(many, "load_verdicts", lambda: recorded)
     own = Study(load_profile("embedded"), tmp_path)
     assert "the third stage suppresses 50% [40%,\u00a060%] of the names and keeps 55%" in many.later(own)
-    assert many.in_short(own) == f"; over {len(KINDS)} kinds the third stage takes 50% [40%,\u00a060%] of the names"
+    assert (
+        many.in_short(own) == f"; over {len(KINDS)} kinds the third stage takes away 50% [40%,\u00a060%] of the names"
+    )
     assert many.in_short(Study(toy_profile, tmp_path)) == ""
     monkeypatch.setattr(many, "load_verdicts", dict)
     assert many.in_short(own) == "" and "On record" not in many.later(own)
