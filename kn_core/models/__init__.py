@@ -16,6 +16,7 @@ from kn_core.fingerprint import at_home, digest
 from kn_core.models import checkpoints, hf, released
 from kn_core.models.base import CaptionModel
 from kn_core.models.eva import EvaViT
+from kn_core.models.linear import by_onednn
 from kn_core.models.minigpt4 import MiniGPT4, load_decoder, load_projection
 from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qformer
 from kn_core.models.towers import Dinov2Small, EfficientNetLite0
@@ -84,14 +85,14 @@ def load_model(
                 given = ", ".join(settings)
                 raise ProfileError(f"a profile holds its own settings. Got {given} beside '{profile.name}'.")
             if projection == "profile" and isinstance(profile.model, Checkpoint):
-                return hf.load_checkpoint(profile.model)
-            return _put_together(profile.parts, projection)
+                return by_onednn(hf.load_checkpoint(profile.model))
+            return by_onednn(_put_together(profile.parts, projection))
         case Checkpoint() as checkpoint:
-            return hf.load_checkpoint(checkpoint)
+            return by_onednn(hf.load_checkpoint(checkpoint))
         case (transformers.PreTrainedModel() as model, processor) if hasattr(processor, "image_processor"):
             if stray := settings.keys() & {"dtype", "device", "bits"}:
                 raise TypeError(f"a model in memory has its own {', '.join(sorted(stray))}. Set before, after, prompt.")
-            return hf.adopt(model, processor, _checkpoint(type(model).__name__, settings))
+            return by_onednn(hf.adopt(model, processor, _checkpoint(type(model).__name__, settings)))
     kinds = ", ".join(type(each).__name__ for each in (source if isinstance(source, tuple | list) else [source]))
     raise TypeError(
         "load_model takes a Profile, the name of one or its YAML file, a checkpoint's folder or name on the hub, or a "

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import kn_core as kn
+from kn_core.models.linear import Linear
 
 PUBLIC = ["load_model", "open_picture", "find_neurons", "perturb", "Study", "load_profile", "NeuronSet", "Sample"]
 PUBLIC += ["record", "intervene", "edit", "Edit"]
@@ -44,6 +46,10 @@ def test_every_public_name_has_an_example_that_runs(name, world):
     for test in tests:
         runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
+
+
+def test_a_model_that_is_put_together_multiplies_by_onednn(world):
+    assert {type(each) for each in world["model"].modules() if isinstance(each, nn.Linear)} == {Linear}
 
 
 @pytest.mark.parametrize(
