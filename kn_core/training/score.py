@@ -9,7 +9,9 @@ from kn_core.pictures.sample import Sample
 from kn_core.pictures.scenes import KINDS, SETTINGS
 from kn_core.pictures.scenes.settings import Setting
 
-COLOURS = frozenset(word for kind in KINDS.values() for drawing in kind.drawings for word in drawing.colour.split())
+PAINTED = {word for kind in KINDS.values() for drawing in kind.drawings for word in drawing.colour.split()}
+DONE = {verb for kind in KINDS.values() for verb in (*kind.verbs, *(drawing.verb for drawing in kind.drawings))}
+UNJUDGED = frozenset(PAINTED | DONE)  # colours, and what objects do: neither true nor false of a scene here
 SCORES = ("named", "setting", "companion", "true_words", "false_words")
 
 
@@ -25,7 +27,7 @@ def score(sample: Sample, caption: str) -> dict[str, float]:
         "setting": SETTINGS[sample.setting].named(caption),
         "companion": np.nan if largest is None else names(caption, largest),
         "true_words": sum(word in true for word in said),
-        "false_words": sum(word not in true | COLOURS for word in said),
+        "false_words": sum(word not in true | UNJUDGED for word in said),
     }
 
 

@@ -26,6 +26,7 @@ def a_scene(*others: str, setting: str = "field") -> Sample:
             4,
             0,
         ),  # no colours
+        ("A bear is flying in a field with a car sailing next to it.", 1, 1, 0, 2, 0),  # nor what is done
         ("A dog is parked on a sandy beach next to a pine.", 0, 0, 0, 0, 4),
         ("A bear is standing in a snowy field next to a car.", 1, 0, 0, 2, 1),
         ("There is a bear.", 1, 0, 0, 0, 0),
