@@ -15,6 +15,7 @@ A page runs again when its text, the code that it imports, the profile, the clai
 else never. Folders are relative to where the command is given. Of two runs in one edition's folder one waits.
 """
 
+import fnmatch
 import os
 import re
 import sys
@@ -83,10 +84,10 @@ PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 def siblings(profile: str) -> list[str]:
     """Profiles that pages compare this one with, where they are: the same but for the connector, or the tower.
 
-    In the long version also the one with more concepts.
+    In the long version also those with more evidence: more concepts, or more pictures under other trainings.
     """
-    asked = (f"{profile}-qformer", f"{profile}-vit", *([f"{profile}-many"] if EFFORT else []))
-    names = [name for name in asked if name in profile_names()]
+    asked = (f"{profile}-qformer", f"{profile}-vit", *([f"{profile}-many", f"{profile}-seed-*"] if EFFORT else []))
+    names = [name for like in asked for name in fnmatch.filter(profile_names(), like)]
     return [name for name in names if (PROJECTIONS / f"{load_profile(name).parts.projection}.safetensors").is_file()]
 
 

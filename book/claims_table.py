@@ -60,13 +60,13 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
 
     That of `study` is `claimed`, its `claims_table`; beside the short version's stands what is on record of the long
     one. Of another profile it is what `_made_beside` finds, else what is on record in `paper/verdicts.yml` (and its
-    column is '<profile>, on record'), else 'not run'.
+    column is '<profile>, on record'), else 'not run'. Other trainings of one's own captioner are in `headlines`.
     """
     own, recorded = study.profile.name, verdicts.load_verdicts()
     found: dict[str, Mapping[str, str]] = {own: dict(zip(claimed["claim"], claimed["verdict"], strict=True))}
     long = f"{own}, full"
     others = [long] if long in recorded and study.effort == study.profile else []
-    for name in [*others, *(one for one in profile_names() if one != own)]:
+    for name in [*others, *(one for one in profile_names() if one != own and not one.startswith(f"{own}-seed-"))]:
         made = None if name == long else _made_beside(study, name)
         if made is None and name in recorded:
             found[f"{name}, on record"] = {claim: made.verdict for claim, made in recorded[name].items()}

@@ -1,17 +1,22 @@
-"""The headline settings on every kind that scenes can draw: intervals over concepts with something to resample."""
+"""The headline settings on more evidence: every kind that scenes can draw, and 40 pictures under three trainings.
+
+Each is a profile beside the study's own: `<profile>-many`, and `<profile>-seed-0` and on.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pandas as pd
 
 from book import claims_table
 from book.choices import third_stage
-from book.claims.verdicts import load_verdicts
+from book.claims.verdicts import OnRecord, load_verdicts
 from book.style import READINGS
 from book.words import interval, listed
 from kn_core.measures.metrics import headline, main_retention, perplexity_limit, summarise
 from kn_core.measures.stats import smallest_seen
-from kn_core.profile import load_profile, profile_names
+from kn_core.profile import Profile, load_profile, profile_names
 from kn_core.study.experiments.ladder import CONTROL, THIRD
 from kn_core.study.study import Study
 
@@ -21,23 +26,33 @@ ROWS = {
     ("third", THIRD): "third stage",
     ("third", CONTROL): "random, as the third stage",
 }
+RECORDED = {  # claims whose estimates are kept of every run, and how a reader knows them
+    "suppression": "two stages: suppressed and fluent",
+    "third-stage-suppresses": "third stage: suppressed",
+    "third-stage-retains": "third stage: kept, of what was told truly",
+    "third-stage-retains-by-probability": "third stage: kept, by probability",
+    "third-stage-reads-well": "third stage: fluent",
+}
 
 
-def of(study: Study) -> Study | None:
-    """The study of `<profile>-many`: in the long version, or where its results lie beside this one's; else None."""
-    name = f"{study.profile.name}-many"
-    if name not in profile_names():
-        return None
-    many = Study(load_profile(name), study.folder.with_name(name))
+def beside(profile: Profile, ending: str) -> list[Profile]:
+    """The profiles `<profile>-<ending>...` that there are, in the order of their names."""
+    return [load_profile(name) for name in profile_names() if name.startswith(f"{profile.name}-{ending}")]
+
+
+def studies(study: Study) -> list[Study]:
+    """Those with more evidence: in the long version, or where their results lie beside this one's."""
+    profiles = [*beside(study.profile, "many"), *beside(study.profile, "seed-")]
+    found = [Study(profile, study.folder.with_name(profile.name)) for profile in profiles]
     long = bool(study.profile.full) and study.effort == study.profile.long
-    return many if long or many.tried() else None
+    return [each for each in found if long or each.tried()]
 
 
-def rows(many: Study) -> pd.DataFrame:
+def rows(more: Study) -> pd.DataFrame:
     """Held-out captions of both settings; `done` is 'noise' or 'third'. Its claims are kept in its own folder too."""
-    claims_table.of_headline(many)
-    noise = headline(many.perturbations(), many.profile)
-    third = third_stage.of_all(many, many.studied())
+    claims_table.of_headline(more)
+    noise = headline(more.perturbations(), more.profile)
+    third = third_stage.of_all(more, more.studied())
     both = pd.concat([noise.assign(done="noise"), third.assign(done="third")], ignore_index=True)
     return both[both["concept"] == both["image_concept"]]
 
@@ -52,68 +67,99 @@ def _metrics(found: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(["suppression", main_retention(found), "retention", "retention_probability", "fluent"]))
 
 
-def for_readers(means: pd.DataFrame) -> pd.DataFrame:
-    """`summary`, a row a set."""
-    by = {(row["done"], row["method"], row["metric"]): row for row in means.to_dict("records")}
-    metrics = list(dict.fromkeys(means["metric"]))
-    return pd.DataFrame(
-        {"neurons": label}
-        | {
-            READINGS[name].label: interval(*(by[*key, name][end] for end in ("value", "low", "high")))
-            for name in metrics
-        }
-        for key, label in ROWS.items()
-        if (*key, metrics[0]) in by
-    )
+def for_readers(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The `summary` of each body of evidence, by what it is called: a row a set."""
+    lines = []
+    for evidence, means in of.items():
+        by = {(row["done"], row["method"], row["metric"]): row for row in means.to_dict("records")}
+        metrics = list(dict.fromkeys(means["metric"]))
+        lines += [
+            {"evidence": evidence, "neurons": label}
+            | {
+                READINGS[name].label: interval(*(by[*key, name][end] for end in ("value", "low", "high")))
+                for name in metrics
+            }
+            for key, label in ROWS.items()
+            if (*key, metrics[0]) in by
+        ]
+    return pd.DataFrame(lines)
+
+
+def called(own: Profile, more: Profile) -> str:
+    """A body of evidence in a few words: concepts, pictures, and whose layer it is."""
+    what = f"{len(more.concepts)} concepts, {more.data.held_out} pictures each"
+    anew = more.parts.projection != own.parts.projection
+    return f"{what}, layer trained anew ({more.name.rpartition('-')[2]})" if anew else what
+
+
+def recorded(study: Study) -> pd.DataFrame:
+    """What is on record of this profile and of those with more evidence, a row each; empty where nothing is."""
+    found = load_verdicts()
+    lines = []
+    for profile in (study.profile, *beside(study.profile, "many"), *beside(study.profile, "seed-")):
+        if claims := found.get(profile.name):
+            told = {label: _estimate(claims.get(claim)) for claim, label in RECORDED.items()}
+            if any(told.values()):
+                n = max((claims[claim].n for claim in RECORDED if claim in claims), default=0)
+                lines.append({"evidence": called(study.profile, profile), "pictures": n} | told)
+    return pd.DataFrame(lines) if len(lines) > 1 else pd.DataFrame()
+
+
+def _estimate(found: OnRecord | None, form: str = "{:z.2f}") -> str:
+    if found is None or found.ours is None or found.low is None or found.high is None:
+        return ""
+    return interval(found.ours, found.low, found.high, form)
+
+
+def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
+    """How far the third stage's S_se moves from one layer of the captioner to the next; of `means`, else of the record.
+
+    `means` are the `summary` of each profile, by its name.
+    """
+    values, kept = [], load_verdicts()
+    for name in (profile.name for profile in beside(study.profile, "seed-")):
+        if name in means:
+            row = means[name].query("metric == 'suppression' and method == @THIRD")
+            values.append(float(row["value"].iloc[0]))
+        elif (found := kept.get(name, {}).get("third-stage-suppresses")) and found.ours is not None:
+            values.append(found.ours)
+    if len(values) < 2:
+        return ""
+    told = listed([f"{value:.2f}" for value in values])
+    return f"Under {len(values)} layers of the captioner, trained from as many seeds, the third stage's S_se is {told}."
 
 
 def later(study: Study) -> str:
-    """What would tell, where it was not run and there is such a profile; and what is on record of it."""
-    name = f"{study.profile.name}-many"
-    if name not in profile_names():
+    """What would tell, where it was not run and there are such profiles."""
+    names = [profile.name for ending in ("many", "seed-") for profile in beside(study.profile, ending)]
+    if not names:
         return ""
-    told = (
-        f"The long version of this book (EFFORT=full) runs the headline settings on every kind that scenes can draw "
-        f"(the profile {name}), so that an interval over concepts has more of them to resample."
-    )
-    taken, kept = (on_record(study, claim) for claim in ("third-stage-suppresses", "third-stage-retains"))
-    if taken and kept:
-        told += f" On record: over {kinds(study)} kinds the third stage suppresses {taken[0]} of the names and keeps "
-        told += f"{kept[0]} of the rest, on {taken[1]} held-out pictures, with contrasts against all other kinds."
-    return told
-
-
-def on_record(study: Study, claim: str) -> tuple[str, int] | None:
-    """What a run of `<profile>-many` made of a claim, as `paper/verdicts.yml` has it: estimate with interval, and n."""
-    found = load_verdicts().get(f"{study.profile.name}-many", {}).get(claim)
-    if found is None or found.ours is None or found.low is None or found.high is None:
-        return None
-    return interval(found.ours, found.low, found.high, "{:z.0%}"), found.n
-
-
-def kinds(study: Study) -> int:
-    """How many kinds of object that run has."""
-    return len(load_profile(f"{study.profile.name}-many").concepts)
+    told = "The long version of this book (EFFORT=full) runs the headline settings on more: every kind that scenes can "
+    told += f"draw, and 40 held-out pictures a concept under layers that were trained anew (profiles {listed(names)})."
+    return told + (" What earlier runs made of them is on record:" if len(recorded(study)) else "")
 
 
 def in_short(study: Study) -> str:
-    """The same for the first page, in half a sentence; nothing where there is no such run on record."""
-    taken = on_record(study, "third-stage-suppresses") if f"{study.profile.name}-many" in profile_names() else None
-    return f"; over {kinds(study)} kinds the third stage takes away {taken[0]} of the names" if taken else ""
+    """What is on record of many kinds for the first page, in half a sentence; nothing where there is no such run."""
+    for many in beside(study.profile, "many"):
+        if taken := _estimate(load_verdicts().get(many.name, {}).get("third-stage-suppresses"), "{:z.0%}"):
+            return f"; over {len(many.concepts)} kinds the third stage takes away {taken} of the names"
+    return ""
 
 
-def in_words(many: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:
-    """How many kinds there are, how wide intervals over them, and what would have been seen."""
-    studied = many.studied()
-    left = [concept for concept in many.profile.concepts if concept not in studied]
+def in_words(more: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:
+    """How many concepts there are, how wide intervals over them, and what would have been seen."""
+    studied = more.studied()
+    left = [concept for concept in more.profile.concepts if concept not in studied]
     of_suppression = means[(means["metric"] == "suppression") & means["method"].isin(["two-stage", THIRD])]
     half = (of_suppression["high"] - of_suppression["low"]) / 2
     wide = found.assign(gone=1 - found["target_present"].astype(float)).query("done == 'noise'")
     gaps = wide.pivot_table("gone", ["concept", "image_id"], "method").reindex(columns=["two-stage", "random"]).dropna()
     seen = smallest_seen([gap.to_numpy() for _, gap in (gaps["two-stage"] - gaps["random"]).groupby(level="concept")])
     told = (
-        f"Of {len(many.profile.concepts)} kinds {len(studied)} are named often enough to be studied, on "
-        f"{found['image_id'].nunique()} held-out pictures. Half an interval of S_se is at most {half.max():.2f} there, "
-        f"and a difference of {seen:.2f} in S_se from random neurons would show in four of five such samples."
+        f"{more.profile.name}: of {len(more.profile.concepts)} concepts {len(studied)} are named often enough to be "
+        f"studied, on {found['image_id'].nunique()} held-out pictures. Half an interval of S_se is at most "
+        f"{half.max():.2f} there, and a difference of {seen:.2f} in S_se from random neurons would show in four of "
+        "five such samples."
     )
     return told + (f" Left out: {listed(left)}." if left else "")

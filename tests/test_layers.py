@@ -11,7 +11,7 @@ from kn_core.fingerprint import closure, imported
 ROOT = Path(__file__).parents[1]
 # From the top down: a room imports from rooms below it, and from itself. `kn_core` itself imports when it is asked to.
 LAYERS = (
-    *("book.__main__", "book.page", "book.many_kinds", "book.claims_table"),
+    *("book.__main__", "book.page", "book.headlines", "book.claims_table"),
     *("book.answers", "book.concept_card", "book.first_figures"),
     "book.your_concept",
     *(

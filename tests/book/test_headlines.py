@@ -1,11 +1,11 @@
-"""The headline settings of a profile of many kinds, here a study of the toy world."""
+"""The headline settings of profiles with more evidence, here studies of the toy world."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from book import many_kinds as many
+from book import headlines
 from book.claims.verdicts import OnRecord
 from kn_core.pictures.scenes import KINDS
 from kn_core.profile import Profile, load_profile
@@ -28,41 +28,76 @@ def test_every_kind_that_scenes_can_draw_is_a_concept_in_the_settings_of_embedde
     assert [getattr(shipped.perturbation, name) for name in main] == [getattr(own.perturbation, name) for name in main]
 
 
+def test_three_layers_are_tried_on_forty_pictures_in_the_settings_of_embedded():
+    own = load_profile("embedded")
+    seeds = headlines.beside(own, "seed-")
+    assert [profile.name for profile in seeds] == [f"embedded-seed-{seed}" for seed in range(3)]
+    assert len({profile.parts.projection for profile in seeds}) == 3
+    assert seeds[0].parts == own.parts
+    contrasts = ("scored", "choosing", "within", "between", "places", "interventions")
+    for profile in seeds:
+        assert (profile.concepts, profile.data.held_out, profile.data.select) == (own.concepts, 40, own.data.select)
+        for group in ("inpainting", "filtering", "identification"):
+            assert getattr(profile, group) == getattr(own, group)
+        assert all(getattr(profile.choices, name) == getattr(own.choices, name) for name in contrasts)
+        assert profile.perturbation.sigma == own.perturbation.sigma
+
+
 def test_what_they_do_stands_in_a_table_and_a_sentence(monkeypatch, tmp_path, taught_model, toy_profile):
     inhabit(monkeypatch, tmp_path)
     changes = {"name": "toy-many", "perturbation": ALONE, "choices": CHOICES, "ceiling": {"pictures": 0}}
     study = Study(Profile.model_validate(toy_profile.model_dump() | changes), tmp_path / "toy-many", taught_model)
-    found = many.rows(study)
-    means = many.summary(found)
-    assert set(zip(means["done"], means["method"], strict=True)) == set(many.ROWS)
+    found = headlines.rows(study)
+    means = headlines.summary(found)
+    assert set(zip(means["done"], means["method"], strict=True)) == set(headlines.ROWS)
     third = found[(found["done"] == "third") & (found["method"] == THIRD)]
     by_hand = 1 - third.groupby("concept")["target_present"].mean().mean()
     told = means.set_index(["done", "method", "metric"])["value"]
     assert told["third", THIRD, "suppression"] == pytest.approx(by_hand)
     assert (found["method"] == CONTROL).any()
-    shown = many.for_readers(means)
-    assert shown["neurons"].tolist() == list(many.ROWS.values())
-    assert many.in_words(study, means, found).startswith(f"Of 3 kinds {len(study.studied())} are named often enough")
+    shown = headlines.for_readers({"some": means, "the same": means})
+    assert shown["neurons"].tolist() == 2 * list(headlines.ROWS.values())
+    assert shown["evidence"].tolist() == 4 * ["some"] + 4 * ["the same"]
+    said = headlines.in_words(study, means, found)
+    assert said.startswith(f"toy-many: of 3 concepts {len(study.studied())} are named often enough")
     claims = pd.read_csv(study.folder / "claims.csv").set_index("claim")
     assert claims.loc["third-stage-suppresses", "ours"] == pytest.approx(by_hand)
     assert claims.loc["balance-beats-rivals", "verdict"] == "not run"
 
 
-def test_without_its_results_the_long_version_is_named(toy_profile, tmp_path):
-    assert many.later(Study(toy_profile, tmp_path)) == ""  # there is no such profile
+def test_without_their_results_the_long_version_is_named(monkeypatch, toy_profile, tmp_path):
+    assert headlines.later(Study(toy_profile, tmp_path)) == ""  # there is no such profile
     own = Study("embedded", tmp_path / "embedded")
-    assert "EFFORT=full" in many.later(own) and "embedded-many" in many.later(own)
+    assert headlines.studies(own) == []
+    monkeypatch.setattr(headlines, "load_verdicts", dict)
+    told = headlines.later(own)
+    assert "EFFORT=full" in told and "embedded-many" in told and "on record" not in told
+    assert not len(headlines.recorded(own)) and headlines.in_short(own) == headlines.spread(own, {}) == ""
 
 
 def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, tmp_path, toy_profile):
-    taken, kept = (OnRecord(verdict="inconclusive", ours=value, low=0.4, high=0.6, n=90) for value in (0.5, 0.55))
-    recorded = {"embedded-many": {"third-stage-suppresses": taken, "third-stage-retains": kept}}
-    monkeypatch.setattr(many, "load_verdicts", lambda: recorded)
+    def claims(taken: float, n: int) -> dict[str, OnRecord]:
+        values = {"third-stage-suppresses": taken, "third-stage-retains": 0.55}
+        return {name: OnRecord(verdict="inconclusive", ours=v, low=0.4, high=0.6, n=n) for name, v in values.items()}
+
+    kept = {"embedded": claims(0.95, 108), "embedded-many": claims(0.5, 90)}
+    kept |= {f"embedded-seed-{seed}": claims(0.9 - seed / 10, 360) for seed in range(3)}
+    monkeypatch.setattr(headlines, "load_verdicts", lambda: kept)
     own = Study(load_profile("embedded"), tmp_path)
-    assert "the third stage suppresses 50% [40%,\u00a060%] of the names and keeps 55%" in many.later(own)
-    assert (
-        many.in_short(own) == f"; over {len(KINDS)} kinds the third stage takes away 50% [40%,\u00a060%] of the names"
+    assert headlines.in_short(own) == (
+        f"; over {len(KINDS)} kinds the third stage takes away 50% [40%,\u00a060%] of the names"
     )
-    assert many.in_short(Study(toy_profile, tmp_path)) == ""
-    monkeypatch.setattr(many, "load_verdicts", dict)
-    assert many.in_short(own) == "" and "On record" not in many.later(own)
+    assert headlines.in_short(Study(toy_profile, tmp_path)) == ""
+    assert "on record" in headlines.later(own)
+    assert headlines.spread(own, {}).endswith("S_se is 0.90, 0.80 and 0.70.")
+    shown = headlines.recorded(own)
+    assert shown["evidence"].tolist() == [
+        "9 concepts, 12 pictures each",
+        f"{len(KINDS)} concepts, 12 pictures each",
+        "9 concepts, 40 pictures each",
+        "9 concepts, 40 pictures each, layer trained anew (1)",
+        "9 concepts, 40 pictures each, layer trained anew (2)",
+    ]
+    assert shown["pictures"].tolist() == [108, 90, 360, 360, 360]
+    assert shown["third stage: suppressed"].iloc[1] == "0.50 [0.40,\u00a00.60]"
+    assert set(shown["two stages: suppressed and fluent"]) == {""}
