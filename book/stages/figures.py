@@ -90,8 +90,8 @@ def stability(scored: pd.DataFrame) -> Axes:
 def regions(means: pd.DataFrame) -> Axes:
     """What the object's removal does to a concept's neurons, beside that of as much of the picture elsewhere.
 
-    `means` are `stage_1.region_means`: a row a concept; a hollow dot where the object is exactly gone. In grey, random
-    neurons.
+    `means` are `stage_1.region_means`: a row a concept; hollow, the object as the study takes it out and a decoy that
+    changes the picture as much. In grey, random neurons.
     """
     by = means.pivot_table(["difference", "random"], "concept", "region", sort=False)
     rows, (_, ax) = np.arange(len(by)), plt.subplots(figsize=(WIDTH, 1.6 + 0.3 * len(by)))
@@ -101,9 +101,10 @@ def regions(means: pd.DataFrame) -> Axes:
         ax.hlines(rows, values["other"], values["object"], color=colour, linewidth=1.2, alpha=0.6)
         ax.scatter(values["object"], rows, size, colour, label=here, zorder=3)
         ax.scatter(values["other"], rows, size, colour, marker="X", label=elsewhere, zorder=3)
-    if "exact" in by["difference"]:
-        exact: Any = {"edgecolors": MASK, "label": "the object exactly gone", "zorder": 2}
-        ax.scatter(by["difference"]["exact"], rows, 42, CARD, **exact)
+    for region, marker, label in (("removed", "o", "the object taken out"), ("decoy", "X", "a decoy taken out")):
+        if region in by["difference"]:
+            hollow: Any = {"edgecolors": MASK, "marker": marker, "label": label, "zorder": 2}
+            ax.scatter(by["difference"][region], rows, 42, CARD, **hollow)
     ax.set(xlabel="activation difference", xlim=(0, None))
     _rows(ax, list(by.index))
     ratio = by["difference"]["other"].mean() / by["difference"]["object"].mean()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from book.claims.evidence import PAPER_A
@@ -13,6 +12,8 @@ from book.words import compared_with_zero, interval, told
 from kn_core.measures.stats import Estimate, estimate
 from kn_core.study.experiments.other_region import DILATION, other_region
 from kn_core.study.study import Study
+
+INPAINTED, MATCHED = ("object", "other"), ("removed", "decoy")  # regions of `other_region` that are compared
 
 
 def paper_leaves(scored: pd.DataFrame) -> dict[float, float]:
@@ -51,19 +52,25 @@ def region_gap(regions: pd.DataFrame) -> Estimate:
 
 
 def selectivity(regions: pd.DataFrame) -> Estimate:
-    """How much more of their response random neurons keep to the other region than neurons of stage 1 do.
+    """How much more of their response random neurons keep to the decoy than neurons of stage 1 do.
 
-    The response kept is the other region's difference over the object's, on each picture. Above 0, stage 1 finds
-    neurons that tell the object from other things better than random ones of their layers do.
+    The response kept is the decoy's difference over the object's, on each picture: both change a picture about as much.
+    Above 0, stage 1 finds neurons that tell the object from other things better than random ones of their layers do.
     """
-    random, chosen = (_by_region(regions, which) for which in ("random", "difference"))
-    return _mean(random["other"] / random["object"] - chosen["other"] / chosen["object"])
+    random, chosen = (_by_region(regions, which, MATCHED) for which in ("random", "difference"))
+    return _mean(random["decoy"] / random["removed"] - chosen["decoy"] / chosen["removed"])
 
 
-def _by_region(regions: pd.DataFrame, values: str) -> pd.DataFrame:
+def _by_region(regions: pd.DataFrame, values: str, both: tuple[str, str] = INPAINTED) -> pd.DataFrame:
     """A row a concept and picture, of those that have both regions, and a column a region."""
     found = regions.pivot_table(values, ["concept", "image_id"], "region", sort=False)
-    return found.reindex(columns=["object", "other"]).dropna()
+    return found.reindex(columns=list(both)).dropna()
+
+
+def _kept(regions: pd.DataFrame, values: str, both: tuple[str, str]) -> float:
+    """The second region's difference over the first's, each a mean over concepts, on pictures that have both."""
+    own, other = _by_region(regions, values, both).groupby("concept").mean().mean()
+    return float(other / own)
 
 
 def _mean(values: pd.Series) -> Estimate:
@@ -79,17 +86,19 @@ def region_means(regions: pd.DataFrame) -> pd.DataFrame:
 def regions_in_words(regions: pd.DataFrame) -> dict[str, str]:
     """`other_region` for sentences; numbers are means over concepts of means over their pictures."""
     by = region_means(regions).groupby("region")[["difference", "random", "changed"]].mean()
-    by = by.reindex(["object", "other", "exact"])
-    kept, gap, selective = by.loc["other"] / by.loc["object"], region_gap(regions), selectivity(regions)
-    exact = by["difference"]["exact"]
+    by = by.reindex([*INPAINTED, *MATCHED])
+    gap, selective = region_gap(regions), selectivity(regions)
     return {
         "dilation": f"{DILATION}",
         "pictures": f"{gap.n}",
-        "no-room": f"{regions['difference'].isna().sum()}",
-        **{f"moved-{region}": f"{by['difference'][region]:.2f}" for region in ("object", "other")},
-        **{f"changed-{region}": f"{by['changed'][region]:.1f}" for region in ("object", "other")},
-        "kept-chosen": f"{kept['difference']:.0%}",
-        "kept-random": f"{kept['random']:.0%}",
+        "decoys": f"{selective.n}",
+        "no-room": f"{(regions['difference'].isna() & (regions['region'] == 'other')).sum()}",
+        **{f"moved-{region}": f"{by['difference'][region]:.2f}" for region in by.index},
+        **{f"changed-{region}": f"{by['changed'][region]:.1f}" for region in by.index},
+        "kept-chosen": f"{_kept(regions, 'difference', INPAINTED):.0%}",
+        "kept-random": f"{_kept(regions, 'random', INPAINTED):.0%}",
+        "kept-decoy-chosen": f"{_kept(regions, 'difference', MATCHED):.0%}",
+        "kept-decoy-random": f"{_kept(regions, 'random', MATCHED):.0%}",
         "gap": interval(*gap.ends),
         "gap-zero": compared_with_zero(*gap.ends[1:]),
         "selective": interval(*selective.ends),
@@ -101,9 +110,6 @@ def regions_in_words(regions: pd.DataFrame) -> dict[str, str]:
             "That stage 1 chose neurons which tell the object from other things better than random ones is not shown.",
             "Whether they tell the object from other things better than random ones, too few pictures say.",
         ),
-        "exact-finding": ""
-        if np.isnan(exact)
-        else f"Where the scene is rendered again without its object, the neurons move by {exact:.2f}.",
     }
 
 

@@ -1,7 +1,7 @@
 """Whether stage 1 finds the object or just any change: as much of the picture is inpainted elsewhere.
 
 Stage 1 trusts that inpainting takes away the object alone. If so, the neurons that it chose move less when another
-region is inpainted.
+region is inpainted, and less when something else is taken out that changes the picture as much.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kn_core.method import controls
 from kn_core.method.identification import found_by
 from kn_core.method.interventions import inpainted_activations
 from kn_core.method.two_stages import reduce_positions
-from kn_core.pictures.decoys import changed, elsewhere
+from kn_core.pictures.decoys import changed, decoy, elsewhere
 from kn_core.pictures.inpaint import dilated, inpaint
 from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.study import Study
 
-PICTURES = 3  # held-out ones a concept, on which another region is inpainted
+PICTURES = 6  # held-out ones a concept, on which another region is inpainted
 INPAINTER = "telea"
 DILATION = 8  # pixels by which a hole reaches beyond the object: farther than the inpainter reads around a hole
 
@@ -32,10 +32,11 @@ def other_region(study: Study, concept: str) -> pd.DataFrame:
     """What the concept's neurons of stage 1 lose when its object is inpainted, and when as much of the picture is.
 
     On the first `PICTURES` held-out pictures that have room. Columns concept, image_id, region ('object' and 'other',
-    inpainted by `INPAINTER`; 'exact', the scene rendered again without its object, where there is one), difference (of
-    activation, read over image tokens as stage 1 reads it, mean over neurons), random (the same for as many other
-    neurons of the same layers), changed (mean change of the picture's pixels, of 255). A picture without room for
-    another region has a single row, 'other', without numbers.
+    inpainted by `INPAINTER`; 'removed', the object as the profile takes it out; 'decoy', what else can be taken out
+    that changes a picture as much, `pictures.decoys`, where there is such a thing), difference (of activation, read
+    over image tokens as stage 1 reads it, mean over neurons), random (the same for as many other neurons of the same
+    layers), changed (mean change of the picture's pixels, of 255). A picture without room for another region has a
+    single row, 'other', without numbers.
     """
     inputs = fingerprint(study.inputs(concept), code(__name__))
     columns = ["concept", "image_id", "region", "difference", "random", "changed"]
@@ -61,19 +62,27 @@ def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
             yield row | {"region": "other", "difference": np.nan, "random": np.nan, "changed": np.nan}
             continue
         pictures += 1
-        holes = {"object": hole, "other": other}
-        removed = {region: inpaint(replace(sample, mask=mask), INPAINTER, 0) for region, mask in holes.items()}
-        if sample.without is not None:
-            holes["exact"], removed["exact"] = sample.mask, sample.without
-        shown = model.prompts([sample.image, *removed.values()])
-        original, *without = inpainted_activations(model, shown, settings.site)
-        maps = study.token_maps(concept, image_id).numpy()
-        for region, activations in zip(removed, without, strict=True):
-            tokens = tokens_inside(holes[region], model.grid, maps)
-            delta = reduce_positions(original - activations, settings.over_positions, tokens).numpy()  # (L, D)
+        removed = study.inpainted(sample)
+        left = {  # region -> what is left of the picture, where it was
+            "object": (inpaint(replace(sample, mask=hole), INPAINTER, 0), hole),
+            "other": (inpaint(replace(sample, mask=other), INPAINTER, 0), other),
+            "removed": (removed, sample.mask),
+        }
+        before = dict.fromkeys(left, sample.image)
+        if (something := decoy(sample, removed, study.profile.inpainting)) is not None:
+            left["decoy"], before["decoy"] = (something.without, something.mask), something.image
+        shown = [sample.image, *(without for without, _ in left.values()), before[list(left)[-1]]]
+        whole, *gone, last = inpainted_activations(model, model.prompts(shown), settings.site)
+        maps = dict.fromkeys(left, study.token_maps(concept, image_id).numpy())
+        if something is not None:
+            maps["decoy"] = model.token_maps([something.image])[0].numpy()
+        for (region, (without, where)), after in zip(left.items(), gone, strict=True):
+            tokens = tokens_inside(where, model.grid, maps[region])
+            change = (last if region == "decoy" else whole) - after
+            delta = reduce_positions(change, settings.over_positions, tokens).numpy()  # (L, D)
             yield row | {
                 "region": region,
                 "difference": float(delta[chosen.layers, chosen.units].mean()),
                 "random": float(delta[random.layers, random.units].mean()),
-                "changed": changed(sample.image, removed[region]),
+                "changed": changed(before[region], without),
             }

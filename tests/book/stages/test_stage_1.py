@@ -15,11 +15,16 @@ REGIONS = pd.DataFrame(
     [
         ("bear", "a", "object", 3.0, 0.5, 12.0),
         ("bear", "a", "other", 1.0, 0.4, 6.0),
+        ("bear", "a", "removed", 4.0, 0.5, 9.0),
+        ("bear", "a", "decoy", 3.0, 0.4, 8.0),
         ("bear", "b", "other", np.nan, np.nan, np.nan),  # no room
         ("bus", "c", "object", 2.0, 0.4, 10.0),
         ("bus", "c", "other", 1.0, 0.3, 5.0),
+        ("bus", "c", "removed", 2.0, 0.4, 9.0),
+        ("bus", "c", "decoy", 1.0, 0.3, 9.0),
         ("bus", "d", "object", 2.0, 0.4, 10.0),
         ("bus", "d", "other", 2.0, 0.2, 5.0),
+        ("bus", "d", "removed", 2.0, 0.4, 9.0),  # nothing else to take out
     ],
     columns=["concept", "image_id", "region", "difference", "random", "changed"],
 )
@@ -36,10 +41,11 @@ def test_the_gap_between_regions_leaves_out_pictures_without_room():
     gap = stage_1.region_gap(REGIONS)
     assert gap.n == 3 and gap.value == pytest.approx((2 + (1 + 0) / 2) / 2)
     selective = stage_1.selectivity(REGIONS)  # what random neurons keep, less what the chosen keep
-    assert selective.value == pytest.approx(((0.8 - 1 / 3) + ((0.75 - 0.5) + (0.5 - 1)) / 2) / 2)
+    assert selective.n == 2 and selective.value == pytest.approx(((0.8 - 0.75) + (0.75 - 0.5)) / 2)
     words = stage_1.regions_in_words(REGIONS)
     assert (words["pictures"], words["no-room"], words["moved-object"]) == ("3", "1", "2.50")
-    assert words["exact-finding"] == ""
+    assert (words["decoys"], words["kept-decoy-chosen"], words["kept-decoy-random"]) == ("2", "67%", "78%")
+    assert words["changed-decoy"] == "8.5"
     nowhere = stage_1.region_gap(REGIONS.assign(difference=np.nan))
     assert nowhere.n == 0 and np.isnan(nowhere.value)
 
@@ -53,6 +59,6 @@ def test_the_claim_is_measured_over_all_concepts(monkeypatch):
     (measured,) = stage_1.measured(SimpleNamespace(studied=lambda: ["bear", "bus"]))
     assert (measured.name, measured.n, measured.value) == (
         "stage1_object_share",
-        3,
+        2,
         pytest.approx(stage_1.selectivity(REGIONS).value),
     )

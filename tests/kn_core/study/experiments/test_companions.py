@@ -139,8 +139,10 @@ def test_another_region_moves_the_object_s_neurons_less_in_a_world_without_anyth
     regions = other_region.other_region(study, "bear")
     held_out = study.pairs("bear").query("role == 'held_out'")["image_id"].tolist()
     assert regions["image_id"].unique().tolist() == held_out
-    assert regions.groupby("image_id")["region"].apply(list).tolist() == [["object", "other", "exact"]] * len(held_out)
+    kinds = ["object", "other", "removed", "decoy"]
+    assert regions.groupby("image_id")["region"].apply(list).tolist() == [kinds] * len(held_out)
     by = regions.groupby("region")[["difference", "changed"]].mean()
+    assert by.loc["removed", "changed"] == pytest.approx(by.loc["decoy", "changed"], rel=0.3)  # a matched stimulus
     assert by.loc["object", "difference"] > 2 * by.loc["other", "difference"]
     assert by.loc["object", "changed"] > by.loc["other", "changed"]
 
@@ -150,8 +152,8 @@ def test_a_picture_without_room_is_counted_and_the_next_one_taken(study, monkeyp
     places = iter([None, block(0, 0, 2, 2)])
     monkeypatch.setattr(other_region, "elsewhere", lambda hole, image: next(places))
     regions = other_region.other_region(study, "bear")
-    assert regions["region"].tolist() == ["other", "object", "other", "exact"]
-    assert regions["difference"].isna().tolist() == [True, False, False, False]
+    assert regions["region"].tolist() == ["other", "object", "other", "removed", "decoy"]
+    assert regions["difference"].isna().tolist() == [True] + 4 * [False]
     assert regions["image_id"].nunique() == 2
 
 
