@@ -58,6 +58,7 @@ METHODS = {
     "dai-text": Method("Dai et al., at text", "#2f7fb0", "at text"),
     "random-text": Method("random, same layers, at text", "#8f8f8f", "at text"),
     "random": Method("random, same layers", FAINT, "control"),
+    "stage-1-layers": Method("random, layers of stage 1", "#8a6d3b", "control"),
     "uniform": Method("random, any layer", "#555555", "control"),
     "same-activation": Method("random, same activation", "#b74fd6", "control"),
     "any-layer-same-activation": Method("random, same activation, any layer", "#7b2d8b", "control"),

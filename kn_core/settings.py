@@ -13,6 +13,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 Intervention = Literal["noise", "zero", "mean", "patch", "weights"]
 Positions = Literal["image", "text", "all"]
 Rival = Literal["stage-1", "stage-2", "schwettmann", "pan-released", "pan-gated", "dai"]
+Control = Literal["random", "uniform", "same-activation", "same-norm", "stage-1-layers"]
 Editor = Literal["driven", "swap", "ridge", "unembedding", "dai", "fine"]
 Between = Literal["none", "mean", "largest"]
 FromNull = Literal["decoy", "sign-flips", "bh", "local-fdr", "stability"]
@@ -162,30 +163,27 @@ class Identification(Settings):
 
 
 class Perturbation(Settings):
-    """What is done to the neurons, and to those of rival methods and controls: the main setting, then sweeps.
-
-    By default as much as every page of a book asks for. What a profile does without, its pages say is not run.
-    """
+    """What is done to neurons, to rivals' and controls'; what a profile does without, pages say is not run."""
 
     intervention: Intervention = "noise"
     positions: Positions = "image"
-    sigma: Annotated[float, Field(gt=0)] = 3.0  # in units of activation
-    weight_sigma: Annotated[float, Field(gt=0)] = 1.0  # of noise on output weights, over the column's root mean square
+    sigma: Positive = 3.0  # in units of activation
+    weight_sigma: Positive = 1.0  # of noise on output weights, over the column's root mean square
     patch_site: Literal["activation", "product"] = "product"  # where 'patch' puts in what is said without the object
     seeds: Count = 3  # draws of the noise; two-stage neurons and the same-layer control
     rival_seeds: Count = 1  # of these, for rivals
     rivals: tuple[Rival, ...] = ("stage-1", "stage-2")
-    controls: tuple[Literal["random", "uniform", "same-activation", "same-norm"], ...] = ("random", "uniform")
+    controls: tuple[Control, ...] = ("random", "uniform", "stage-1-layers")
     draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 2  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, and these and random ones other concepts' pictures
     sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all
     sweep_n: tuple[Count, ...] = ()
-    sweep_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    sweep_sigma: tuple[Positive, ...] = ()
     sweep_sets: tuple[Literal["two-stage"] | Rival, ...] = ()  # whose sigma is swept, beside random ones; (): all
     sweep_interventions: tuple[Intervention, ...] = ()
     sweep_positions: tuple[Positions, ...] = ()
-    text_sigma: tuple[Annotated[float, Field(gt=0)], ...] = ()  # at text tokens, for rivals that score there
+    text_sigma: tuple[Positive, ...] = ()  # at text tokens, for rivals that score there
     directions: bool = True  # whether noise has random directions of the same length as a control
     removal: bool = True  # whether the object's removal itself is tried, as what no set of neurons can surpass
     others_per_concept: Annotated[int, Field(ge=0)] = 1  # pictures of each other concept that are captioned too

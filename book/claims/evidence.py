@@ -67,11 +67,10 @@ def of_stages(rows: pd.DataFrame, limit: float) -> list[Measurement]:
     found = []
     if "stage-1" in there:
         gain = contrast(rows, "two-stage", "stage-1", perplexity_limit=limit).set_index("metric")
-        over = contrast(rows, "stage-1", "random", perplexity_limit=limit).set_index("metric")
-        found += [
-            _measurement("stage1_suppression_over_control", over, "suppression"),
-            _measurement("stage2_retention_gain", gain, "retention"),
-        ]
+        found.append(_measurement("stage2_retention_gain", gain, "retention"))
+    if {"stage-1", "stage-1-layers"} <= there:
+        over = contrast(rows, "stage-1", "stage-1-layers", perplexity_limit=limit).set_index("metric")
+        found.append(_measurement("stage1_suppression_over_control", over, "suppression"))
     if "schwettmann" in there:
         fluent = summarise(rows[rows["method"] == "schwettmann"], ["method"], perplexity_limit=limit)
         share = _measurement("fluent", fluent.set_index("metric"), "fluent")

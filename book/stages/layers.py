@@ -60,7 +60,7 @@ def any_layer_same_activation(study: Study, concepts: Sequence[str], draws: int 
 def of_any_layer(study: Study, concept: str | None) -> pd.DataFrame:
     """Every method's best neurons that act at image tokens, without controls that keep the two-stage ones' layers."""
     neurons, budget = study.neurons(concept), study.profile.identification.budget
-    bound = neurons["method"].isin(["random", "same-activation", "same-norm", *methods_of("at text")])
+    bound = neurons["method"].isin(["random", "stage-1-layers", "same-activation", "same-norm", *methods_of("at text")])
     return neurons[(neurons["draw"] == 0) & (neurons["rank"] < budget) & ~bound]
 
 

@@ -150,23 +150,22 @@ def neurons(
         frames.append(_rows(kept, 0, over_images, passing))
         tokens = model.top_tokens(kept.layers.tolist(), kept.units.tolist())
         frames[-1]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
-        if method == "two-stage":
-            like = kept
     columns = (precise(model.w_out(layer)) for layer in range(model.n_layers))
     norm = np.stack([plain(each.norm(dim=0)).numpy() for each in columns])  # (L, D)
     for kind in protocol.controls:
+        of = "stage-1" if kind == "stage-1-layers" else "two-stage"
+        to_match = found_by(of, concept, over_images, thresholds, settings)
         for draw in range(protocol.draws):
-            drawn = _control(
-                kind, like.top(settings.budget if draw else most), over_images["activation"], norm, seed, draw
-            )
+            like = to_match.top(settings.budget if draw else most)
+            drawn = _control(kind, like, over_images["activation"], norm, seed, draw)
             frames.append(_rows(drawn, draw, over_images, passing))
     return pd.concat(frames, ignore_index=True)
 
 
 def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
     rng = controls.generator(like.concept, seed, draw)
-    if kind == "random":
-        return controls.same_layers(like, activation.shape[1], rng)
+    if kind in ("random", "stage-1-layers"):
+        return replace(controls.same_layers(like, activation.shape[1], rng), method=kind)
     if kind == "uniform":
         return controls.uniform(like, activation.shape, rng)
     if kind == "same-activation":

@@ -87,6 +87,7 @@ def with_methods() -> pd.DataFrame:
     for image_id in ("bear-1", "bear-2", "bus-1", "bus-2"):
         concept = image_id.split("-")[0]
         rows.append(row(concept, "stage-1", image_id, gone=False))
+        rows.append(row(concept, "stage-1-layers", image_id, gone=image_id == "bus-1"))
         rows.append(row(concept, "pan-gated", image_id, gone=image_id != "bus-2"))
         rows.append(row(concept, "schwettmann", image_id, gone=True, **fled))
     return pd.DataFrame(rows).assign(bleu_suppression=0.25)
@@ -95,5 +96,5 @@ def with_methods() -> pd.DataFrame:
 def test_the_paper_s_claims_on_single_stages_and_on_language() -> None:
     found = {each.name: each for each in evidence.of_stages(with_methods(), limit=50.0)}
     assert found["degenerate_schwettmann"].value == 1.0
-    assert found["stage1_suppression_over_control"].value == pytest.approx(-1 / 8)
+    assert found["stage1_suppression_over_control"].value == pytest.approx(-1 / 4)
     assert not evidence.of_stages(pd.DataFrame(headline_rows()), limit=50.0)
