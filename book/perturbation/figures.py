@@ -106,9 +106,9 @@ def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], kept: str, ours:
 
 
 def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float], kept: str) -> Figure:
-    """Suppression and retention of every method, with 95 % intervals: under one noise, and each under its own.
+    """Suppression and retention of every method, with 95 % intervals: under one noise, and under one of its own.
 
-    `same` and `own` are of `methods.compare`; rows are drawn in the order of `same`.
+    `same` is of `methods.compare`, `own` of `methods.compare_own`; rows are drawn in the order of `same`.
     """
     order = list(dict.fromkeys(same["method"]))[::-1]
     colours = [method_colour(method) for method in order]
@@ -118,7 +118,8 @@ def methods(same: pd.DataFrame, own: pd.DataFrame, paper: Mapping[str, float], k
         here, there = (frame[frame["metric"] == metric].set_index("method") for frame in (same, own))
         dots(ax, here, order, colours, shift=0.14)
         dots(ax, there, order, colours, shift=-0.14, marker="D", hollow=True)
-    for marker, hollow, said in (("o", False, "the same noise"), ("D", True, "its own dose")):
+    legend = (("o", False, "the same noise"), ("D", True, "its own dose"))
+    for marker, hollow, said in legend if len(own) else legend[:1]:
         dots(axes[0], same.iloc[:0], [], INK, marker=marker, hollow=hollow, said=said)
     _papers(figure, paper, "the paper's method")
     _legend(figure)

@@ -64,16 +64,18 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     return wide
 
 
-def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
-    """`main_rows`, but of the pictures that saw every noise, and under each method's chosen one of `doses`.
+def swept(doses: pd.DataFrame) -> list[str]:
+    """The methods of `doses` among several of which one was chosen; the only one that was tried is nobody's own."""
+    tried = doses.groupby("method")["sigma"].nunique()
+    return [name for name in METHODS if tried.get(name, 0) > 1]
 
-    A method that none was chosen for keeps the main noise.
-    """
-    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+
+def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:
+    """`main_rows`, but of the pictures that saw every noise, and under the chosen one of each `swept` method."""
+    chosen = doses[doses["chosen"] & doses["method"].isin(swept(doses))].set_index("method")["sigma"]
     rows = sweep(perturbations, study.profile, "sigma", [*CHOOSING, "random"])
-    rows = rows[rows["image_id"].isin(rows.loc[rows["method"].isin(chosen.index), "image_id"])]
-    main = study.profile.perturbation.sigma
-    return with_text(study, rows[rows["sigma"] == rows["method"].map(chosen).fillna(main)])
+    rows = rows[rows["sigma"] == rows["method"].map(chosen)]
+    return with_text(study, rows) if len(rows) else rows
 
 
 def compare(
@@ -110,6 +112,13 @@ def compare(
         p = [_p(images[images["metric"] == metric], str(best), method) for method in others["method"]]
         table.loc[others.index, "tie"] = holm(p) >= 0.05
     return table
+
+
+def compare_own(rows: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
+    """`compare` of `at_own_dose` rows; no rows where `ours` was tried under one noise alone."""
+    if ours in set(rows["method"]):
+        return compare(rows, limit, ours)
+    return pd.DataFrame(columns=["method", "metric", "value", "low", "high", "n_images", "n_concepts"])
 
 
 def cannot_act(study: Study, concepts: Sequence[str]) -> dict[str, float]:
@@ -181,7 +190,6 @@ def controls_for_readers(among: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame, kept: str) -> dict[str, str]:
     """`compare` under one noise and under each method's own, for sentences; `kept` is the reading of S_re."""
-    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
     told = same[same["method"].isin(RIVALS) & (same["p_holm"] < 0.05)].assign(does=np.sign(same["difference"]))
     better = []
     for metric, number in (("suppression", "suppression"), (kept, "retention")):
@@ -193,13 +201,26 @@ def in_words(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame, kept: s
         better += [f"in {number} they do {' and '.join(each)}"] if each else []
     return {
         "ranking": _ranking(same, kept),
-        "own-ranking": _ranking(own, kept),
         "better": "; ".join(better).removesuffix(".") or "they differ clearly from none in either number",
-        "own-two-stage": f"{chosen['two-stage']:g}",
-        "own-note": ""
-        if doses["score"].notna().any()
-        else "Nothing was chosen: this profile sets no picture aside for it.",
+        "own-noise": _own_noise(same, own, doses, kept),
     }
+
+
+def _own_noise(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame, kept: str) -> str:
+    """Which methods have a noise of their own and which were tried under one alone; that of the two-stage neurons."""
+    if own.empty:
+        unchosen = "Nothing was chosen: this profile sets no picture aside for it."
+        return unchosen if doses["score"].isna().all() else "Here one noise alone was tried, and none is anyone's own."
+    several = set(swept(doses))
+    alone = [name for name in dict.fromkeys(same["method"]) if name not in (*several, *BOUNDS)]
+    tried = "; ".join(METHODS[name].label for name in METHODS if name in several)
+    one = "; ".join(METHODS[name].label for name in alone)
+    chosen = doses[doses["chosen"]].set_index("method")["sigma"]
+    return (
+        f"Several noises were tried for these: {tried}. "
+        + (f"Under one alone, so without a diamond: {one}. " if alone else "")
+        + f"For the two-stage neurons the best is σ = {chosen['two-stage']:g}. {_ranking(own, kept)}."
+    )
 
 
 def _ranking(table: pd.DataFrame, kept: str) -> str:

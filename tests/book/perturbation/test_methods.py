@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,6 +141,19 @@ def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame, mo
     assert chosen["heldout"].all()
 
 
+def test_the_only_noise_that_was_tried_is_nobodys_own(swept: pd.DataFrame, table: pd.DataFrame) -> None:
+    settings = profile()
+    noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0)})
+    found = methods.doses(swept, settings.model_copy(update={"perturbation": noise}))
+    assert methods.swept(found) == ["two-stage", "dai"]
+    one = found[found["sigma"] == 3.0].assign(chosen=True)
+    study: Any = SimpleNamespace(profile=settings)
+    own = methods.compare_own(methods.at_own_dose(study, swept, one), limit=50.0)
+    assert methods.swept(one) == [] and own.empty
+    assert methods.in_words(table, own, one, "retention")["own-noise"].startswith("Here one noise alone was tried")
+    assert methods.in_words(table, own, one.assign(score=math.nan), "retention")["own-noise"].startswith("Nothing was")
+
+
 def test_where_no_picture_chooses_a_dose_all_keep_the_main_noise(main: pd.DataFrame) -> None:
     settings = profile()
     none = settings.model_copy(update={"perturbation": settings.perturbation.model_copy(update={"choosing": 0})})
@@ -149,8 +163,13 @@ def test_where_no_picture_chooses_a_dose_all_keep_the_main_noise(main: pd.DataFr
 
 
 def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
-    doses = pd.DataFrame({"method": ["two-stage"], "sigma": [3.0], "score": [0.5], "chosen": [True]})
-    words = methods.in_words(table, table, doses, "retention")
+    doses = pd.DataFrame({"method": "two-stage", "sigma": [3.0, 5.0], "score": [0.5, 0.2], "chosen": [True, False]})
+    own = table[table["method"] == "two-stage"]
+    words = methods.in_words(table, own, doses, "retention")
+    assert words["own-noise"].startswith(
+        "Several noises were tried for these: both stages. Under one alone, so without a diamond: Pan et al. (gated); "
+        "random, same layers; random, any layer. For the two-stage neurons the best is σ = 3. Most is suppressed by "
+    )
     assert words["better"] == "they differ clearly from none in either number"
     assert words["ranking"].startswith(
         "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
@@ -171,6 +190,10 @@ def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -
         figure = figures.methods(table, table, readings.printed(), "retention")
         said = " ".join(figure.get_suptitle().split())
         assert said.startswith("Suppressed and retained under one noise: two-stage neurons 75% and ")
+        named = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert named == ["the same noise", "its own dose", "the paper's method"]
+        alone = figures.methods(table, table.iloc[:0], readings.printed(), "retention")
+        assert [text.get_text() for text in alone.legends[0].get_texts()] == ["the same noise", "the paper's method"]
         draws = methods.control_draws(main, limit=50.0, kept="retention")
         figure = figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0), "retention")
         assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
