@@ -113,7 +113,8 @@ def _kept(doses: matched.Doses) -> Answer:
     short = Estimate(there.value - paper["retention"], there.low - paper["retention"], there.high - paper["retention"])
     kept = f"{interval(*there.ends, '{:z.0%}')} of the rest stays"
     if math.isnan(there.value):
-        kept = f"nothing can be read: no noise goes beyond {most:.0%}"
+        beyond = f"no noise goes beyond {most:.0%}" if doses.several("two-stage") else "one noise alone was tried"
+        kept = f"nothing can be read: {beyond}"
     return Answer(
         "Does the rest stay?",
         told(

@@ -152,10 +152,12 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
 def at_equal(doses: Doses, suppressed: Ends | None) -> str:
     """What random neurons keep (`doses.retention`) under the noise at which their S_se is a step's, with its interval.
 
-    Where no noise that was tried suppresses as much, how far the strongest comes.
+    Where no noise that was tried suppresses as much, how far the strongest comes; of one alone nothing is read.
     """
     if suppressed is None:
         return "–"
+    if not doses.several("random"):
+        return "one dose"
     kept = doses.told(doses.at("random", suppressed[0]))
     most = doses.means["random"][0, :, 0].max()
     return f"not reached (at most {most:.2f})" if math.isnan(kept.value) else interval(*kept.ends)

@@ -26,6 +26,7 @@ from kn_core.study.study import Study
 
 TRIED = (*methods_of("ours", "stage", "rival"), "random", "direction")  # at the image tokens
 AT_TEXT = methods_of("at text")
+ONE = "cannot be placed (one noise alone was tried)"
 PICTURE = ["image_concept", "image_id"]
 
 
@@ -54,9 +55,14 @@ class Doses:
         self.n, self.n_concepts = len(concepts), len(set(concepts))
         self.means = matched.resampled(curves, concepts)
 
+    def several(self, method: str) -> bool:
+        """Whether a method was tried under several noises: with one alone, a line from nothing done is a guess."""
+        return len(self.sigma.get(method, ())) > 2
+
     def at(self, method: str, level: float | np.ndarray) -> np.ndarray:
-        """S_re of a method where its S_se is `level`, (1 + draws,)."""
-        return matched.at_level(self.means[method], level)
+        """S_re of a method where its S_se is `level`, (1 + draws,); NaN where one noise alone was tried."""
+        found = matched.at_level(self.means[method], level)
+        return found if self.several(method) else np.full_like(found, math.nan)
 
     def at_main(self, method: str) -> tuple[np.ndarray, np.ndarray]:
         """S_se and S_re under the main noise, (1 + draws,) each."""
@@ -78,36 +84,37 @@ def _at_text(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def table(doses: Doses, level: float, ours: str = "two-stage") -> pd.DataFrame:
     """Each method's S_re at S_se = `level`, and where its S_se is that of `ours` under the main noise.
 
-    Columns method, sigma (which reaches the level), value, low, high (NaN: no dose reaches it), most (the largest S_se
-    of all doses), kept (S_re where S_se is that of `ours` under the main noise), difference (S_re of `ours` minus that)
-    with difference_low and difference_high, n_images, n_concepts.
+    Columns method, doses (how many noises), sigma (which reaches the level), value, low, high (NaN: no dose reaches it,
+    or there is but one), most (the largest S_se of all doses), kept (S_re where S_se is that of `ours` under the main
+    noise), difference (S_re of `ours` minus that) with difference_low and difference_high, n_images, n_concepts.
     """
     suppressed, kept_by_us = doses.at_main(ours)
     records = []
     for method in (name for name in METHODS if name in doses.means):
         curve = doses.means[method]
-        sigma = float(matched.dose_at_level(curve[0], doses.sigma[method], level))
+        tried = len(doses.sigma[method]) - 1
+        sigma = float(matched.dose_at_level(curve[0], doses.sigma[method], level)) if tried > 1 else math.nan
         there, kept = doses.told(doses.at(method, level)), doses.at(method, suppressed)
         gap = doses.told(kept_by_us - kept) if method != ours else Estimate(0.0, math.nan, math.nan)
         most = float(curve[0, :, 0].max())
-        records.append((method, sigma, *there.ends, most, float(kept[0]), *gap.ends, doses.n, doses.n_concepts))
-    columns = ["method", "sigma", "value", "low", "high", "most", "kept", "difference"]
+        records.append((method, tried, sigma, *there.ends, most, float(kept[0]), *gap.ends, doses.n, doses.n_concepts))
+    columns = ["method", "doses", "sigma", "value", "low", "high", "most", "kept", "difference"]
     columns += ["difference_low", "difference_high", "n_images", "n_concepts"]
     return pd.DataFrame(records, columns=columns)
 
 
 def for_readers(found: pd.DataFrame, level: float) -> pd.DataFrame:
-    """`table` in words; where a method does not reach the level, how far it comes."""
+    """`table` in words; where none of several doses reaches the level, how far they come."""
     shown = []
     for row in found.to_dict("records"):
         reached = not math.isnan(row["value"])
-        here = (
-            interval(row["value"], row["low"], row["high"]) if reached else f"not reached (at most {row['most']:.2f})"
-        )
+        without = "one dose" if row["doses"] == 1 else f"not reached (at most {row['most']:.2f})"
+        here = interval(row["value"], row["low"], row["high"]) if reached else without
         gap = interval(row["difference"], row["difference_low"], row["difference_high"])
         shown.append(
             {
                 "neurons of": METHODS[row["method"]].label,
+                "doses": str(row["doses"]),
                 f"retention at {level:g} suppressed": here,
                 "by σ": f"{row['sigma']:.1f}" if reached else "–",
                 "retention where as much is suppressed": "–" if math.isnan(row["kept"]) else f"{row['kept']:.2f}",
@@ -122,7 +129,10 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     rows = {row["method"]: row for row in found.to_dict("records")}
     ours = rows["two-stage"]
     here = interval(ours["value"], ours["low"], ours["high"])
-    words = {"matched-ours": here if not math.isnan(ours["value"]) else f"not reached (at most {ours['most']:.2f} is)"}
+    without = ONE if ours["doses"] == 1 else f"never come so far (at most {ours['most']:.2f})"
+    words = {"matched-ours": without if math.isnan(ours["value"]) else f"keep {here}"}
+    one = "; ".join(METHODS[str(name)].label for name in rows if rows[name]["doses"] == 1)
+    words["matched-one"] = f"Under one noise alone, through which there is no curve, were tried: {one}." if one else ""
     words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
     words["matched-reading"] = f"of {OF[doses.retention]}"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
@@ -132,6 +142,8 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
 
 
 def _said(row: Mapping[Hashable, Any]) -> str:
+    if row["doses"] == 1:
+        return ONE
     if math.isnan(row["difference"]):
         return f"never reach it (at most {row['most']:.2f})"
     ends = row["difference_low"], row["difference_high"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from book.choices.ladder import at_equal
 from book.perturbation import figures, matched, methods, ownership, plane, readings, references
 from kn_core.drawing import theme
 from tests.perturbed import CLEAN, perturbations, profile, row
@@ -76,10 +77,31 @@ def test_retention_is_read_at_equal_suppression(doses: matched.Doses) -> None:
     assert found.loc["direction", "difference"] == 0.25 - 1
     assert math.isnan(found.loc["random", "value"]) and math.isnan(found.loc["random", "low"])
     words = matched.in_words(found.reset_index(), doses, 0.375)
-    assert words["matched-ours"].startswith("0.6") and words["matched-random"] == "never reach it (at most 0.25)"
+    assert words["matched-ours"].startswith("keep 0.6") and words["matched-random"] == "never reach it (at most 0.25)"
     assert words["matched-direction"].startswith("keep 1.00, ")
     shown = matched.for_readers(found.reset_index(), 0.375).set_index("neurons of")
     assert shown.loc["random, same layers", "retention at 0.375 suppressed"] == "not reached (at most 0.25)"
+    assert set(found["doses"]) == {2} and words["matched-one"] == ""
+
+
+def test_from_one_dose_nothing_is_interpolated() -> None:
+    once = [row(image.split("-")[0], "stage-1", image, True) for image in CLEAN]
+    doses = matched.Doses(pd.concat([perturbations(), pd.DataFrame(once)]), profile())
+    assert doses.several("two-stage") and not doses.several("stage-1") and not doses.several("dai")
+    found = matched.table(doses, 0.375)
+    alone = found.set_index("method").loc["stage-1"]
+    assert alone["doses"] == 1 and alone["most"] == 1.0
+    assert alone[["sigma", "value", "low", "kept", "difference"]].isna().all()
+    shown = matched.for_readers(found, 0.375).set_index("neurons of").loc["stage 1 alone"]
+    assert shown.tolist() == ["1", "one dose", "–", "–", "–"]
+    assert matched.in_words(found, doses, 0.375)["matched-one"].endswith("were tried: stage 1 alone.")
+
+
+def test_where_one_noise_alone_was_tried_nothing_is_placed() -> None:
+    doses = matched.Doses(perturbations().query("sigma != 10"), profile())
+    words = matched.in_words(matched.table(doses, 0.375), doses, 0.375)
+    assert words["matched-ours"] == words["matched-random"] == "cannot be placed (one noise alone was tried)"
+    assert at_equal(doses, (0.2, 0.1, 0.3)) == "one dose"
 
 
 def test_a_rival_that_does_nothing_wins_nothing() -> None:
