@@ -64,10 +64,14 @@ class Doses:
         found = matched.at_level(self.means[method], level)
         return found if self.several(method) else np.full_like(found, math.nan)
 
+    def under(self, method: str, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+        """S_se and S_re under one of the noises that were tried, (1 + draws,) each."""
+        curve = self.means[method][:, self.sigma[method].index(sigma)]
+        return curve[:, 0], curve[:, 1]
+
     def at_main(self, method: str) -> tuple[np.ndarray, np.ndarray]:
         """S_se and S_re under the main noise, (1 + draws,) each."""
-        curve = self.means[method][:, self.sigma[method].index(self.main)]
-        return curve[:, 0], curve[:, 1]
+        return self.under(method, self.main)
 
     def told(self, values: np.ndarray) -> Estimate:
         return matched.told(values, self.n, self.n_concepts)
@@ -158,7 +162,8 @@ def measured(study: Study) -> list[Measurement]:
     """What claims ask of doses: S_re where S_se is the paper's, and where it is another's; balances, each at its own.
 
     'retention_at_suppression' has what another concept's caption keeps for its control. 'matched_over_random' is S_re
-    under the main noise minus that of random neurons of the same layers under the noise that suppresses as much.
+    under the main noise minus that of random neurons of the same layers under the noise that suppresses as much. A
+    curve, and a noise of one's own, take several noises: who was tried under one alone has no number.
     """
     perturbations = study.perturbations()
     doses, paper = Doses(perturbations, study.effort), printed()
@@ -167,19 +172,20 @@ def measured(study: Study) -> list[Measurement]:
     at_paper = Measurement("retention_at_suppression", *ours.ends, doses.n, bounds.get(("chance", doses.retention)))
     suppressed, kept = doses.at_main("two-stage")
     over_random = _measurement("matched_over_random", doses, kept - doses.at("random", suppressed))
-    own = methods.at_own_dose(study, perturbations, methods.doses(perturbations, study.effort))
-    balance = _balances(own, doses.retention)
-    gain = balance["two-stage"][1] - balance["stage-1"][1] if "stage-1" in balance else None
+    own = own_doses(doses, methods.doses(perturbations, study.effort))
+    both = doses.several("two-stage") and doses.several("stage-1")
+    gain = _balance(doses, "two-stage", own) - _balance(doses, "stage-1", own) if both else None
     return [at_paper, over_random, _measurement("stage2_balance_gain", doses, gain), *over_rivals(doses, own)[0]]
 
 
-def over_rivals(doses: Doses, own_dose: pd.DataFrame) -> tuple[list[Measurement], dict[str, str]]:
+def over_rivals(doses: Doses, own: Mapping[str, float]) -> tuple[list[Measurement], dict[str, str]]:
     """Two measurements against the best rival that suppresses at all, at the image tokens or in its own place.
 
     'matched_retention_over_rivals': S_re of the two-stage neurons under the main noise minus that of the rival that
-    keeps most at the same S_se; one that never suppresses as much wins nothing. 'balance_over_rivals': the harmonic
-    mean of S_se and S_re, each at its own dose (`methods.at_own_dose` rows), minus the best rival's of those whose S_se
-    there is above that of random neurons. With each the name of the rival; NaN where no rival is left.
+    keeps most at the same S_se, of those tried under several noises; one that never suppresses as much wins nothing.
+    'balance_over_rivals': the harmonic mean of S_se and S_re, each under its `own_doses`, minus the best rival's of
+    those that `suppresses` there; the two-stage neurons and some rival must have been tried under several noises. With
+    each the name of the rival; NaN where no rival is left.
     """
     rivals = [name for name in (*RIVALS, *AT_TEXT) if name in doses.means and name != "random-text"]
     suppressed, kept = doses.at_main("two-stage")
@@ -187,25 +193,51 @@ def over_rivals(doses: Doses, own_dose: pd.DataFrame) -> tuple[list[Measurement]
     gaps = {name: gap for name, gap in gaps.items() if not math.isnan(gap[0])}
     best = {"matched": min(gaps, key=lambda name: gaps[name][0], default="")}
     found = [_measurement("matched_retention_over_rivals", doses, gaps.get(best["matched"]))]
-    balance = _balances(own_dose, doses.retention)
-    able = [name for name in RIVALS if name in balance and balance[name][0] > balance["random"][0]]
-    best["balance"] = max(able, key=lambda name: balance[name][1][0], default="")
-    gap = balance["two-stage"][1] - balance[best["balance"]][1] if able else None
+    swept = doses.several("two-stage") and any(map(doses.several, rivals))
+    able = {name: _balance(doses, name, own) for name in rivals if swept and suppresses(doses, name, own[name])}
+    best["balance"] = max(able, key=lambda name: able[name][0], default="")
+    gap = _balance(doses, "two-stage", own) - able[best["balance"]] if able else None
     return [*found, _measurement("balance_over_rivals", doses, gap)], best
 
 
-def _balances(rows: pd.DataFrame, retention: str) -> dict[str, tuple[float, np.ndarray]]:
-    """S_se of each method and its resampled harmonic means with S_re."""
-    values = per_image(rows, ["method", "sigma"]).query("metric in ['suppression', @retention]")
-    seen = values[values["metric"] == "suppression"].pivot_table("value", PICTURE, "method").dropna()
-    wide = values.pivot_table("value", PICTURE, ["method", "metric"]).reindex(seen.index)
-    both = {name: pd.MultiIndex.from_product([[name], ["suppression", retention]]) for name in seen.columns}
-    curves = {str(name): wide.reindex(columns=columns).to_numpy()[:, None] for name, columns in both.items()}
-    means = matched.resampled(curves, seen.index.get_level_values("image_concept").tolist())
-    return {
-        name: (float(curve[0, 1, 0]), harmonic_mean(*(pd.Series(curve[:, 1, i]) for i in range(2))).to_numpy())
-        for name, curve in means.items()
-    }
+def suppresses(doses: Doses, method: str, sigma: float) -> bool:
+    """Whether noise on these neurons takes names away at all: more than nothing done does, and than random neurons.
+
+    Nothing done takes none, so the interval of S_se must lie above zero; its mean must lie above that of random neurons
+    under the same noise in the same place.
+    """
+    control = "random-text" if method in AT_TEXT else "random"
+    if sigma not in doses.sigma.get(control, ()):
+        return False
+    (suppressed, _), (by_chance, _) = doses.under(method, sigma), doses.under(control, sigma)
+    return doses.told(suppressed).low > 0 and bool(suppressed[0] > by_chance[0])
+
+
+def own_doses(doses: Doses, chosen: pd.DataFrame) -> dict[str, float]:
+    """The noise of each method: what `methods.doses` chose for it, else the main one, on pictures that chose neurons.
+
+    At text no such picture was tried: there it is the best on the pictures that are reported, which flatters rivals.
+    """
+    best = chosen[chosen["chosen"]].set_index("method")["sigma"]
+    own = {name: float(best.get(name, doses.main)) for name in doses.means}
+    for name in (name for name in AT_TEXT if name in own):
+        balance = {sigma: _balance(doses, name, {name: sigma})[0] for sigma in doses.sigma[name][1:]}
+        own[name] = max(balance, key=balance.__getitem__)
+    return own
+
+
+def rivals_in_words(best: Mapping[str, str]) -> str:
+    """Which rivals `over_rivals` holds the two-stage neurons against."""
+    sides = {"matched": "at equal suppression", "balance": "in the balance of both numbers"}
+    return " and ".join(
+        f"{said} against {METHODS[best[side]].label}" if best[side] else f"{said} against none, as none qualifies"
+        for side, said in sides.items()
+    )
+
+
+def _balance(doses: Doses, method: str, own: Mapping[str, float]) -> np.ndarray:
+    """The harmonic mean of S_se and S_re under a method's own noise, (1 + draws,)."""
+    return harmonic_mean(*map(pd.Series, doses.under(method, own[method]))).to_numpy()
 
 
 def _measurement(name: str, doses: Doses, values: np.ndarray | None) -> Measurement:

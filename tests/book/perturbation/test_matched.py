@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from book.choices.ladder import at_equal
 from book.perturbation import figures, matched, methods, ownership, plane, readings, references
 from kn_core.drawing import theme
+from kn_core.profile import Profile
 from tests.perturbed import CLEAN, perturbations, profile, row
 
 LIMIT = 50.0
@@ -104,21 +106,59 @@ def test_where_one_noise_alone_was_tried_nothing_is_placed() -> None:
     assert at_equal(doses, (0.2, 0.1, 0.3)) == "one dose"
 
 
+def rival(name: str, gone: bool, sigmas: tuple[float, ...] = (3, 10), **changes: Any) -> list[dict[str, object]]:
+    return [row(image.split("-")[0], name, image, gone, sigma=s, **changes) for image in CLEAN for s in sigmas]
+
+
+def held(*rivals: list[dict[str, object]], sigma: float = 3.0) -> tuple[Any, Any, dict[str, str]]:
+    """`over_rivals` of the run with these, all under one noise; at text under the best of theirs."""
+    whole = pd.concat([perturbations(), *map(pd.DataFrame, rivals)])
+    doses = matched.Doses(whole, text_tried())
+    chosen = pd.DataFrame({"method": list(doses.means), "sigma": sigma, "chosen": True})
+    (kept, balance), best = matched.over_rivals(doses, matched.own_doses(doses, chosen))
+    return kept, balance, best
+
+
+def text_tried() -> Profile:
+    settings = profile()
+    tried = settings.perturbation.model_copy(update={"text_sigma": (2.0, 4.0)})
+    return settings.model_copy(update={"perturbation": tried})
+
+
 def test_a_rival_that_does_nothing_wins_nothing() -> None:
-    rival = [row(image.split("-")[0], "pan-gated", image, False, sigma=sigma) for image in CLEAN for sigma in (3, 10)]
-    strong = [row(image.split("-")[0], "schwettmann", image, True, sigma=s) for image in CLEAN for s in (3, 10)]
-    whole = pd.concat([perturbations(), pd.DataFrame(rival), pd.DataFrame(strong)])
-    doses = matched.Doses(whole, profile())
-    own_dose = readings.sweep(whole, profile(), "sigma", ["two-stage", "random", "pan-gated", "schwettmann"])
-    (kept, balance), best = matched.over_rivals(doses, own_dose[own_dose["sigma"] == 3])
+    idle, strong = rival("pan-gated", False), rival("schwettmann", True)
+    kept, balance, best = held(idle, strong)
     assert best == {"matched": "schwettmann", "balance": "schwettmann"}
     assert kept.name == "matched_retention_over_rivals" and kept.value == 0.25 - 1.0
     assert balance.value == pytest.approx(2 * 0.75 * 0.25 / (0.75 + 0.25) - 1.0)
-    (kept, balance), best = matched.over_rivals(
-        matched.Doses(pd.concat([perturbations(), pd.DataFrame(rival)]), profile()),
-        own_dose[(own_dose["sigma"] == 3) & (own_dose["method"] != "schwettmann")],
-    )
+    kept, balance, best = held(idle)
     assert best == {"matched": "", "balance": ""} and math.isnan(kept.value) and math.isnan(balance.value)
+    assert matched.rivals_in_words(best).count("against none, as none qualifies") == 2
+
+
+def test_a_rival_suppresses_at_all_above_random_neurons_under_the_same_noise() -> None:
+    strong = rival("schwettmann", True, (3.0,)) + rival("schwettmann", False, (10.0,))
+    assert held(strong)[2]["balance"] == "schwettmann"
+    assert held(strong, sigma=10.0)[2]["balance"] == ""  # its own noise does nothing
+    broken = [row(image.split("-")[0], "random", image, True, sigma=20.0) for image in CLEAN]
+    assert held(strong, broken)[2]["balance"] == "schwettmann"  # more noise breaks any caption: it is another noise
+    doses = matched.Doses(pd.concat([perturbations(), pd.DataFrame(strong)]), profile())
+    assert matched.suppresses(doses, "schwettmann", 3.0) and not matched.suppresses(doses, "random", 3.0)
+    assert not matched.suppresses(doses, "schwettmann", 7.0)  # where no random neurons are beside it
+
+
+def test_rivals_in_their_own_place_are_rivals_too() -> None:
+    place = {"positions": "text"}
+    dai = rival("dai-text", False, (2.0,), **place) + rival("dai-text", True, (4.0,), **place)
+    idle = rival("random", False, (2.0, 4.0), **place)
+    best = held(rival("schwettmann", False), dai, idle)[2]
+    assert best == {"matched": "dai-text", "balance": "dai-text"}
+    assert held(rival("schwettmann", False), dai)[2]["balance"] == ""  # no random neurons at text beside it
+    once = rival("dai-text", True, (4.0,), **place)
+    assert held(rival("schwettmann", False), once, idle)[2] == {"matched": "", "balance": "dai-text"}
+    assert held(once, idle)[2] == {"matched": "", "balance": ""}  # no rival was tried under several noises
+    said = matched.rivals_in_words({"matched": "", "balance": "dai-text"})
+    assert said.endswith("in the balance of both numbers against Dai et al., at text")
 
 
 def test_whose_noise_silences_whom() -> None:
