@@ -148,7 +148,8 @@ def methods(
     """`methods.compare` as methods x `metrics`: the best value of a metric bold, ties with it marked '='.
 
     A dagger marks methods that differ from the two-stage one at 5 % after Holm, a double one those that differ by
-    concepts too. `beside` has more columns: heading -> the share of each method that has one.
+    concepts too. `beside` has more columns: heading -> the share of each method that has one. The caption ends with
+    how many pictures the values are of.
     """
     cells = {(row["method"], row["metric"]): _cell(row) for row in comparison.to_dict("records")}
     tried = list(dict.fromkeys(comparison["method"]))
@@ -158,7 +159,8 @@ def methods(
         shown[label.partition(", ")[2] or label] = [cells.get((name, metric), "–") for name in tried]
     for heading, shares in (beside or {}).items():
         shown[heading] = [f"{shares[name]:.0%}" if name in shares else "–" for name in tried]
-    return table(shown, caption).format(str, subset=list(shown.columns[1:]))
+    said = counted(caption, comparison[comparison["metric"].isin(metrics)])
+    return table(shown, said).format(str, subset=list(shown.columns[1:]))
 
 
 def _cell(row: Mapping[Hashable, Any]) -> str:

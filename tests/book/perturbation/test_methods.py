@@ -179,6 +179,7 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
         "in suppression they do worse than Pan et al. (gated)"
     )
     html = tables.methods(table, methods.SUPPRESSION, "A table").to_html()
+    assert "<caption>A table; n\u00a0=\u00a04 pictures</caption>" in html
     assert "<strong>1.00</strong>†<small>" in html
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_concepts_holm"] = 0.01
     assert "<strong>1.00</strong>‡<small>" in tables.methods(table, methods.SUPPRESSION, "A table").to_html()
