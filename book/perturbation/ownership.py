@@ -150,6 +150,7 @@ def other_word(neurons: pd.DataFrame, other: pd.DataFrame, budget: int) -> pd.Da
 
 def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, words: pd.DataFrame) -> dict[str, str]:
     """`silenced`, `parts`, `generic` and `other_word` for sentences."""
+    diagonal = found["concept"] == found["image_concept"]
     gap, by_caption = own_minus_foreign(found), own_minus_foreign(found, "caption")
     own = split[(split["part"] == "own") & (split["done"] == "noise") & (split["metric"] == "suppression_probability")]
     first = units.drop(columns=["layer", "unit", "difference"]).median(axis=1)
@@ -157,9 +158,21 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
     return {
         "own-less-foreign": f"{interval(*gap.ends)}, {compared_with_zero(gap.low, gap.high)}",
         "own-less-foreign-caption": interval(*by_caption.ends),
+        "cell-pictures": _many(found["n"]),
+        "cell-captions-own": _many(found.loc[diagonal, "captions"]),
+        "cell-captions-foreign": _many(found.loc[~diagonal, "captions"]),
         "own-alone": interval(*own.iloc[0][["value", "low", "high"]].to_numpy(float)) if len(own) else "not measured",
         "generic": named,
         "generic-rank": f"{first.median():.0f}",
         "other-word": f"{words['shared'].mean():.0f} of {words['size'].mean():.0f}" if len(words) else "none",
         "other-concepts": f"{words['others'].mean():.0f}" if words["others"].notna().any() else "none",
     }
+
+
+def _many(counts: pd.Series) -> str:
+    """'1 picture' or '8 to 12 pictures', of how many each of some cells has; 'no picture' where there are none."""
+    tried = counts.dropna()
+    if not len(tried):
+        return "no picture"
+    least, most = int(tried.min()), int(tried.max())
+    return f"{most if least == most else f'{least} to {most}'} picture{'s' if most > 1 else ''}"

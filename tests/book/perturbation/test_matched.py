@@ -204,6 +204,10 @@ def test_parts_and_other_words_are_told() -> None:
     assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
     units = ownership.generic({"bear": {"delta": np.ones((2, 2)), "gradcam": np.ones((2, 2))}}, n=1)
     said = ownership.in_words(ownership.silenced(perturbations(), crossed(), profile()), split, units, words)
+    cells = [said[f"cell-{of}"] for of in ("pictures", "captions-own", "captions-foreign")]
+    assert cells == ["2 pictures", "2 pictures", "1 picture"]
+    alone = ownership.silenced(perturbations(), crossed(), profile()).query("concept == image_concept")
+    assert ownership.in_words(alone, split, units, words)["cell-captions-foreign"] == "no picture"
     assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
 
 
