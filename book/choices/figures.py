@@ -9,7 +9,9 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 
 from book.choices.attributions import READ, SCORES
 from book.choices.ladder import DONE, STEPS, name, order
+from book.choices.third_stage import smallest
 from book.intervals import dots, rows_of_shares
+from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from kn_core.drawing import FAINT, INK, WIDTH, title
 from kn_core.study.experiments.ladder import CONTROL, PAPER
@@ -51,9 +53,13 @@ def ladder(effects: pd.DataFrame, kept: str) -> Figure:
     return figure
 
 
-def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> Figure:
-    """`third_stage.by_budget`: suppression and retention over the number of neurons, the paper's own values dotted."""
+def budgets(by_n: pd.DataFrame, paper: dict[str, float], kept: str) -> Figure:
+    """`third_stage.by_budget`: suppression and retention over the number of neurons, the paper's own values dotted.
+
+    `kept` is the reading of S_re that the paper's is held against.
+    """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
+    least, dotted = smallest(by_n, kept), {"suppression": paper["suppression"], kept: paper["retention"]}
     colours = {
         "suppression": "#0072b2",
         "retention_truth": "#009e73",
@@ -67,8 +73,8 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> F
         rows = by_n[by_n["metric"] == metric].sort_values("n")
         ax.plot(rows["n"], rows["value"], "o-", markersize=4, color=colour, label=READINGS[metric].label)
         ax.fill_between(rows["n"], rows["low"], rows["high"], color=colour, alpha=0.14, linewidth=0)
-        if metric in paper:
-            ax.axhline(paper[metric], color=colour, linewidth=0.8, linestyle=":")
+        if metric in dotted:
+            ax.axhline(dotted[metric], color=colour, linewidth=0.8, linestyle=":")
     numbers = sorted(by_n["n"].unique())
     ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="neurons of the third stage")
     ax.set_xticks(numbers, [f"{n:g}" for n in numbers])
@@ -76,7 +82,7 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], least: int | None) -> F
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside lower center", ncols=4)
     found = f"{least} neurons reach" if least else f"No number from {numbers[0]:g} to {numbers[-1]:g} reaches"
-    title(ax, f"{found} the paper’s suppression and, by words, its retention at once")
+    title(ax, f"{found} the paper’s suppression and, {READ_BY[kept]}, its retention at once")
     return figure
 
 

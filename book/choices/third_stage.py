@@ -11,7 +11,7 @@ import pandas as pd
 from book.choices import ladder as steps
 from book.choices.ladder import DONE, cells
 from book.claims.rules import Measurement
-from book.perturbation.readings import printed
+from book.perturbation.readings import READ_BY, printed
 from book.words import interval, of_every, spread, told
 from kn_core.measures.metrics import headline, main_retention, perplexity_limit, probability_suppression, summarise
 from kn_core.measures.overlap import overlap
@@ -54,10 +54,10 @@ def by_budget(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
     return summarise(shown, ["n"], perplexity_limit=limit).sort_values(["metric", "n"], ignore_index=True)
 
 
-def smallest(budgets: pd.DataFrame) -> int | None:
-    """The fewest neurons that reach the paper's S_se and S_re, by caption; None where no number tried does."""
+def smallest(budgets: pd.DataFrame, kept: str) -> int | None:
+    """The fewest neurons that reach the paper's S_se and S_re, as `kept` reads it; None where no number tried does."""
     wide, paper = budgets.pivot_table(index="n", columns="metric", values="value"), printed()
-    reach = (wide["suppression"] >= paper["suppression"]) & (wide["retention"] >= paper["retention"])
+    reach = (wide["suppression"] >= paper["suppression"]) & (wide[kept] >= paper["retention"])
     return min((int(n) for n in wide.index[reach].tolist()), default=None)
 
 
@@ -174,15 +174,22 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     nothing = math.nan, math.nan, math.nan
     words |= {metric: spread(*found_here.get((metric,), nothing)) for metric in REACHED}
     words["pictures"] = f"{chosen.loc[chosen['metric'] == 'suppression', 'n_images'].sum()}"
-    least, tried = smallest(budgets), sorted(set(budgets["n"]))
+    tried = sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
-    words["smallest"] = "none of the numbers tried" if least is None else f"{least} neurons"
+    words["smallest"] = _smallest(budgets, main_retention(study.perturbations()))
     ends = cells(found, "method", "whose")
     for key, method in (("before", "two-stage"), ("plain", "no contrasts"), ("after", THIRD)):
         for whose in ("own", "other", "own - other"):
             name = whose.replace(" - ", "-")
             words[f"{key}-{name}"] = interval(*ends[method, whose]) if (method, whose) in ends else "–"
     return words
+
+
+def _smallest(budgets: pd.DataFrame, kept: str) -> str:
+    """`smallest` in the reading that leads, then by words, where that is another one with another answer."""
+    found = {name: smallest(budgets, name) for name in dict.fromkeys((kept, "retention"))}
+    said = {name: f"{least} neurons" if least else "none of the numbers tried" for name, least in found.items()}
+    return "; ".join(f"{READ_BY[name]}, {of}" for name, of in said.items() if name == kept or of != said[kept])
 
 
 def common_in_words(shared: pd.DataFrame) -> dict[str, str]:

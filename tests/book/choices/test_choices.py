@@ -98,15 +98,19 @@ def test_the_ladder_in_words_and_drawn(climbed):
 
 def test_the_fewest_neurons_that_reach_the_paper_s_numbers():
     def at(n: int, suppression: float, retention: float) -> list[dict[str, object]]:
-        values = {"suppression": suppression, "retention": retention, "retention_probability": 0.9, "fluent": 1.0}
+        values = {"suppression": suppression, "retention": retention, "retention_truth": 0.9, "fluent": 1.0}
         return [{"n": n, "metric": name, "value": value, "low": 0, "high": 1} for name, value in values.items()]
 
     budgets = pd.DataFrame([*at(20, 0.5, 0.9), *at(40, 0.8, 0.74), *at(80, 0.9, 0.7)])
-    assert third_stage.smallest(budgets) == 40
-    assert third_stage.smallest(budgets[budgets["n"] != 40]) is None
-    figure = figures.budgets(budgets, {"suppression": 0.77, "retention": 0.73}, 40)
-    assert figure.axes[0].get_title(loc="left").startswith("40 neurons reach")
-    plt.close(figure)
+    few = budgets[budgets["n"] != 40]
+    assert third_stage.smallest(budgets, "retention") == third_stage.smallest(budgets, "retention_truth") == 40
+    assert third_stage.smallest(few, "retention") is None and third_stage.smallest(few, "retention_truth") == 80
+    assert third_stage._smallest(budgets, "retention_truth") == "of what is true, 40 neurons"
+    assert third_stage._smallest(few, "retention_truth").endswith("80 neurons; by words, none of the numbers tried")
+    for kept, said in (("retention", "No number"), ("retention_truth", "80 neurons reach")):
+        figure = figures.budgets(few, {"suppression": 0.77, "retention": 0.73}, kept)
+        assert figure.axes[0].get_title(loc="left").startswith(said)
+        plt.close(figure)
 
 
 def test_the_budgets_are_of_the_pictures_that_saw_them_all():
