@@ -9,7 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from kn_core.drawing import CARD
+from book.style import label
+from kn_core.drawing import CARD, INK
+
+REFERENCES = {"removal": "--", "chance": ":"}  # what lies between them is a method's doing
 
 
 def rows_of_shares(ax: Axes, names: Sequence[str], heading: str = "") -> Axes:
@@ -45,3 +48,18 @@ def dots(
     face = CARD if hollow else colours
     ax.scatter(rows["value"], y, 26, face, marker=marker, edgecolors=colours, zorder=3, label=said)
     return ax
+
+
+def reference_lines(
+    ax: Axes, bounds: pd.DataFrame | None, metric: str, *, upright: bool = False, said: bool = True
+) -> None:
+    """Thin lines where removal of the object itself and another concept's caption have a metric (`references.bounds`).
+
+    `upright`: shares run across. `said`: the legend names them.
+    """
+    if bounds is None:
+        return
+    for method, style in REFERENCES.items():
+        for value in bounds[(bounds["method"] == method) & (bounds["metric"] == metric)]["value"]:
+            drawn = ax.axvline if upright else ax.axhline
+            drawn(value, color=INK, linewidth=0.8, linestyle=style, zorder=1, label=label(method) if said else "_")

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from book.choices.attributions import READ, SCORES
 from book.choices.ladder import DONE, STEPS, name, order
 from book.choices.third_stage import smallest
-from book.intervals import dots, rows_of_shares
+from book.intervals import dots, reference_lines, rows_of_shares
 from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from kn_core.drawing import FAINT, INK, WIDTH, title
@@ -21,10 +21,10 @@ HEADS = {"suppression": "suppression", "retention_truth": "retention, truth", "r
 HEADS |= {"retention_probability": "retention, prob.", "fluent": "fluent"}
 
 
-def ladder(effects: pd.DataFrame, kept: str) -> Figure:
+def ladder(effects: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None) -> Figure:
     """`ladder.effects`: a row a step, from the paper's recipe down; a mark an intervention, random neurons hollow.
 
-    `kept` is the reading of S_re that is drawn beside that by probability.
+    `kept` is the reading of S_re that is drawn beside that by probability; `bounds` (`references.bounds`) are lines.
     """
     metrics = ("suppression", kept, "retention_probability", "fluent")
     steps = list(dict.fromkeys(step for step, _ in order(effects)))[::-1]
@@ -35,6 +35,7 @@ def ladder(effects: pd.DataFrame, kept: str) -> Figure:
     for ax, metric in zip(axes, metrics, strict=True):
         rows_of_shares(ax, names, HEADS[metric]).tick_params(axis="y", labelsize=8)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        reference_lines(ax, bounds, metric, upright=True, said=ax is axes[0])
         of = effects[effects["metric"] == metric]
         for place, how in enumerate(tried):
             marker, colour = LOOKS[how]
@@ -44,7 +45,7 @@ def ladder(effects: pd.DataFrame, kept: str) -> Figure:
             dots(ax, chosen, steps, colour, marker=marker, shift=shift, said=DONE[how] if ax is axes[0] else None)
             ax.scatter(random.reindex(steps)["value"], range(len(steps)), 12, "none", edgecolors=FAINT, zorder=1)
     axes[0].scatter([], [], 12, "none", edgecolors=FAINT, label="random, same layers")
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=3)
     cells = effects[effects["whose"] == "chosen"].set_index(["step", "intervention", "metric"])["value"]
     ends = [(PAPER, tried[0]), (list(STEPS)[-1], tried[1] if len(tried) > 1 else tried[0])]
     first, last = ([cells.get((*end, metric), float("nan")) for metric in metrics[:2]] for end in ends)
@@ -53,10 +54,10 @@ def ladder(effects: pd.DataFrame, kept: str) -> Figure:
     return figure
 
 
-def budgets(by_n: pd.DataFrame, paper: dict[str, float], kept: str) -> Figure:
+def budgets(by_n: pd.DataFrame, paper: dict[str, float], kept: str, bounds: pd.DataFrame | None = None) -> Figure:
     """`third_stage.by_budget`: suppression and retention over the number of neurons, the paper's own values dotted.
 
-    `kept` is the reading of S_re that the paper's is held against.
+    `kept` is the reading of S_re that the paper's is held against, and of `bounds` (`references.bounds`), its lines.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
     least, dotted = smallest(by_n, kept), {"suppression": paper["suppression"], kept: paper["retention"]}
@@ -75,6 +76,7 @@ def budgets(by_n: pd.DataFrame, paper: dict[str, float], kept: str) -> Figure:
         ax.fill_between(rows["n"], rows["low"], rows["high"], color=colour, alpha=0.14, linewidth=0)
         if metric in dotted:
             ax.axhline(dotted[metric], color=colour, linewidth=0.8, linestyle=":")
+    reference_lines(ax, bounds, kept, said=False)
     numbers = sorted(by_n["n"].unique())
     ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="neurons of the third stage")
     ax.set_xticks(numbers, [f"{n:g}" for n in numbers])

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from book.claims.rules import Measurement
+from book.perturbation import references
 from book.perturbation.matched import Doses
 from book.style import READINGS
 from book.tables import P_HOLM
 from book.words import compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
-from kn_core.measures.stats import holm, paired_permutation
+from kn_core.measures.stats import each_alone, holm, paired_permutation
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
 from kn_core.study.study import Study
@@ -68,11 +69,12 @@ def effects(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
 
 
 def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
-    """What a step changes, picture by picture: columns step, intervention, metric, value, low, high, p, p_holm, ...
+    """What a step changes, picture by picture: columns step, intervention, metric, value, low, high, p, p_concepts, ...
 
     Against the step that it is one choice away from under the same intervention, at the last step also against the
     intervention before; `WHOLE` is the last step against the paper's recipe. p flips pictures' signs
-    (`stats.paired_permutation`); Holm's correction is over all of these within a metric.
+    (`stats.paired_permutation`) and p_concepts those of whole concepts, as in Table II (`methods.compare`); p_holm and
+    p_concepts_holm have Holm's correction over all of these within a metric.
     """
     images = _images(rows, limit).query("whose == 'chosen'")
     tried = list(dict.fromkeys(rows["intervention"]))
@@ -96,11 +98,14 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
             for metric, group in both.groupby("metric")
         }
         change["p"] = [paired_permutation(clusters[metric]) for metric in change["metric"]]
+        means = {metric: each_alone(values.mean() for values in of) for metric, of in clusters.items()}
+        change["p_concepts"] = [paired_permutation(means[metric]) for metric in change["metric"]]
         changed = WHOLE if step != before != BEFORE.get(step) else f"{DONE[how]}, not {DONE[earlier]}"
         name = step if how == earlier else changed
         found.append(change.assign(step=name, intervention=how))
     table = pd.concat(found, ignore_index=True)
-    table["p_holm"] = table.groupby("metric")["p"].transform(holm)
+    for test in ("p", "p_concepts"):
+        table[f"{test}_holm"] = table.groupby("metric")[test].transform(holm)
     return table
 
 
@@ -125,10 +130,13 @@ def cells(frame: pd.DataFrame, *keys: str) -> dict[tuple[str, ...], Ends]:
     return {tuple(str(row[key]) for key in keys): (row["value"], row["low"], row["high"]) for row in rows}
 
 
-def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None = None) -> pd.DataFrame:
+def for_readers(
+    effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None = None, bounds: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """A row a step and intervention: readings with intervals, what random neurons do, and what the choice is worth.
 
-    With `doses` also the dose-matched control: what random neurons keep under the noise that suppresses as much.
+    With `doses` also the dose-matched control: what random neurons keep under the noise that suppresses as much. With
+    `bounds`, those of the same pictures (`references.bounds`), rows of them below.
     """
     found = cells(effects, "step", "intervention", "whose", "metric")
     worth = {(row["step"], row["intervention"]): row for row in gains[gains["metric"] == BOTH].to_dict("records")}
@@ -138,7 +146,9 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
         random = found.get((step, how, CONTROL, "suppression"))
         exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
         changes = [worth[key] for key in [(step, how), *exchanged] if key in worth]
-        said = [_change(each) if each["step"] == step else f"{_change(each)} ({each['step']})" for each in changes]
+        said = [
+            f"{_change(each)}{_mark(each)}" + ("" if each["step"] == step else f" ({each['step']})") for each in changes
+        ]
         rows.append(
             {"choice": f"{name(step)}, {DONE[how]}"}
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
@@ -146,7 +156,9 @@ def for_readers(effects: pd.DataFrame, gains: pd.DataFrame, doses: Doses | None 
             | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})
             | {"change of both": "; ".join(said) or "–", P_HOLM: changes[-1]["p_holm"] if changes else math.nan}
         )
-    return pd.DataFrame(rows)
+    below = [] if bounds is None else references.for_readers(bounds, TOLD, "choice").to_dict("records")
+    words = {heading: "–" for heading in rows[0] if heading != P_HOLM}
+    return pd.DataFrame([*rows, *(words | row for row in below)])
 
 
 def at_equal(doses: Doses, suppressed: Ends | None) -> str:
@@ -177,7 +189,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
         words[f"{key}-retained"] = words[f"{key}-{kept}"]
     both = gains[gains["metric"] == BOTH].sort_values("value", ascending=False, kind="stable")
     rows = both[both["step"] != WHOLE].to_dict("records")
-    sure = [f"{_choice(row)} ({row['value']:+.2f})" for row in rows if row["p_holm"] < 0.05]
+    sure = [f"{_choice(row)} ({row['value']:+.2f}{_mark(row)})" for row in rows if row["p_holm"] < 0.05]
     words["whole"] = next((_change(row) for row in both[both["step"] == WHOLE].to_dict("records")), "–")
     words |= {"sure": listed(sure) if sure else "none of them", "largest": _choice(rows[0])}
     ends = rows[0]["low"], rows[0]["high"]
@@ -188,6 +200,11 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
 
 def _change(row: Mapping[Hashable, Any]) -> str:
     return interval(row["value"], row["low"], row["high"], "{:+.2f}")
+
+
+def _mark(row: Mapping[Hashable, Any]) -> str:
+    """As in Table II: a dagger where pictures tell the step from the one before, a double one where concepts do."""
+    return "‡" if row["p_concepts_holm"] < 0.05 else "†" if row["p_holm"] < 0.05 else ""
 
 
 def _choice(row: Mapping[Hashable, Any]) -> str:

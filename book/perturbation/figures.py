@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from book.intervals import dots, rows_of_shares
+from book.intervals import dots, reference_lines, rows_of_shares
 from book.style import axes_of, label, method_colour
 from kn_core.drawing import FAINT, INK, WIDTH, title
 
@@ -30,7 +30,6 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, kept: str, bounds
     """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9), sharex=True, sharey=True)
     doses = sorted(curve[over].unique())
-    lines = pd.DataFrame(columns=["method", "metric", "value"]) if bounds is None else bounds
     for ax, (metric, heading) in zip(axes, axes_of("suppression", kept, "fluent").items(), strict=True):
         for method, marker in MARKERS.items():
             rows = curve[(curve["metric"] == metric) & (curve["method"] == method)].sort_values(over)
@@ -40,10 +39,7 @@ def dose_response(curve: pd.DataFrame, over: str, main: float, kept: str, bounds
             ax.plot(rows[over], rows["value"], f"{marker}-", markersize=4, color=colour, label=label(method))
             ax.fill_between(rows[over], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
         ax.axvline(main, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
-        for method, style in {"removal": "--", "chance": ":"}.items():
-            there = lines[(lines["method"] == method) & (lines["metric"] == metric)]
-            for value in there["value"]:
-                ax.axhline(value, color=INK, linewidth=0.8, linestyle=style, zorder=1, label=label(method))
+        reference_lines(ax, bounds, metric)
         ax.set(xscale="log", ylim=(-0.03, 1.03))
         ax.set_xticks(doses, [f"{dose:g}" for dose in doses], fontsize=8)
         ax.xaxis.set_minor_locator(NullLocator())

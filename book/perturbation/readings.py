@@ -23,7 +23,7 @@ from kn_core.study.study import Study
 Over = Literal["n", "sigma", "intervention", "positions"]
 ENDS = ["value", "low", "high"]
 OF = {"retention": "the other content words", "retention_truth": "what else the clean caption truly names"}
-READ_BY = {"retention": "by words", "retention_truth": "of what is true"}  # S_re, as a sentence tells its readings apart
+READ_BY = {"retention": "by words", "retention_truth": "of what is true"}  # readings of S_re in sentences
 SIDES = {"two_stage": "two-stage", "random": "random", "difference": "difference"}  # column -> heading
 
 

@@ -6,11 +6,14 @@ without the object may tell the rest in other words; a caption of something else
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
+from book.style import METHODS, READINGS
+from book.words import interval
 from kn_core.measures.metrics import repetition, retention, summarise
 from kn_core.measures.truth import truth_retention
 
@@ -41,9 +44,25 @@ def chance(perturbations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def bounds(perturbations: pd.DataFrame, limit: float) -> pd.DataFrame:
-    """`metrics.summarise` of all three, for tables and figures: columns method, metric, value, low, high and so on."""
+def bounds(perturbations: pd.DataFrame, limit: float, images: Collection[str] | None = None) -> pd.DataFrame:
+    """`metrics.summarise` of all three, for tables and figures: columns method, metric, value, low, high and so on.
+
+    Of `images` alone, where what they stand beside was not tried on every held-out picture.
+    """
     rows = pd.concat([references(perturbations), chance(perturbations)], ignore_index=True)
+    rows = rows if images is None else rows[rows["image_id"].isin(images)]
     if rows.empty:
         return pd.DataFrame(columns=["method", "metric", "value", "low", "high", "n_images", "n_concepts"])
     return summarise(rows, ["method"], perplexity_limit=limit)
+
+
+def for_readers(found: pd.DataFrame, metrics: Sequence[str], named: str) -> pd.DataFrame:
+    """`bounds` for the foot of a table: what it is under the heading `named`, then the readings by their labels."""
+    ends = {(row["method"], row["metric"]): (row["value"], row["low"], row["high"]) for row in found.to_dict("records")}
+    rows = [
+        {named: METHODS[method].label}
+        | {READINGS[metric].label: interval(*ends.get((method, metric), (np.nan,) * 3)) for metric in metrics}
+        for method in METHODS
+        if method in set(found["method"])
+    ]
+    return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ import pytest
 
 from book.choices import attributions, figures, ladder, third_stage
 from book.perturbation.matched import Doses
+from book.perturbation.readings import ENDS
 from kn_core.drawing import theme
 from kn_core.study.experiments.ladder import CONTROL, THIRD
 from tests.perturbed import profile, row
@@ -61,7 +62,10 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     cells = effects.set_index(["step", "intervention", "whose", "metric"])["value"]
     assert cells["between", "zero", "chosen", "suppression"] == 1
     assert cells["between", "zero", CONTROL, "suppression"] == 0
-    shown = ladder.for_readers(effects, ladder.gains(climbed))
+    bounds = pd.DataFrame([("removal", "retention_truth", 0.9, 0.8, 1.0)], columns=["method", "metric", *ENDS])
+    below = ladder.for_readers(effects, ladder.gains(climbed), bounds=bounds)
+    assert below.iloc[-1][["retention, truth", "suppression, caption"]].tolist() == ["0.90 [0.80,\u00a01.00]", "–"]
+    shown = below.iloc[:-1]
     assert len(shown) == 2 * len(STEPS) + 2
     last = shown[shown["choice"] == f"{ladder.STEPS['between']}, zeroed"]
     assert last["suppression, random"].item() == "0.00"
@@ -90,8 +94,10 @@ def test_the_ladder_in_words_and_drawn(climbed):
     words = ladder.in_words(effects, gains, "retention")
     assert (words["paper-suppression"], words["last-suppression"]) == ("0.25", "1.00")
     assert words["sure"] == "none of them"  # four pictures cannot tell
-    figure = figures.ladder(effects, "retention")
+    bounds = pd.DataFrame({"method": ["removal", "chance"], "metric": "retention", "value": [0.8, 0.1]})
+    figure = figures.ladder(effects, "retention", bounds)
     assert len(figure.axes) == 4
+    assert [line.get_xdata()[0] for line in figure.axes[1].lines] == [0.8, 0.1] and not figure.axes[0].lines
     assert "suppression goes from 25% to 100%" in figure.get_suptitle().replace("\n", " ")
     plt.close(figure)
 
@@ -119,6 +125,30 @@ def test_the_budgets_are_of_the_pictures_that_saw_them_all():
     found = third_stage.by_budget(rows).query("metric == 'suppression'").set_index("n")
     assert found["n_images"].tolist() == [2, 2]
     assert found["value"].tolist() == [0.5, 1.0]
+
+
+def test_a_change_that_concepts_tell_too_has_a_double_dagger():
+    concepts = [f"thing-{place}" for place in range(12)]
+    setting = {"intervention": "zero", "sigma": math.nan}
+
+    def step(name: str, gone: bool) -> list[dict[str, object]]:
+        changes = setting | {"step": name, "method": name}
+        made = [row("bear", "", image, gone) | changes for image in ("bear-1", "bear-2")]
+        return [each | {"concept": of, "image_concept": of, "clean_caption": of} for of in concepts for each in made]
+
+    rows = pd.DataFrame([*step(ladder.PAPER, False), *step("sums", True), *step("site", True)])
+    found = ladder.gains(rows).query("metric == 'both'").set_index("step")
+    assert (found["p_concepts"] >= found["p"]).all() and found.loc["sums", "p_concepts_holm"] < 0.05
+    assert [ladder._mark(each) for each in found.to_dict("records")] == ["‡", ""]
+
+
+def test_the_third_stage_beside_the_object_s_own_removal():
+    third = pd.DataFrame(tried("x", "zero", 4, retained_truth=0.9)).assign(method=THIRD)
+    removed = pd.DataFrame(tried("x", "removal", 4, method="removal", retained=0.9, retained_truth=0.7))
+    said = third_stage.beside_removal(removed, third, 80)
+    assert "keeps 0.70 [0.70,\u00a00.70] of what is true and 0.90" in said
+    assert "+0.20 [+0.20,\u00a0+0.20] of what is true and +0.10" in said and said.endswith("0.10 above it, is reached.")
+    assert third_stage.beside_removal(third, third, 80).endswith("was not tried.")
 
 
 def test_planted_companions_by_either_stage():
