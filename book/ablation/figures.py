@@ -21,21 +21,25 @@ from matplotlib.ticker import PercentFormatter
 from book.ablation.grids import position
 from book.ablation.stages import STAGES
 from book.claims.evidence import PAPER_A, PAPER_G
-from book.intervals import dots, rows_of_shares
+from book.intervals import dots, reference_lines, rows_of_shares
+from book.perturbation.readings import READ_BY
 from book.style import axes_of, method_colour
 from kn_core.drawing import CARD, HEAT, INK, WIDTH, title
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
 
 BOTH = axes_of("suppression", "retention")
-METRICS = axes_of("suppression", "retention", "fluent")
 AXES = {
     "quantile": ("quantile of the activation difference", "quantile of the gradient score"),
     "raw": ("threshold of the activation difference $\\theta_a$", "threshold of the gradient score $\\theta_g$"),
 }
 
 
-def stages(effects: pd.DataFrame) -> Figure:
-    """The 2 x 2 of stages on and off, with 95 % intervals: above as many neurons each, below own thresholds."""
+def stages(effects: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None) -> Figure:
+    """The 2 x 2 of stages on and off, with 95 % intervals: above as many neurons each, below own thresholds.
+
+    `kept` is the reading of S_re that is drawn, `bounds` (`stages.bounds`) are lines.
+    """
+    metrics = axes_of("suppression", kept, "fluent")
     tried = {at: effects[effects["at"] == at] for at in (BUDGET, OWN)}
     arms = {at: [arm for arm in ARMS[::-1] if arm in set(rows["method"])] for at, rows in tried.items()}
     heights = [len(shown) for shown in arms.values()]
@@ -44,21 +48,26 @@ def stages(effects: pd.DataFrame) -> Figure:
     for (at, rows), line in zip(tried.items(), axes, strict=True):
         neurons = rows.groupby("method")["neurons"].first()
         names = [f"{STAGES[arm]}\n{neurons[arm]:,.0f} neurons" for arm in arms[at]]
-        for ax, metric in zip(line, METRICS, strict=True):
+        below = None if bounds is None else bounds[bounds["at"] == at]
+        for ax, metric in zip(line, metrics, strict=True):
             rows_of_shares(ax, names).tick_params(axis="y", labelsize=8)
+            reference_lines(ax, below, metric, upright=True, said=ax is axes[0, 0])
             found = rows[rows["metric"] == metric].set_index("method")
             dots(ax, found, arms[at], [method_colour(arm) for arm in arms[at]])
         line[0].set_title(f"With {at}", fontsize=10, pad=20)
-    for ax, words in zip(axes.flat, [*METRICS.values()] * 2, strict=True):  # a telephone has them one below the other
+    for ax, words in zip(axes.flat, [*metrics.values()] * 2, strict=True):  # a telephone has them one below the other
         ax.annotate(words, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", fontsize=9)
-    title(figure, _stages_finding(effects))
+    if bounds is not None and len(bounds):
+        figure.legend(loc="outside lower center", ncols=2)
+    title(figure, _stages_finding(effects, kept))
     return figure
 
 
-def _stages_finding(effects: pd.DataFrame) -> str:
+def _stages_finding(effects: pd.DataFrame, kept: str) -> str:
     """What the second stage does to the first's captions, at the same number of neurons."""
     at = effects[effects["at"] == BUDGET].set_index(["method", "metric"])["value"]
-    moves = [f"{metric} from {at['stage-1', metric]:.0%} to {at['two-stage', metric]:.0%}" for metric in BOTH]
+    said = {"suppression": "suppression", kept: f"retention {READ_BY[kept]}"}
+    moves = [f"{of} from {at['stage-1', name]:.0%} to {at['two-stage', name]:.0%}" for name, of in said.items()]
     return f"With as many neurons, adding stage 2 to stage 1 takes {' and '.join(moves)}"
 
 

@@ -6,19 +6,22 @@ A stage is off where its threshold lets everything pass. The paper reports both 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
-from book.perturbation.readings import ENDS
+from book.perturbation import references
+from book.perturbation.readings import ENDS, READ_BY
 from book.style import READINGS
 from book.words import compared_with_zero, interval, of_every, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
 from kn_core.study.experiments import thresholds
-from kn_core.study.experiments.thresholds import ARMS, BUDGET, METRICS, OWN
+from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
 from kn_core.study.study import Study
 
+METRICS = ("suppression", "retention_truth", "retention", "fluent")
 STAGES = dict(zip(ARMS, ("neither", "stage 1 alone", "stage 2 alone", "both"), strict=True))
 
 
@@ -54,39 +57,51 @@ def gains(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.D
     return with_intervals(long, ["at", "gain"])
 
 
+def bounds(perturbations: pd.DataFrame, ablation: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """`references.bounds` of the pictures that the arms were tried on, with a column at."""
+    images = {at: set(rows["image_id"]) for at, rows in ablation.groupby("at", sort=False)}
+    return pd.concat([references.bounds(perturbations, limit, of).assign(at=at) for at, of in images.items()])
+
+
 def _images(ablation: pd.DataFrame, perplexity_limit: float) -> pd.DataFrame:
     images = per_image(ablation, ["at", "method", "n"], perplexity_limit=perplexity_limit)
     return images[images["metric"].isin(METRICS)]
 
 
-def for_readers(effects: pd.DataFrame) -> pd.DataFrame:
-    """`effects` as a table: a row an arm, its metrics with intervals as text."""
-    rows = []
+def for_readers(effects: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`effects` as a table: a row an arm, its metrics with intervals as text; those of `bounds` below."""
+    rows: list[dict[Hashable, Any]] = []
     for at, method in product((BUDGET, OWN), ARMS):
         of_arm = effects[(effects["at"] == at) & (effects["method"] == method)].set_index("metric")
         if len(of_arm):
-            shown = {READINGS[metric].label: interval(*of_arm.loc[metric, ENDS]) for metric in METRICS}
+            ends = of_arm.reindex(METRICS)[ENDS].T
+            shown = {READINGS[metric].label: interval(*ends[metric]) for metric in METRICS}
             rows.append({"stages": STAGES[method], "with": at, "neurons": of_arm["neurons"].iloc[0], **shown})
+    for at in (BUDGET, OWN) if bounds is not None else ():
+        below = references.for_readers(bounds[bounds["at"] == at], METRICS, "stages").assign(**{"with": at})
+        rows += below.to_dict("records")
     return pd.DataFrame(rows)
 
 
-def in_words(effects: pd.DataFrame, gains: pd.DataFrame) -> dict[str, str]:
+def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str, str]:
     """Both frames for sentences: 'pictures', 'neurons-stage-1', 'suppression-stage-1', ...; what each stage does.
 
-    'added-1' is what stage 1 changes where stage 2 is on already, 'added-2' the other way round ('adds-2', suppression
-    alone); with '-own' at the end, at each arm's own thresholds. 'together' and 'interaction' are the interaction in
-    words and as a number.
+    'retained-stage-1' is S_re as `kept` reads it, in words 'reading'. 'added-1' is what stage 1 changes where stage 2
+    is on already, 'added-2' the other way round ('adds-2', suppression alone); with '-own' at the end, at each arm's
+    own thresholds. 'together' and 'interaction' are the interaction in words and as a number.
     """
-    words: dict[str, str] = {}
+    words = {"reading": READ_BY[kept]}
     rows = gains[["at", "gain", "metric", *ENDS]].to_numpy()
     found = {(at, gain, metric): (value, low, high) for at, gain, metric, value, low, high in rows}
     for at, suffix in ((BUDGET, ""), (OWN, "-own")):
         for row in effects[effects["at"] == at].to_dict("records"):
             words[f"pictures{suffix}"] = f"{row['n_images']}"
             words[f"neurons-{row['method']}{suffix}"] = f"{row['neurons']:,.0f}"
-            words[f"{row['metric']}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
+            metric = "retained" if row["metric"] == kept else row["metric"]
+            words[f"{metric}-{row['method']}{suffix}"] = f"{row['value']:.2f}"
         for name, gain in (("added-1", "stage 1 to stage 2"), ("added-2", "stage 2 to stage 1")):
-            words[f"{name}{suffix}"] = _changes({of: found[at, gain, of] for of in ("suppression", "retention")})
+            both = {"suppression": "suppression", kept: f"retention {READ_BY[kept]}"}
+            words[f"{name}{suffix}"] = _changes({said: found[at, gain, of] for of, said in both.items()})
     value, low, high = found[BUDGET, "stage 2 to stage 1", "suppression"]
     words["adds-2"] = f"{interval(value, low, high, '{:+.2f}')}, {compared_with_zero(low, high)}"
     value, low, high = found[BUDGET, "together", "suppression"]

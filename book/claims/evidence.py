@@ -11,7 +11,7 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import methods_of
-from kn_core.measures.metrics import contrast, headline, perplexity_limit, summarise
+from kn_core.measures.metrics import contrast, headline, main_retention, perplexity_limit, summarise
 from kn_core.measures.stats import estimate
 from kn_core.profile import Profile
 
@@ -67,7 +67,7 @@ def of_stages(rows: pd.DataFrame, limit: float) -> list[Measurement]:
     found = []
     if "stage-1" in there:
         gain = contrast(rows, "two-stage", "stage-1", perplexity_limit=limit).set_index("metric")
-        found.append(_measurement("stage2_retention_gain", gain, "retention"))
+        found.append(_measurement("stage2_retention_gain", gain, main_retention(rows)))
     if {"stage-1", "stage-1-layers"} <= there:
         over = contrast(rows, "stage-1", "stage-1-layers", perplexity_limit=limit).set_index("metric")
         found.append(_measurement("stage1_suppression_over_control", over, "suppression"))

@@ -18,7 +18,7 @@ def effects(compared: pd.DataFrame) -> Figure:
     models = list(dict.fromkeys(compared["model"]))[-2::-1]  # all but the difference, the first on top
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.5 * len(models)), sharey=True)
     rows = {str(quantity): found.set_index("model") for quantity, found in compared.groupby("quantity")}
-    for ax, (metric, heading) in zip(axes, axes_of("suppression", "retention").items(), strict=True):
+    for ax, (metric, heading) in zip(axes, axes_of("suppression", "retention_truth").items(), strict=True):
         rows_of_shares(ax, models, heading)
         dots(ax, rows[metric], models, method_colour("two-stage"), shift=0.12, said=label("two-stage"))
         random = rows[f"{metric}-random"]

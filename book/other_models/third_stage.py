@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -20,7 +21,7 @@ QUANTITIES = {
     "third-suppression": "suppression, third stage",
     OVER: "suppression, third stage minus random",
     "third-retention_truth": "retention of what is true, third stage",
-    "third-retention": "retention, third stage",
+    "third-retention": "retention by words, third stage",
     "third-retention_probability": "retention by probability, third stage",
     "third-fluent": "fluent captions, third stage",
 }
@@ -49,7 +50,7 @@ def in_words(compared: pd.DataFrame, **models: str) -> dict[str, str]:
     what = "the third stage's neurons, zeroed, suppress more than as many random ones of the same layers"
     said = {"third-works": works(compared, OVER, what)}
     for short, model in models.items():
-        said |= {f"{name}-{short}": interval(*found[name, model]) for name in QUANTITIES if (name, model) in found}
+        said |= {f"{name}-{short}": interval(*found.get((name, model), (math.nan,) * 3)) for name in QUANTITIES}
         said[f"third-clear-{short}"] = compared_with_zero(*found[OVER, model][1:])
     change = compared[(compared["model"] == DIFFERENCE) & ((compared["low"] > 0) | (compared["high"] < 0))]
     apart = [QUANTITIES[name] for name in change["quantity"]]

@@ -25,15 +25,18 @@ Studies = Mapping[str, Study]  # two of them, by what tells their models apart
 Ends = tuple[float, float, float]  # value, low, high
 
 DIFFERENCE = "difference"
-MEASURED = ("suppression", "retention")
+MEASURED = ("suppression", "retention_truth", "retention")
 QUANTITIES = {
     "naming": "captions that name the concept",
     "suppression": "suppression, two-stage",
     "suppression-random": "suppression, random",
     "suppression-over-random": "suppression, two-stage minus random",
-    "retention": "retention, two-stage",
-    "retention-random": "retention, random",
-    "retention-over-random": "retention, two-stage minus random",
+    "retention_truth": "retention of what is true, two-stage",
+    "retention_truth-random": "retention of what is true, random",
+    "retention_truth-over-random": "retention of what is true, two-stage minus random",
+    "retention": "retention by words, two-stage",
+    "retention-random": "retention by words, random",
+    "retention-over-random": "retention by words, two-stage minus random",
     "fluent": "fluent captions, two-stage",
     "fluent-random": "fluent captions, random",
     "fluent-over-random": "fluent captions, two-stage minus random",
@@ -81,9 +84,9 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
 
     Columns quantity, model, value, low, high, n_images, n_concepts: means over concepts of means over pictures, with
     95 % intervals. Quantities: 'naming', the share of the pictures captioned with both models whose caption names
-    its concept; 'suppression', 'retention' and 'fluent' of the two-stage neurons in the main setting, those with
-    '-random' of random neurons of the same layers, and with '-over-random' the two picture by picture; 'first-third',
-    'middle-third' and 'last-third' of the layers, which share of a concept's best neurons lies there.
+    its concept; `MEASURED` and 'fluent' of the two-stage neurons in the main setting, those with '-random' of random
+    neurons of the same layers, and with '-over-random' the two picture by picture; 'first-third', 'middle-third' and
+    'last-third' of the layers, which share of a concept's best neurons lies there.
 
     Naming is of the same pictures, so its difference is paired by picture. Elsewhere every model is tried on the
     pictures that it describes rightly, and the difference is paired by concept; its interval resamples concepts alone.

@@ -11,7 +11,7 @@ import pytest
 from book.ablation import figures, stages
 from kn_core.drawing import theme
 from kn_core.study.experiments.thresholds import BUDGET, OWN
-from tests.perturbed import row
+from tests.perturbed import CLEAN, row
 
 GONE = {
     "uniform": (),
@@ -46,18 +46,25 @@ def test_effects_and_gains_are_means_over_concepts_of_pictures(ablation: pd.Data
         "together": 0,
     }
     assert set(gains[OWN, "suppression"].index) == {"stage 2 to stage 1", "stage 1 to stage 2"}
-    assert stages.in_words(stages.effects(ablation), stages.gains(ablation))["pictures-own"] == "4"
+    words = stages.in_words(stages.effects(ablation), stages.gains(ablation), "retention_truth")
+    assert (words["pictures-own"], words["reading"], words["retained-two-stage"]) == ("4", "of what is true", "0.25")
 
 
 def test_the_figure_and_the_table_have_every_arm(ablation: pd.DataFrame) -> None:
-    effects = stages.effects(ablation)
+    effects, done = stages.effects(ablation), {"intervention": "removal", "retained": 0.5, "retained_truth": 0.75}
+    removed = pd.DataFrame([row(image.split("-")[0], "removal", image, True, **done) for image in CLEAN])
+    bounds = stages.bounds(removed, ablation, math.inf)
     with theme():
-        figure = figures.stages(effects)
-    moved = "adding stage 2 to stage 1 takes suppression from 25% to 75%"
+        figure = figures.stages(effects, "retention_truth", bounds)
+    moved = "takes suppression from 25% to 75% and retention of what is true from 100% to 25%"
     assert moved in " ".join(figure.get_suptitle().split())
     rows = ["neither", "stage 1 alone", "stage 2 alone", "both"]
     assert [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()] == rows[::-1]
     assert stages.for_readers(effects)["stages"].tolist() == [*rows, *rows[1:]]
+    table = stages.for_readers(effects, bounds)
+    assert len(table) == 2 * len(rows) - 1 + 2 * 3  # nothing, removal and chance
+    assert table.iloc[-2][["with", "retention, caption"]].tolist() == [OWN, "0.50 [0.50,\u00a00.50]"]
+    assert [line.get_linestyle() for line in figure.axes[1].lines] == ["--", ":"]
     plt.close(figure)
 
 
@@ -70,10 +77,11 @@ def test_words_follow_the_interval() -> None:
         ],
         columns=["gain", "value", "low", "high"],
     ).assign(metric="suppression")
-    both = pd.concat([gains, gains.assign(metric="retention", value=0.01, low=math.nan, high=math.nan)])
+    kept = gains.assign(metric="retention_truth", value=0.01, low=math.nan, high=math.nan)
+    both = pd.concat([gains, kept])
     effects = pd.DataFrame(columns=["at", "method", "neurons", "metric", "value"])
-    words = stages.in_words(effects, pd.concat([both.assign(at=BUDGET), both.assign(at=OWN)]))
-    unclear = "makes no clear difference to retention, +0.01 (too few pictures for an interval)"
+    words = stages.in_words(effects, pd.concat([both.assign(at=BUDGET), both.assign(at=OWN)]), "retention_truth")
+    unclear = "makes no clear difference to retention of what is true, +0.01 (too few pictures for an interval)"
     assert words["added-1"] == f"raises suppression, +0.25 (95 % interval +0.10 to +0.40), and {unclear}"
     assert words["added-2-own"] == f"lowers suppression, -0.25 (95 % interval -0.40 to -0.10), and {unclear}"
     assert words["together"] == "not clearly more or less than"

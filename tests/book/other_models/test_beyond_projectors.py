@@ -129,7 +129,7 @@ def made_up(advantage: float, width: float) -> tuple[pd.DataFrame, pd.DataFrame]
     """`compare` and `places` of one picture of each of two concepts, with this advantage with the Q-Former."""
     rows = []
     for model, gap, wide in ((LINEAR, 0.3, 0.1), (QUERIES, advantage, width), (DIFFERENCE, 0.3 - advantage, width)):
-        for metric in ("suppression", "retention", "fluent"):
+        for metric in ("suppression", "retention_truth", "retention", "fluent"):
             for suffix, value in (("", 0.6), ("-random", 0.6 - gap), ("-over-random", gap)):
                 rows.append((f"{metric}{suffix}", model, value, value - wide, value + wide, 12, 2))
     columns = ["quantity", "model", "value", "low", "high", "n_images", "n_concepts"]
