@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from book.claims.rules import Measurement
+from book.perturbation import references
+from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from book.words import NotRun, interval, listed, spread, told
 from kn_core.measures.metrics import per_image, perplexity_limit
@@ -19,9 +21,9 @@ from kn_core.study.experiments.null_thresholds import OWN, RANDOM
 from kn_core.study.study import Study, StudyError
 
 AUTOMATIC = "automatic"  # the decoy rule, else sign flips: what `thresholds: auto` takes
-METRICS = ("suppression", "retention", "fluent")
+METRICS = ("suppression", "retention_truth", "retention", "fluent")
 FEW = 20  # neurons: of fewer no share can be told
-CLEAN = {"suppression": 0.0, "retention": 1.0, "fluent": 1.0}  # what no noise does
+CLEAN = {"suppression": 0.0, "retention_truth": 1.0, "retention": 1.0, "fluent": 1.0}  # what no noise does
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def summary(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame) -> pd.Da
     """A row a rule: columns rule, label; means over concepts of candidates, no_more, kept, disturbed, `shared`.
 
     Then false_share (mean over those of which it leaves candidates), concepts (of which it leaves neurons to disturb),
-    of each metric '<metric>', '<metric>_low', '<metric>_high', and pictures.
+    of each metric '<metric>', '<metric>_low', '<metric>_high', and n_images.
     """
     rows, common = [], shared(rules)
     for name, of_rule in rules.groupby("rule", sort=False):
@@ -125,11 +127,11 @@ def _effects(of_images: pd.DataFrame, rule: str) -> dict[str, object]:
         of_metric = rows[rows["metric"] == metric]
         ends = estimate(of_metric["value"], of_metric["concept"]).ends
         found |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends, strict=True))
-    return found | {"pictures": rows["image_id"].nunique()}
+    return found | {"n_images": rows["image_id"].nunique()}
 
 
-def for_readers(summary: pd.DataFrame) -> pd.DataFrame:
-    """`summary` as a table; what was not tried has dashes."""
+def for_readers(summary: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`summary` as a table, and `references.bounds` of its pictures below; what was not tried has dashes."""
     shown = pd.DataFrame({"threshold": summary["label"]})
     for column, name in (("candidates", "candidates"), ("kept", "after stage 2"), ("disturbed", "disturbed")):
         shown[name] = [f"{value:,.0f}" if np.isfinite(value) else "–" for value in summary[column]]
@@ -142,12 +144,13 @@ def for_readers(summary: pd.DataFrame) -> pd.DataFrame:
     for metric in METRICS:
         ends = summary[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
         shown[READINGS[metric].label] = [interval(*of_rule) for of_rule in ends]
-    return shown
+    below = pd.DataFrame() if bounds is None else references.for_readers(bounds, METRICS, "threshold")
+    return pd.concat([shown, below], ignore_index=True).fillna("–")
 
 
-def gain(of_images: pd.DataFrame, metric: str = "", rule: str = AUTOMATIC, against: str = OWN) -> Estimate:
-    """A rule's effect minus another's, picture by picture; without a metric, of the mean of S_se and S_re."""
-    rows = of_images[of_images["metric"].isin([metric] if metric else METRICS[:2])]
+def gain(of_images: pd.DataFrame, metric: str, rule: str = AUTOMATIC, against: str = OWN) -> Estimate:
+    """A rule's effect minus another's, picture by picture."""
+    rows = of_images[of_images["metric"] == metric]
     wide = rows.pivot_table("value", ["concept", "image_id"], "rule").reindex(columns=[rule, against])
     difference = (wide[rule] - wide[against]).dropna()
     return estimate(difference, difference.index.get_level_values("concept"))
@@ -175,14 +178,16 @@ def of_stimulus(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     return pd.concat([null_thresholds.stimulus(study, concept) for concept in concepts], ignore_index=True)
 
 
-def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulus: pd.DataFrame) -> dict[str, str]:
-    """All of it for sentences."""
+def in_words(
+    study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulus: pd.DataFrame, kept: str
+) -> dict[str, str]:
+    """All of it for sentences; `kept` is the reading of S_re that leads."""
     q, by = study.profile.rules.false_share, rules.set_index("concept")
     own, decoy, flips, automatic = (by[by["rule"] == name] for name in (OWN, "decoy", "sign-flips", AUTOMATIC))
     ratio = (stimulus["decoy"] / stimulus["object"]).dropna()
     reached = own.index[np.isfinite(decoy["threshold"])].tolist()
     share = estimate(own["false_share"])
-    suppression, retention = (gain(of_images, metric) for metric in METRICS[:2])
+    suppression, retention = (gain(of_images, metric) for metric in ("suppression", kept))
     worse = ("more than", "less than", "not clearly more or less than")
     return {
         "pictures": f"{len(stimulus)}",
@@ -217,7 +222,7 @@ def in_words(study: Study, rules: pd.DataFrame, of_images: pd.DataFrame, stimulu
         "gain-suppression": f"{told(*suppression.ends[1:], *worse)}",
         "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
-        "gain-retention-spread": spread(*retention.ends, "{:+.2f}"),
+        "gain-retention-spread": f"{spread(*retention.ends, '{:+.2f}')} in Sᵣₑ {READ_BY[kept]}",
         "shared": _shared(shared(rules)) if len(own) > 1 else "",
         "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",
@@ -268,9 +273,10 @@ def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:
         return later if study.profile.long.rules.kinds else ""
     by, kinds = others.set_index("rule"), study.effort.rules.kinds
     gains = [
-        f"{metric} is {by[metric][AUTOMATIC]:.2f} with automatic thresholds, {by[metric][OWN]:.2f} with the "
-        f"quantile and {by[metric][RANDOM]:.2f} with random neurons"
-        for metric in METRICS[:2]
+        f"{READINGS[metric].label} is {by[metric][AUTOMATIC]:.2f} with automatic thresholds, {by[metric][OWN]:.2f} "
+        f"with the quantile and {by[metric][RANDOM]:.2f} with random neurons"
+        for metric in METRICS[:3]
+        if np.isfinite(by[metric][AUTOMATIC])
     ]
     false = f"At the quantile {by['false_share'][OWN]:.0%} are estimated to be false"
     return f"The rules have not seen {listed(kinds)}. {false}; {', and '.join(gains)}."

@@ -66,7 +66,7 @@ def of_images(found) -> pd.DataFrame:
 
 def test_a_rule_that_leaves_nothing_leaves_captions_as_they_are(of_images):
     means = of_images.groupby(["rule", "concept", "metric"])["value"].mean()
-    assert means["decoy", "bus"].to_dict() == {"fluent": 1, "retention": 1, "suppression": 0}
+    assert means["decoy", "bus"].to_dict() == {"fluent": 1, "retention": 1, "retention_truth": 1, "suppression": 0}
     assert means["decoy", "bear", "suppression"] == means[OWN, "bear", "suppression"] == 1
     assert means[OWN, "bus", "suppression"] == 0.5
     assert "sign-flips" not in set(of_images["rule"])  # tried on one of two concepts alone
@@ -76,12 +76,15 @@ def test_the_gain_of_automatic_thresholds_is_paired(of_images):
     found = rules.gain(of_images, "suppression")
     assert found.value == pytest.approx((0 - 0.5) / 2)
     assert (found.n, found.n_concepts) == (4, 2)
-    assert rules.gain(of_images).value == pytest.approx((-0.25 + 0) / 2)
+    assert rules.gain(of_images, "retention_truth").value == 0
 
 
 def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of_images):
     study = SimpleNamespace(profile=load_profile("embedded"))
-    table = rules.for_readers(rules.summary(study, found, of_images)).set_index("threshold")
+    bounds = pd.DataFrame({"method": ["removal"], "metric": "retention", "value": 0.7, "low": 0.6, "high": 0.8})
+    table = rules.for_readers(rules.summary(study, found, of_images), bounds).set_index("threshold")
+    assert table.iloc[-1][["retention, caption", "disturbed"]].tolist() == ["0.70 [0.60,\u00a00.80]", "–"]
+    table = table.iloc[:-1]
     assert table.index.tolist() == [
         *("decoys, 10% false", "sign flips, 10% false", "automatic: decoys, else sign flips", "0.95 quantile"),
         "random neurons, same layers",
@@ -93,7 +96,7 @@ def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of
     assert table.loc["sign flips, 10% false", "suppression, caption"] == "–"
     assert table.loc["decoys, 10% false", ["estimated false", "concepts"]].tolist() == ["10%", "1"]  # of the bear's
     stimulus = pd.DataFrame({"object": [10.0, 12.0], "decoy": [11.0, math.nan], "concept": "bear"})
-    words = rules.in_words(study, found, of_images, stimulus)
+    words = rules.in_words(study, found, of_images, stimulus, "retention_truth")
     assert words["own"] == "70%" and words["own-verdict"].startswith("Whether more than half")  # two concepts
     assert words["reached"] == "for 1 of the 2 concepts (bear) there is a threshold that promises 10%"
     assert words["best"] == "sign flips, 10% false, at 15%"
