@@ -217,7 +217,7 @@ class Ceiling(Settings):
     shares: tuple[Quantile, ...] = (0.01, 0.1)  # of the neurons that can act: the sizes on a curve
     rankings: tuple[str, ...] = ("two-stage", "atp", "mask")  # that have a curve, as far as there are scores; (): all
     uniform: Count = 2  # random orders of all neurons
-    matched: Count = 3  # random sets of the two-stage neurons' size and layers
+    matched: Count = 16  # random sets of the two-stage neurons' size and layers; below 6 no test of them can tell
     mask_pictures: Count = 1  # selection pictures that the mask is learnt on
     mask_steps: Count = 4
     guarded: Annotated[int, Field(ge=0)] = 5  # of the best neurons, looked at one by one for a collapse of language

@@ -6,7 +6,7 @@ A stage is off where its threshold lets everything pass. The paper reports both 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -70,16 +70,15 @@ def _images(ablation: pd.DataFrame, perplexity_limit: float) -> pd.DataFrame:
 
 def for_readers(effects: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
     """`effects` as a table: a row an arm, its metrics with intervals as text; those of `bounds` below."""
-    rows: list[dict[Hashable, Any]] = []
+    rows: list[dict[Any, Any]] = []
     for at, method in product((BUDGET, OWN), ARMS):
         of_arm = effects[(effects["at"] == at) & (effects["method"] == method)].set_index("metric")
         if len(of_arm):
             ends = of_arm.reindex(METRICS)[ENDS].T
             shown = {READINGS[metric].label: interval(*ends[metric]) for metric in METRICS}
             rows.append({"stages": STAGES[method], "with": at, "neurons": of_arm["neurons"].iloc[0], **shown})
-    for at in (BUDGET, OWN) if bounds is not None else ():
-        below = references.for_readers(bounds[bounds["at"] == at], METRICS, "stages").assign(**{"with": at})
-        rows += below.to_dict("records")
+    for at, found in bounds.groupby("at", sort=False) if bounds is not None else ():
+        rows += references.for_readers(found, METRICS, "stages").assign(**{"with": at}).to_dict("records")
     return pd.DataFrame(rows)
 
 

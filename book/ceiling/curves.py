@@ -116,7 +116,7 @@ def points(found: Curves) -> pd.DataFrame:
 def table(found: Curves) -> pd.DataFrame:
     """A row a ranking: f at the budget, what is lost without as many, CPR and CMD over shares and their logarithm.
 
-    Each has its interval in `<column>_low` and `<column>_high`.
+    Each has its interval in `<column>_low` and `<column>_high`; n_images is of all.
     """
     functions: dict[str, Callable[[np.ndarray, str], np.ndarray]] = {
         "alone": lambda m, name: found.carried(m, (name, 0, found.budget, KEPT)),
@@ -133,7 +133,7 @@ def table(found: Curves) -> pd.DataFrame:
             ends = found.estimate(partial(_of, function, name))
             row |= dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(n_images=len(found.y))
 
 
 def _of(function: Callable[[np.ndarray, str], np.ndarray], ranking: str, means: np.ndarray) -> np.ndarray:
@@ -161,8 +161,9 @@ def _label(ranking: str) -> str:
 
 
 def tests(study: Study, found: Curves) -> pd.DataFrame:
-    """The two-stage neurons against random ones: columns test, won (share), n (random sets or neurons), p, p_holm.
+    """The two-stage neurons against random ones: columns test, won (share), n (random sets or neurons), n_images, p.
 
+    p is corrected (`P_HOLM`); least is what it would be if all were won, with the other tests as they came out.
     Sufficiency: alone they carry more than as many random ones of their layers. Partial necessity: without them less
     is left. Minimality: each of the best takes more from the logit, alone, than half of the random neurons do.
     """
@@ -170,22 +171,30 @@ def tests(study: Study, found: Curves) -> pd.DataFrame:
     for test, side, sign in (("sufficiency", KEPT, 1), ("partial necessity", REMOVED, -1)):
         drawn = [mean[i] for key, i in found.place.items() if key[0] == MATCHED and key[3] == side]
         ours = mean[found.place["two-stage", 0, found.budget, side]]
-        rows.append((test, *beats(sign * ours, sign * np.array(drawn)), len(drawn)))
+        rows.append((test, *beats(sign * ours, sign * np.array(drawn)), len(drawn), len(found.y)))
     with suppress(StudyError):  # a decoder whose neurons cannot be taken singly
         rows.append(("minimality", *_minimality(study, found.y.index.unique("concept").tolist())))
-    tests = pd.DataFrame(rows, columns=["test", "won", "p", "n"])
-    return tests.assign(**{P_HOLM: holm(tests.pop("p"))})
+    tests = pd.DataFrame(rows, columns=["test", "won", "p", "n", "n_images"])
+    p = tests.pop("p").to_numpy()
+    least = [holm(np.where(np.arange(len(p)) == i, 0.5**n, p))[i] for i, n in enumerate(tests["n"])]
+    return tests.assign(**{P_HOLM: holm(p), "least": least})
 
 
-def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, int]:
-    wins = []
+def tests_for_readers(tests: pd.DataFrame) -> pd.DataFrame:
+    """`tests` without what is told below the table."""
+    return tests.drop(columns=["n_images", "least"])
+
+
+def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, int, int]:
+    wins, images, settings = [], 0, study.effort.faithfulness
     for concept in concepts:
         effects = single_neurons.effects(study, concept).query("method == 'two-stage'")
         random = effects[effects["stratum"] == "random"]["effect"].median()
-        best = effects.dropna(subset=["score"]).nlargest(study.effort.faithfulness.per_method, "score")
+        best = effects.dropna(subset=["score"]).nlargest(settings.per_method, "score")
+        images += min(settings.pictures, int((study.pairs(concept)["role"] == "held_out").sum()))
         wins += (best["effect"] > random).tolist()
     p = binomtest(sum(wins), len(wins), 0.5, alternative="greater").pvalue
-    return float(np.mean(wins)), float(p), len(wins)
+    return float(np.mean(wins)), float(p), len(wins), images
 
 
 def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[str, str]:
@@ -231,8 +240,9 @@ def _order(first: Mapping[Hashable, Any], last: Mapping[Hashable, Any]) -> str:
 def tests_in_words(tests: pd.DataFrame) -> str:
     """What the tests say, one after the other."""
     each = []
-    for test, won, n, p in tests[["test", "won", "n", P_HOLM]].itertuples(index=False):
-        said = "not enough to tell" if np.isnan(p) else "holds" if p < 0.05 else "is not shown"
+    for test, won, n, p, least in tests[["test", "won", "n", P_HOLM, "least"]].itertuples(index=False):
+        said = "is not shown" if least < 0.05 else "has too few sets to tell"
+        said = "not enough to tell" if np.isnan(p) else "holds" if p < 0.05 else said
         each.append(f"{test} {said} ({won:.0%} of {n}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})")
     return "; ".join(each).capitalize()
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from book.ceiling import ceilings, curves, figures
+from book.tables import P_HOLM
 from kn_core.drawing import theme
 from kn_core.study.experiments.ceiling import EVERYTHING, WITHOUT
 from kn_core.study.experiments.curves import KEPT, REMOVED
@@ -77,6 +78,11 @@ def test_shares_by_hand(study, by_hand):
     tests = curves.tests(study, by_hand).set_index("test")
     assert tests.loc["sufficiency", "won"] == pytest.approx(2 / 3)
     assert tests.loc["partial necessity", "won"] == 1 and "minimality" in tests.index
+    assert tests.loc["sufficiency", "least"] >= 0.125 and tests.loc["sufficiency", "n_images"] == 2
+    told = curves.tests_in_words(tests.reset_index())
+    assert "artial necessity has too few sets to tell (100% of 3" in told and "ufficiency has too few" in told
+    many = tests.reset_index().assign(least=0.01, **{P_HOLM: [0.2, 0.04, 0.2]})
+    assert "ufficiency is not shown" in (told := curves.tests_in_words(many)) and "artial necessity holds" in told
     said = curves.in_words(by_hand, curves.table(by_hand), layers)
     assert said["ffn-share"].startswith("80%") and said["order"].startswith("What the first layers")
     (claim,) = curves.measured(study)
