@@ -143,11 +143,16 @@ def along_the_path(
 ) -> dict[str, np.ndarray]:
     """`trapezoid`, `ig`, `conductance` and, where the decoder is a Llama's kind, `relp` of one pair, (L, D) each.
 
-    `steps` + 2 runs forwards and backwards, one at a time, from the picture without the object (2nd of `prompts`) to
-    the picture (1st), and one more for RelP.
+    `steps` + 2 runs forwards and backwards, one at a time, from the picture without the object (2nd of `prompts`),
+    which says what c' is, to the picture (1st), and one more for RelP.
     """
     shown, without = prompts[:1], prompts[1:]
-    y = _contrast(target, rival_token(run(model, without, caption).logits[0], target))
+    rival: list[int] = []
+
+    def y(logits: Tensor) -> Tensor:
+        if not rival:  # the first run
+            rival.append(rival_token(logits.detach()[0], target))
+        return _contrast(target, *rival)(logits)
 
     def on_the_way(alpha: float) -> Runs:
         return run(model, without + alpha * (shown - without), caption, [y])

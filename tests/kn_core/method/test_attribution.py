@@ -155,7 +155,7 @@ def test_the_path_goes_a_picture_at_a_time_and_is_the_sum_over_all_of_it(exact, 
     with monkeypatch.context() as patch:
         patch.setattr(attribution, "run", counted)
         found = along_the_path(exact, prompts, CAPTION, target, steps=steps)
-    assert max(rows) == 1 and len(rows) == steps + 4 and max(most) == 4
+    assert max(rows) == 1 and len(rows) == steps + 3 and max(most) == 4
     alphas = torch.tensor([0, *((np.arange(steps) + 0.5) / steps), 1], dtype=torch.float64)[:, None, None]
     path = run(
         exact, prompts[1:] + alphas * (prompts[:1] - prompts[1:]), CAPTION, [attribution._contrast(target, rival)]
