@@ -152,7 +152,7 @@ class Identification(Settings):
     thresholds: Literal["set", "auto"] = "set"  # auto: of stage 1, from decoys (`thresholds.automatic`)
     rank_by: Literal["gradcam", "delta"] = "gradcam"
     budget: Count = 80
-    inert: bool = False  # whether rankings hold the last layer's neurons, which cannot act at the image tokens
+    inert: bool = False  # whether rankings and draws hold the last layer's neurons, which cannot act at image tokens
     dai_images: Count = 1  # selection pictures a concept for integrated gradients, where that rival is run
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ def generator(concept: str, *seed: int) -> np.random.Generator:
 
 
 def uniform(like: NeuronSet, shape: Sequence[int], rng: np.random.Generator) -> NeuronSet:
-    """As many neurons of any layer, none of which `like` holds; `shape` is the model's (L, D)."""
+    """As many neurons of any layer, none of which `like` holds; `shape` (L, D) is of those that can act."""
     taken = like.layers * shape[1] + like.units
     drawn = rng.choice(np.setdiff1d(np.arange(shape[0] * shape[1]), taken), size=len(like), replace=False)
     return _control(like, "uniform", drawn // shape[1], drawn % shape[1])

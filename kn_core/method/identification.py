@@ -113,7 +113,7 @@ def found_by(
     """All neurons that a method finds, the best first; a method without a filter ranks every neuron that can act.
 
     What the last layer writes at the image tokens is read by nothing, and every method's neurons are disturbed there:
-    unless the profile says otherwise (`inert`), none of its neurons is counted.
+    unless the profile says otherwise (`inert`), none of its neurons is counted, nor drawn at random.
     """
     if method == "two-stage":
         limits = thresholds["delta"], thresholds["gradcam"]
@@ -152,24 +152,27 @@ def neurons(
         frames[-1]["top_tokens"] = [" ".join(map(repr, row)) for row in tokens]
     columns = (precise(model.w_out(layer)) for layer in range(model.n_layers))
     norm = np.stack([plain(each.norm(dim=0)).numpy() for each in columns])  # (L, D)
+    activation = np.abs(over_images["activation"])
     for kind in protocol.controls:
         of = "stage-1" if kind == "stage-1-layers" else "two-stage"
         to_match = found_by(of, concept, over_images, thresholds, settings)
         for draw in range(protocol.draws):
-            like = to_match.top(settings.budget if draw else most)
-            drawn = _control(kind, like, over_images["activation"], norm, seed, draw)
+            rng, like = controls.generator(concept, seed, draw), to_match.top(settings.budget if draw else most)
+            drawn = _control(kind, like, activation, norm, rng, settings.inert)
             frames.append(_rows(drawn, draw, over_images, passing))
     return pd.concat(frames, ignore_index=True)
 
 
-def _control(kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, seed: int, draw: int) -> NeuronSet:
-    rng = controls.generator(like.concept, seed, draw)
+def _control(
+    kind: str, like: NeuronSet, activation: np.ndarray, norm: np.ndarray, rng: np.random.Generator, inert: bool
+) -> NeuronSet:
+    layers, width = activation.shape
     if kind in ("random", "stage-1-layers"):
-        return replace(controls.same_layers(like, activation.shape[1], rng), method=kind)
+        return replace(controls.same_layers(like, width, rng), method=kind)
     if kind == "uniform":
-        return controls.uniform(like, activation.shape, rng)
+        return controls.uniform(like, (layers if inert else layers - 1, width), rng)
     if kind == "same-activation":
-        return controls.same_activation(like, np.abs(activation), rng)
+        return controls.same_activation(like, activation, rng)
     return controls.same_norm(like, norm, rng)
 
 

@@ -124,6 +124,7 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
             assert control.layers.tolist() == best["layer"].tolist()
             held = set(zip(best["layer"], best["unit"], strict=True))
             assert not held & set(zip(control.layers, control.units, strict=True))
+    assert (neurons[neurons["method"] == "uniform"]["layer"] < 2).all()
     assert two_stage["top_tokens"].str.split("' '").str.len().ge(5).all()
     assert random["top_tokens"].eq("").all()
 
