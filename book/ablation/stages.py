@@ -77,8 +77,8 @@ def for_readers(effects: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd
             ends = of_arm.reindex(METRICS)[ENDS].T
             shown = {READINGS[metric].label: interval(*ends[metric]) for metric in METRICS}
             rows.append({"stages": STAGES[method], "with": at, "neurons": of_arm["neurons"].iloc[0], **shown})
-    for at, found in bounds.groupby("at", sort=False) if bounds is not None else ():
-        rows += references.for_readers(found, METRICS, "stages").assign(**{"with": at}).to_dict("records")
+    for each, found in bounds.groupby("at", sort=False) if bounds is not None else ():
+        rows += references.for_readers(found, METRICS, "stages").assign(**{"with": str(each)}).to_dict("records")
     return pd.DataFrame(rows)
 
 

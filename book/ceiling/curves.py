@@ -177,7 +177,7 @@ def tests(study: Study, found: Curves) -> pd.DataFrame:
     tests = pd.DataFrame(rows, columns=["test", "won", "p", "n", "n_images"])
     p = tests.pop("p").to_numpy()
     least = [holm(np.where(np.arange(len(p)) == i, 0.5**n, p))[i] for i, n in enumerate(tests["n"])]
-    return tests.assign(**{P_HOLM: holm(p), "least": least})
+    return tests.assign(**{P_HOLM: holm(p)}, least=least)
 
 
 def tests_for_readers(tests: pd.DataFrame) -> pd.DataFrame:

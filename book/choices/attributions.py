@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from book.choices.ladder import cells
+from book.tables import n_neurons, n_pictures
 from book.words import interval, of_every, told
 from kn_core.measures.stats import estimate
 from kn_core.study.experiments import attribution
@@ -30,6 +31,15 @@ READ = {"spearman": "Spearman’s ρ", "pearson": "Pearson’s r", "sign": "righ
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`attribution.patches` of every concept. Raises NotRun for a decoder whose neurons cannot be taken singly."""
     return of_every(attribution.patches, study, concepts)
+
+
+def counted(study: Study, patches: pd.DataFrame) -> str:
+    """On how many neurons and pictures the exact patches are, for a caption."""
+    paths, pairs = study.effort.choices.paths, study.pairs()
+    chose = (
+        pairs[(pairs["role"] == "select") & pairs["concept"].isin(patches["concept"])].groupby("concept").head(paths)
+    )
+    return f"{n_neurons(patches)}, patched on {n_pictures(chose)[4:]} that chose neurons"
 
 
 def agreement(patches: pd.DataFrame) -> pd.DataFrame:

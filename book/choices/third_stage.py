@@ -13,6 +13,7 @@ from book.choices.ladder import DONE, cells
 from book.claims.rules import Measurement
 from book.perturbation.readings import READ_BY, printed
 from book.perturbation.references import references
+from book.tables import n_pictures
 from book.words import interval, of_every, spread, told
 from kn_core.measures.metrics import (
     headline,
@@ -40,6 +41,12 @@ SETS = {"two-stage": "two stages, the paper’s recipe", "no contrasts": "no con
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     """`ladder.third_stage` of every concept. Raises NotRun where there are no pictures."""
     return of_every(ladder.third_stage, study, concepts)
+
+
+def chosen_on(study: Study) -> str:
+    """'n = 18 pictures, which chose the neurons', of `ladder.compared`."""
+    tried = pd.concat([ladder.contrasts(study, concept) for concept in study.studied()])
+    return f"{n_pictures(tried)}, which chose the neurons"
 
 
 def settings_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +106,7 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
 
 
 def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:
-    """Share of a word's probability that a set takes: columns method, whose ('own', 'other', 'own - other'), and ends.
+    """Share of a word's probability that a set takes: columns method, whose ('own', 'other', 'own - other'), ends, n.
 
     A concept's own word on its own pictures, and other concepts' words on theirs; the difference is its selectivity.
     `climbed` (`choices.ladder.of_all`) has what neurons without contrasts take from their own.
@@ -114,15 +121,21 @@ def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concept
     lost = probability_suppression(found["clean_probability"], found["target_probability"])
     found = found.assign(lost=lost, own=found["concept"] == found["image_concept"])
     sides = found.pivot_table("lost", ["method", "concept"], "own").reindex(columns=[True, False]).dropna()
+    n = found.groupby(["method", "own"])["image_id"].nunique()
     records = []
     for method in SETS:
         if method not in sides.index:
             continue
         of = sides.loc[method]
-        for whose, values in (("own", of[True]), ("other", of[False]), ("own - other", of[True] - of[False])):
+        gap, by = of[True] - of[False], n[method]  # the gap is over concepts, whose pictures are those of both
+        for whose, values, seen in (
+            ("own", of[True], by[True]),
+            ("other", of[False], by[False]),
+            ("own - other", gap, 0),
+        ):
             ends = estimate(values)
-            records.append((method, whose, *ends.ends, ends.n))
-    return pd.DataFrame(records, columns=["method", "whose", "value", "low", "high", "n_concepts"])
+            records.append((method, whose, *ends.ends, ends.n, seen))
+    return pd.DataFrame(records, columns=["method", "whose", "value", "low", "high", "n_concepts", "n_images"])
 
 
 def selectivity_for_readers(found: pd.DataFrame) -> pd.DataFrame:
