@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 
 import pandas as pd
@@ -17,7 +18,7 @@ from book.perturbation import matched, methods, ownership
 from book.press import commands
 from book.stages import stage_1, stage_2
 from book.thresholds import rules as threshold_rules
-from book.words import indexed, interval
+from book.words import NotRun, indexed, interval
 from kn_core.fingerprint import writing
 from kn_core.profile import ProfileError, load_profile, profile_names
 from kn_core.study.study import Study
@@ -99,17 +100,30 @@ def with_long(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
 def _made_beside(study: Study, name: str) -> pd.DataFrame | None:
     """Another profile's claims out of the results beside a study's; None where there are none.
 
-    As its own book left them, else as far as its main setting decides them: all that runs of a profile that pages only
-    compare with this one.
+    As its own book left them, else as far as its main setting decides them, and the ceiling and the third stage where
+    they ran: all that runs of a profile that pages only compare with this one. Nothing more is computed.
     """
     folder = study.folder.with_name(name)
     if (folder / "claims.csv").is_file():
         return pd.read_csv(folder / "claims.csv")
     try:
         other = Study(load_profile(name), folder)
-        return _table(other, OF_MAIN_SETTING) if other.tried() else None
+        return _as_far_as_it_ran(other) if other.tried() else None
     except (WeightsError, ProfileError):  # without weights, or settings that make sense, nothing was made
         return None
+
+
+def _as_far_as_it_ran(other: Study) -> pd.DataFrame:
+    measured = [found for source in OF_MAIN_SETTING for found in source(other)]
+    other.store.begins = _is_missing
+    for source in (ceilings.measured, third_stage.reached):
+        with suppress(NotRun):
+            measured += source(other)
+    return rules.table(rules.load_claims(), measured, other.profile.shares_with_paper)
+
+
+def _is_missing(artefact: str) -> None:
+    raise NotRun(f"{artefact} is not made")
 
 
 def _effort(study: Study) -> str:

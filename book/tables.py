@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ def chip(verdict: object, *, ours: bool = False) -> str:
     return f'<span class="verdict {words.replace(" ", "-")}">{said}</span>'
 
 
-def mark(verdict: object) -> str:
+def mark(verdict: object, *, ours: bool = False) -> str:
     """The shape of a verdict alone, its words for who points at it or has it read out."""
     words = html.escape(str(verdict))
-    return f'<span class="verdict shape {words.replace(" ", "-")}" title="{words}"><span>{words}</span></span>'
+    said = OF_OURS.get(words, words) if ours else words
+    return f'<span class="verdict shape {words.replace(" ", "-")}" title="{said}"><span>{said}</span></span>'
 
 
 def counted(caption: str, frame: pd.DataFrame) -> str:
@@ -57,11 +59,17 @@ def n_neurons(frame: pd.DataFrame) -> str:
     return f"n\u00a0=\u00a0{len(frame[['concept', 'layer', 'unit']].drop_duplicates())} neurons"
 
 
-def marks(verdicts: pd.DataFrame, caption: str) -> Styler:
-    """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side."""
+def marks(verdicts: pd.DataFrame, caption: str, ours: Sequence[bool] = ()) -> Styler:
+    """A column of names, then columns of verdicts as `mark`s under upright headings: many fit side by side.
+
+    `ours`: which rows are claims of this book, whose verdicts are called otherwise.
+    """
     columns: list[Hashable] = list(verdicts.columns[1:])
     upright = ["writing-mode: vertical-rl; text-align: left" if name in columns else "" for name in verdicts]
-    return table(verdicts, caption).format(mark, subset=columns).apply_index(lambda _: upright, axis=1)
+    shown = table(verdicts, caption).format(mark, subset=columns)
+    of_book = [place for place, own in zip(verdicts.index, ours, strict=bool(ours)) if own]
+    shown = shown.format(partial(mark, ours=True), subset=(of_book, columns)) if of_book else shown
+    return shown.apply_index(lambda _: upright, axis=1)
 
 
 def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None) -> Styler:

@@ -265,3 +265,6 @@ def test_many_verdicts_stand_side_by_side_as_marks_whose_words_can_be_read() -> 
         ["verdict", "shape", "not-run"],
         ["verdict", "shape", "same-direction"],
     ]
+    both = tables.marks(pd.concat([frame, frame], ignore_index=True), "Ours", [False, True])
+    told = BeautifulSoup(both.to_html(), "html.parser")
+    assert [cell.text for cell in told.find_all("td")][2::3] == ["same direction", "leaning"]
