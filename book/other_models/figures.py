@@ -51,7 +51,7 @@ def places(means: pd.DataFrame) -> Figure:
 
 def towers(compared: pd.DataFrame) -> Figure:
     """Each quantity of `two_studies.compare` with either tower."""
-    figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
+    figure, ax = plt.subplots(figsize=(WIDTH, 5.2))
     names = [name for name in QUANTITIES if name in set(compared["quantity"])][::-1]
     by_tower = {tower: rows.set_index("quantity") for tower, rows in compared.groupby("model", sort=False)}
     apart = by_tower.pop(DIFFERENCE)
