@@ -98,7 +98,7 @@ def whole_book(profile: Profile, pages: Sequence[str] = PAGES) -> dict[str, str]
     return {page: why for page, why in ended.items() if why}
 
 
-BESIDE = ("embedded-vit", "embedded-qformer", "embedded-many")
+BESIDE = ("embedded-vit", "embedded-qformer", "embedded-many", *(f"embedded-seed-{seed}" for seed in range(3)))
 MAIN_SETTING_ALONE = {"rivals": [], "controls": ["random"], "seeds": 1, "draws": 1, "choosing": 0}
 MAIN_SETTING_ALONE |= {f"sweep_{over}": [] for over in ("n", "sigma", "interventions", "positions")}
 SHORT = {"rivals": ["stage-1", "stage-2"], "sweep_n": [4], "sweep_sigma": [1.0]}
