@@ -107,8 +107,11 @@ def regions(means: pd.DataFrame) -> Axes:
             ax.scatter(by["difference"][region], rows, 42, CARD, **hollow)
     ax.set(xlabel="activation difference", xlim=(0, None))
     _rows(ax, list(by.index))
-    ratio = by["difference"]["other"].mean() / by["difference"]["object"].mean()
-    title(ax, f"Inpainting as much elsewhere moves the object’s neurons {ratio:.0%} as far as inpainting the object")
+    matched = {"removed", "decoy"} <= set(by["difference"])
+    own, other = ("removed", "decoy") if matched else ("object", "other")
+    both = by["difference"][[own, other]].dropna().mean()
+    done = "Taking out something else that changes a picture as much" if matched else "Inpainting as much elsewhere"
+    title(ax, f"{done} moves the object’s neurons {both[other] / both[own]:.0%} as far as the object")
     return ax
 
 

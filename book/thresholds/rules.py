@@ -131,7 +131,12 @@ def _effects(of_images: pd.DataFrame, rule: str) -> dict[str, object]:
 
 
 def for_readers(summary: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
-    """`summary` as a table, and `references.bounds` of its pictures below; what was not tried has dashes."""
+    """`summary` as a table, and `references.bounds` of its pictures below; what was not tried has dashes.
+
+    Of both readings of retention it shows the one that leads.
+    """
+    other = "retention" if summary["retention_truth"].notna().any() else "retention_truth"
+    metrics = [metric for metric in METRICS if metric != other]
     shown = pd.DataFrame({"threshold": summary["label"]})
     for column, name in (("candidates", "candidates"), ("kept", "after stage 2"), ("disturbed", "disturbed")):
         shown[name] = [f"{value:,.0f}" if np.isfinite(value) else "–" for value in summary[column]]
@@ -141,10 +146,10 @@ def for_readers(summary: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd
     shown.insert(3, "answer no more", [f"{value:.0%}" if np.isfinite(value) else "–" for value in share])
     shown["shared"] = [f"{share:.0%}" if np.isfinite(share) else "–" for share in summary["shared"]]
     shown["concepts"] = [f"{count:.0f}" if np.isfinite(count) else "–" for count in summary["concepts"]]
-    for metric in METRICS:
+    for metric in metrics:
         ends = summary[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
         shown[READINGS[metric].label] = [interval(*of_rule) for of_rule in ends]
-    below = pd.DataFrame() if bounds is None else references.for_readers(bounds, METRICS, "threshold")
+    below = pd.DataFrame() if bounds is None else references.for_readers(bounds, metrics, "threshold")
     return pd.concat([shown, below], ignore_index=True).fillna("–")
 
 

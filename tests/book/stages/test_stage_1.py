@@ -51,7 +51,10 @@ def test_the_gap_between_regions_leaves_out_pictures_without_room():
 
 
 def test_the_figure_says_how_far_as_much_elsewhere_moves_them():
-    assert "50% as far" in heading(figures.regions(stage_1.region_means(REGIONS)))  # (1 + 1.5) / 2 over (3 + 2) / 2
+    means = stage_1.region_means(REGIONS)
+    assert "67% as far" in heading(figures.regions(means))  # decoys: (3 + 1) / 2 over (4 + 2) / 2
+    inpainted = means[means["region"].isin(["object", "other"])]
+    assert "50% as far" in heading(figures.regions(inpainted))  # (1 + 1.5) / 2 over (3 + 2) / 2
 
 
 def test_the_claim_is_measured_over_all_concepts(monkeypatch):

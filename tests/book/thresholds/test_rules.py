@@ -81,9 +81,9 @@ def test_the_gain_of_automatic_thresholds_is_paired(of_images):
 
 def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of_images):
     study = SimpleNamespace(profile=load_profile("embedded"))
-    bounds = pd.DataFrame({"method": ["removal"], "metric": "retention", "value": 0.7, "low": 0.6, "high": 0.8})
+    bounds = pd.DataFrame({"method": ["removal"], "metric": "retention_truth", "value": 0.7, "low": 0.6, "high": 0.8})
     table = rules.for_readers(rules.summary(study, found, of_images), bounds).set_index("threshold")
-    assert table.iloc[-1][["retention, caption", "disturbed"]].tolist() == ["0.70 [0.60,\u00a00.80]", "–"]
+    assert table.iloc[-1][["retention, truth", "disturbed"]].tolist() == ["0.70 [0.60,\u00a00.80]", "–"]
     table = table.iloc[:-1]
     assert table.index.tolist() == [
         *("decoys, 10% false", "sign flips, 10% false", "automatic: decoys, else sign flips", "0.95 quantile"),
