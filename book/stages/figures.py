@@ -109,9 +109,9 @@ def regions(means: pd.DataFrame) -> Axes:
     _rows(ax, list(by.index))
     matched = {"removed", "decoy"} <= set(by["difference"])
     own, other = ("removed", "decoy") if matched else ("object", "other")
-    both = by["difference"][[own, other]].dropna().mean()
+    both = by["difference"][[own, other]].dropna()
     done = "Taking out something else that changes a picture as much" if matched else "Inpainting as much elsewhere"
-    title(ax, f"{done} moves the object’s neurons {both[other] / both[own]:.0%} as far as the object")
+    title(ax, f"{done} moves the object’s neurons {both[other].mean() / both[own].mean():.0%} as far as the object")
     return ax
 
 
