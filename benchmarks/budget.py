@@ -3,7 +3,8 @@
     python benchmarks/budget.py [embedded]
 
 Nothing is computed. Two lines of JSON, the short version and EFFORT=full; the units are medians of the artefacts' own
-seconds (`Store.describe`) and of `benchmarks/caption.py` on the machine of `results.csv`.
+seconds (`Store.describe`) and of `benchmarks/caption.py` on the machine of `results.csv`, times .59 where they are
+products of matrices: what `benchmarks/linear.py` found when oneDNN took these over.
 """
 
 import json
@@ -13,9 +14,9 @@ from book.appendix.costs import answers
 from kn_core.method import recipes
 from kn_core.profile import Profile, load_profile
 
-CAPTION, FORWARD, BACK, ABLATED = 0.39, 0.20, 0.30, 0.08  # a row that is written and read; forced; a slope; one neuron
-PAIR, SCENE = 0.75, 0.15  # two captions; a picture and what the tower sees of it
-SIBLINGS, PAGES = 338.0, 190.0  # the two other models on four concepts; pages and rendering
+CAPTION, FORWARD, BACK, ABLATED = 0.23, 0.12, 0.17, 0.05  # a row that is written and read; forced; a slope; one neuron
+PAIR, SCENE = 0.45, 0.15  # two captions; a picture and what the tower sees of it
+SIBLINGS, PAGES = 230.0, 190.0  # the two other models on four concepts; pages and rendering
 
 
 def costs(profile: Profile) -> dict[str, float]:
