@@ -333,7 +333,7 @@ def test_one_in_memory_can_be_taken_twice(model, plain, begun):
     for _ in range(2):
         again = load_model((own, processor), after=SAID)
         with record(again) as found:
-            assert torch.equal(again.logits(images), model.logits(images))
+            torch.testing.assert_close(again.logits(images), model.logits(images))  # one by oneDNN, one by MKL
         assert found[0].shape == (2, again.prompt_length, 48)
 
 
