@@ -40,10 +40,14 @@ def beside(profile: Profile, ending: str) -> list[Profile]:
     return [load_profile(name) for name in profile_names() if name.startswith(f"{profile.name}-{ending}")]
 
 
+def profiles(own: Profile) -> list[Profile]:
+    """Those with more evidence than a study's own."""
+    return [*beside(own, "many"), *beside(own, "seed-")]
+
+
 def studies(study: Study) -> list[Study]:
-    """Those with more evidence: in the long version, or where their results lie beside this one's."""
-    profiles = [*beside(study.profile, "many"), *beside(study.profile, "seed-")]
-    found = [Study(profile, study.folder.with_name(profile.name)) for profile in profiles]
+    """Theirs: in the long version, or where their results lie beside this one's."""
+    found = [Study(profile, study.folder.with_name(profile.name)) for profile in profiles(study.profile)]
     long = bool(study.profile.full) and study.effort == study.profile.long
     return [each for each in found if long or each.tried()]
 
@@ -96,7 +100,7 @@ def recorded(study: Study) -> pd.DataFrame:
     """What is on record of this profile and of those with more evidence, a row each; empty where nothing is."""
     found = load_verdicts()
     lines = []
-    for profile in (study.profile, *beside(study.profile, "many"), *beside(study.profile, "seed-")):
+    for profile in (study.profile, *profiles(study.profile)):
         if claims := found.get(profile.name):
             told = {label: _estimate(claims.get(claim)) for claim, label in RECORDED.items()}
             if any(told.values()):
@@ -131,12 +135,12 @@ def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
 
 def later(study: Study) -> str:
     """What would tell, where it was not run and there are such profiles."""
-    names = [profile.name for ending in ("many", "seed-") for profile in beside(study.profile, ending)]
+    names = [profile.name for profile in profiles(study.profile)]
     if not names:
         return ""
     told = "The long version of this book (EFFORT=full) runs the headline settings on more: every kind that scenes can "
     told += f"draw, and 40 held-out pictures a concept under layers that were trained anew (profiles {listed(names)})."
-    return told + (" What earlier runs made of them is on record:" if len(recorded(study)) else "")
+    return told + (" What earlier runs made of them is on record, in the table above." if len(recorded(study)) else "")
 
 
 def in_short(study: Study) -> str:
