@@ -6,6 +6,7 @@ Each is a profile beside the study's own: `<profile>-many`, and `<profile>-seed-
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from book import claims_table
 from book.choices import third_stage
 from book.claims.verdicts import OnRecord, load_verdicts
 from book.style import READINGS
-from book.words import interval, listed
+from book.words import NotRun, interval, listed
 from kn_core.measures.metrics import headline, main_retention, perplexity_limit, summarise
 from kn_core.measures.stats import smallest_seen
 from kn_core.profile import Profile, load_profile, profile_names
@@ -46,10 +47,17 @@ def profiles(own: Profile) -> list[Profile]:
 
 
 def studies(study: Study) -> list[Study]:
-    """Theirs: in the long version, or where their results lie beside this one's."""
+    """Theirs: in the long version, or where all their results lie beside this one's."""
     found = [Study(profile, study.folder.with_name(profile.name)) for profile in profiles(study.profile)]
     long = bool(study.profile.full) and study.effort == study.profile.long
-    return [each for each in found if long or each.tried()]
+    return [each for each in found if long or _lies_there(each)]
+
+
+def _lies_there(more: Study) -> bool:
+    """Whether all that `rows` asks for was made: a page neither goes on with a run that stopped, nor joins one."""
+    with suppress(NotRun):
+        return more.tried() and len(third_stage.of_all(claims_table.as_it_lies(more), more.studied())) > 0
+    return False
 
 
 def rows(more: Study) -> pd.DataFrame:
@@ -144,11 +152,17 @@ def later(study: Study) -> str:
 
 
 def in_short(study: Study) -> str:
-    """What is on record of many kinds for the first page, in half a sentence; nothing where there is no such run."""
-    for many in beside(study.profile, "many"):
-        if taken := _estimate(load_verdicts().get(many.name, {}).get("third-stage-suppresses"), "{:z.0%}"):
-            return f"; over {len(many.concepts)} kinds the third stage takes away {taken} of the names"
-    return ""
+    """For the first page, in half a sentence, what is on record of many kinds and of layers trained anew; else ''."""
+    own, found = study.profile, load_verdicts()
+    kinds, anew = [], []
+    for more in profiles(own):
+        if taken := _estimate(found.get(more.name, {}).get("third-stage-suppresses"), "{:z.0%}"):
+            if set(more.concepts) != set(own.concepts):
+                kinds.append(f"{taken} of the names over {len(more.concepts)} kinds")
+            elif more.parts.projection != own.parts.projection:
+                anew.append(taken)
+    trained = [f"{listed(anew)} from {'captioners' if anew[1:] else 'a captioner'} trained anew"] if anew else []
+    return f"; the third stage takes away {', '.join(kinds + trained)}" if kinds + trained else ""
 
 
 def in_words(more: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:

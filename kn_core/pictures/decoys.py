@@ -21,8 +21,8 @@ GROWTH = (0, 1 / 16, 1 / 8)  # of the picture's longer side, by which a region g
 
 
 @dataclass(frozen=True, eq=False)
-class Decoy:
-    """A picture, and the same without something that is not the concept's object."""
+class Removal:
+    """A picture, and the same without something: the concept's object, or, as a decoy, something else."""
 
     image: np.ndarray  # (h, w, 3) uint8
     without: np.ndarray  # (h, w, 3) uint8
@@ -38,24 +38,24 @@ def changed(image: np.ndarray, without: np.ndarray) -> float:
     return float(np.abs(image.astype(float) - without).mean())
 
 
-def decoy(sample: Sample, without: np.ndarray, how: Inpainting) -> Decoy | None:
+def decoy(sample: Sample, without: np.ndarray, how: Inpainting) -> Removal | None:
     """The decoy of a picture whose object's removal leaves `without`; None where there is no room for any."""
     wanted, found = changed(sample.image, without), list(_candidates(sample, how))
     found = [each for each in found if each.changed > 0]
     return min(found, key=lambda each: abs(np.log(each.changed / max(wanted, 1e-9))), default=None)
 
 
-def _candidates(sample: Sample, how: Inpainting) -> Iterator[Decoy]:
+def _candidates(sample: Sample, how: Inpainting) -> Iterator[Removal]:
     if sample.stand_ins and sample.without is not None and how.method == "exact":
         for image in sample.stand_ins(TRIED):
-            yield Decoy(image, sample.without, sample.mask)
+            yield Removal(image, sample.without, sample.mask)
         return
     hole, method = dilated(sample.mask, how.dilation or DILATION), "telea" if how.method == "exact" else how.method
     for growth in GROWTH:
         grown = dilated(hole, round(growth * max(hole.shape)))
         for place in places(hole, grown, sample.image, TRIED):
             without = inpaint(replace(sample, mask=place), method, 0, how.diffusion)
-            yield Decoy(sample.image, without, place)
+            yield Removal(sample.image, without, place)
 
 
 def elsewhere(hole: np.ndarray, image: np.ndarray) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from kn_core.method.identification import score_pair
 from kn_core.method.interventions import inpainted_activations
 from kn_core.method.rivals import directly, integrated_gradients
 from kn_core.method.two_stages import NeuronSet, reduce_positions
-from kn_core.pictures.decoys import Decoy, changed, decoy
+from kn_core.pictures.decoys import Removal, changed, decoy
 from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.pairs import PairStudy, StudyError
 
@@ -190,7 +190,7 @@ class NeuronStudy(PairStudy):
         without = [self.inpainted(sample) for sample in samples]
         found = [decoy(*pair, self.profile.inpainting) for pair in zip(samples, without, strict=True)]
         there = [each for each in found if each is not None]
-        scores = [score for start in range(0, len(there), 4) for score in self._answers(there[start : start + 4])]
+        scores = [score for start in range(0, len(there), 4) for score in self.answers(there[start : start + 4])]
         by_object = [changed(sample.image, gone) for sample, gone in zip(samples, without, strict=True)]
         by_decoy = [np.nan if each is None else each.changed for each in found]
         shape = (0, self.model.n_layers, self.model.ffn_width)
@@ -200,14 +200,14 @@ class NeuronStudy(PairStudy):
             "changed": np.array([by_object, by_decoy]).T,
         }
 
-    def _answers(self, decoys: Sequence[Decoy]) -> list[np.ndarray]:
-        """Stage 1's score (L, D) of each of a few decoys, in one forward pass."""
+    def answers(self, removals: Sequence[Removal]) -> list[np.ndarray]:
+        """Stage 1's score (L, D) of what a few removals take out of their pictures, in one forward pass."""
         settings, model = self.profile.identification, self.model
-        shown = [each.image for each in decoys]
-        prompts = model.prompts([*shown, *(each.without for each in decoys)])
-        present, gone = inpainted_activations(model, prompts, settings.site).split(len(decoys))
+        shown = [each.image for each in removals]
+        prompts = model.prompts([*shown, *(each.without for each in removals)])
+        present, gone = inpainted_activations(model, prompts, settings.site).split(len(removals))
         maps = model.token_maps(shown).numpy()
-        inside = [tokens_inside(each.mask, model.grid, of) for each, of in zip(decoys, maps, strict=True)]
+        inside = [tokens_inside(each.mask, model.grid, of) for each, of in zip(removals, maps, strict=True)]
         pairs = zip(present - gone, inside, strict=True)
         return [reduce_positions(delta, settings.over_positions, tokens).numpy() for delta, tokens in pairs]
 

@@ -55,6 +55,12 @@ def test_what_they_do_stands_in_a_table_and_a_sentence(monkeypatch, tmp_path, ta
     told = means.set_index(["done", "method", "metric"])["value"]
     assert told["third", THIRD, "suppression"] == pytest.approx(by_hand)
     assert (found["method"] == CONTROL).any()
+    monkeypatch.setattr(headlines, "profiles", lambda own: [study.profile])
+    beside = Study(toy_profile, tmp_path / "toy", taught_model)
+    (seen,) = headlines.studies(beside)
+    assert len(headlines.rows(seen)) == len(found)
+    next((study.folder / "parts").glob("third-*.parquet")).unlink()  # a run that was stopped
+    assert headlines.studies(beside) == []
     shown = headlines.for_readers({"some": means, "the same": means})
     assert shown["neurons"].tolist() == 2 * list(headlines.ROWS.values())
     assert shown["evidence"].tolist() == 4 * ["some"] + 4 * ["the same"]
@@ -84,8 +90,10 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     kept |= {f"embedded-seed-{seed}": claims(0.9 - seed / 10, 360) for seed in range(3)}
     monkeypatch.setattr(headlines, "load_verdicts", lambda: kept)
     own = Study(load_profile("embedded"), tmp_path)
+    ends = "[40%,\u00a060%]"
     assert headlines.in_short(own) == (
-        f"; over {len(KINDS)} kinds the third stage takes away 50% [40%,\u00a060%] of the names"
+        f"; the third stage takes away 50% {ends} of the names over {len(KINDS)} kinds, 80% {ends} and 70% {ends} from "
+        "captioners trained anew"
     )
     assert headlines.in_short(Study(toy_profile, tmp_path)) == ""
     assert "on record" in headlines.later(own)

@@ -16,11 +16,8 @@ import pandas as pd
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import controls
 from kn_core.method.identification import found_by
-from kn_core.method.interventions import inpainted_activations
-from kn_core.method.two_stages import reduce_positions
-from kn_core.pictures.decoys import changed, decoy, elsewhere
+from kn_core.pictures.decoys import Removal, decoy, elsewhere
 from kn_core.pictures.inpaint import dilated, inpaint
-from kn_core.pictures.token_grid import tokens_inside
 from kn_core.study.study import Study
 
 PICTURES = 6  # held-out ones a concept, on which another region is inpainted
@@ -46,11 +43,11 @@ def other_region(study: Study, concept: str) -> pd.DataFrame:
 
 
 def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
-    model, settings = study.model, study.profile.identification
+    settings = study.profile.identification
     found = found_by("stage-1", concept, study.pooled(concept), study.thresholds(concept), settings)
     chosen = found.top(settings.budget)
     rng = controls.generator(concept, study.profile.data.seed)
-    random = controls.same_layers(chosen, model.ffn_width, rng)
+    random = controls.same_layers(chosen, study.model.ffn_width, rng)
     pictures = 0
     for image_id in study.pairs(concept).query("role == 'held_out'")["image_id"]:
         if pictures == PICTURES:
@@ -62,27 +59,17 @@ def _regions(study: Study, concept: str) -> Iterator[dict[str, Any]]:
             yield row | {"region": "other", "difference": np.nan, "random": np.nan, "changed": np.nan}
             continue
         pictures += 1
-        removed = study.inpainted(sample)
-        left = {  # region -> what is left of the picture, where it was
-            "object": (inpaint(replace(sample, mask=hole), INPAINTER, 0), hole),
-            "other": (inpaint(replace(sample, mask=other), INPAINTER, 0), other),
-            "removed": (removed, sample.mask),
+        taken = {
+            region: Removal(sample.image, inpaint(replace(sample, mask=mask), INPAINTER, 0), mask)
+            for region, mask in (("object", hole), ("other", other))
         }
-        before = dict.fromkeys(left, sample.image)
-        if (something := decoy(sample, removed, study.profile.inpainting)) is not None:
-            left["decoy"], before["decoy"] = (something.without, something.mask), something.image
-        shown = [sample.image, *(without for without, _ in left.values()), before[list(left)[-1]]]
-        whole, *gone, last = inpainted_activations(model, model.prompts(shown), settings.site)
-        maps = dict.fromkeys(left, study.token_maps(concept, image_id).numpy())
-        if something is not None:
-            maps["decoy"] = model.token_maps([something.image])[0].numpy()
-        for (region, (without, where)), after in zip(left.items(), gone, strict=True):
-            tokens = tokens_inside(where, model.grid, maps[region])
-            change = (last if region == "decoy" else whole) - after
-            delta = reduce_positions(change, settings.over_positions, tokens).numpy()  # (L, D)
+        taken["removed"] = Removal(sample.image, study.inpainted(sample), sample.mask)
+        if (matched := decoy(sample, taken["removed"].without, study.profile.inpainting)) is not None:
+            taken["decoy"] = matched
+        for (region, each), delta in zip(taken.items(), study.answers(list(taken.values())), strict=True):
             yield row | {
                 "region": region,
                 "difference": float(delta[chosen.layers, chosen.units].mean()),
                 "random": float(delta[random.layers, random.units].mean()),
-                "changed": changed(before[region], without),
+                "changed": each.changed,
             }
