@@ -39,7 +39,9 @@ SMALLER: dict[str, Any] = {
     "data": {"pool": 8, "select": 3, "held_out": 2},
     "inpainting": {"diffusion": {"resolution": 64, "steps": 2}},
     "model": {"max_new_tokens": 10},
+    "identification": {"budget": 20},  # of layers that are a hundredth as wide
     "perturbation": {"sweep_n": [20], "sweep_sigma": [1.0]},
+    "full": {"perturbation": {"sweep_n": [20]}},  # controls are drawn as large as the long version takes them
 }
 
 # The file of the original tower does not say how large it is: wherever kn_core looks, it finds the tiny one's size.

@@ -10,15 +10,21 @@ import numpy as np
 from kn_core.method.two_stages import NeuronSet
 
 
+class ControlError(ValueError):
+    """A set leaves too few other neurons to draw as many from."""
+
+
 def generator(concept: str, *seed: int) -> np.random.Generator:
     """Random numbers of a concept's own: out of one seed alone, the controls of all concepts would be one draw."""
     return np.random.default_rng([*seed, zlib.crc32(concept.encode())])
 
 
 def uniform(like: NeuronSet, shape: Sequence[int], rng: np.random.Generator) -> NeuronSet:
-    """As many neurons of any layer, none of which `like` holds; `shape` (L, D) is of those that can act."""
-    taken = like.layers * shape[1] + like.units
-    drawn = rng.choice(np.setdiff1d(np.arange(shape[0] * shape[1]), taken), size=len(like), replace=False)
+    """As many neurons of any layer, none of which `like` holds; `shape` (L, D) is of those that can act.
+
+    Raises ControlError, as all of these do, where `like` holds more than it leaves.
+    """
+    drawn = others(like.layers * shape[1] + like.units, shape[0] * shape[1], rng)
     return _control(like, "uniform", drawn // shape[1], drawn % shape[1])
 
 
@@ -26,9 +32,15 @@ def same_layers(like: NeuronSet, width: int, rng: np.random.Generator) -> Neuron
     """For every neuron of `like`, at the same rank, another one of its layer that `like` does not hold."""
     units = np.empty_like(like.units)
     for layer, taken in like.by_layer().items():
-        free = np.setdiff1d(np.arange(width), taken)
-        units[like.layers == layer] = rng.choice(free, size=len(taken), replace=False)
+        units[like.layers == layer] = others(np.asarray(taken), width, rng, f" of layer {layer}")
     return _control(like, "random", like.layers, units)
+
+
+def others(taken: np.ndarray, width: int, rng: np.random.Generator, where: str = "") -> np.ndarray:
+    """As many of the numbers below `width` that are not `taken`; `where` tells a ControlError what they number."""
+    free = np.setdiff1d(np.arange(width), taken)
+    _enough(len(taken), len(free), where)
+    return rng.choice(free, size=len(taken), replace=False)
 
 
 def same_activation(like: NeuronSet, activation: np.ndarray, rng: np.random.Generator, near: int = 20) -> NeuronSet:
@@ -46,6 +58,8 @@ def _nearest(like: NeuronSet, quantity: np.ndarray, rng: np.random.Generator, ne
     units = np.empty_like(like.units)
     free = np.ones(quantity.shape, bool)
     free[like.layers, like.units] = False
+    for layer, taken in like.by_layer().items():
+        _enough(len(taken), free[layer].sum(), f" of layer {layer}")
     for place, (layer, unit) in enumerate(zip(like.layers, like.units, strict=True)):
         left = np.flatnonzero(free[layer])
         distance = np.abs(quantity[layer, left] - quantity[layer, unit])
@@ -53,6 +67,14 @@ def _nearest(like: NeuronSet, quantity: np.ndarray, rng: np.random.Generator, ne
         units[place] = rng.choice(nearest)
         free[layer, units[place]] = False
     return units
+
+
+def _enough(taken: int, free: int, where: str) -> None:
+    if free < taken:
+        raise ControlError(
+            f"A set to compare with needs {taken} other neurons{where}: of {taken + free} there, {free} are left. "
+            "Take fewer neurons (`identification.budget`; `perturbation.sweep_n`, under `full` too)."
+        )
 
 
 def _control(like: NeuronSet, method: str, layers: np.ndarray, units: np.ndarray) -> NeuronSet:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method.complements import gaps, learned_mask, naming, perplexities
-from kn_core.method.controls import generator
+from kn_core.method.controls import generator, others
 from kn_core.study.experiments import attribution, single_neurons
 from kn_core.study.experiments.ceiling import window_name, windows
 from kn_core.study.study import Study
@@ -71,8 +71,8 @@ def same_layers(ordered: np.ndarray, n: int, width: int, rng: np.random.Generato
     layers, drawn = ordered[:n] // width, np.empty(n, int)
     for layer in np.unique(layers):
         here = layers == layer
-        free = np.setdiff1d(np.arange(width) + layer * width, ordered[:n])
-        drawn[here] = rng.choice(free, here.sum(), replace=False)
+        taken = ordered[:n][here] - layer * width
+        drawn[here] = layer * width + others(taken, width, rng, f" of layer {layer}")
     return drawn
 
 

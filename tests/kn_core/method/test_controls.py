@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kn_core.method.controls import generator, same_activation, same_layers, same_norm, uniform
+from kn_core.method.controls import ControlError, generator, same_activation, same_layers, same_norm, uniform
 from kn_core.method.two_stages import NeuronSet
 
 LIKE = NeuronSet("bear", "two-stage", np.array([1, 0, 1, 2]), np.array([5, 7, 9, 0]), np.array([4.0, 3.0, 2.0, 1.0]))
@@ -56,3 +56,18 @@ def test_a_concept_s_controls_are_its_own():
     draws = [same_layers(LIKE, 1000, generator(concept, 2)).units for concept in ("bear", "bus", "bear")]
     assert (draws[0] == draws[2]).all() and not np.intersect1d(draws[0], draws[1]).size
     assert (generator("bear", 2, 0).random(3) != generator("bear", 2, 1).random(3)).all()
+
+
+@pytest.mark.parametrize("method", DRAWN)
+def test_a_set_that_leaves_too_few_others_is_named(method):
+    quantity, units = np.arange(5.0)[None], np.arange(3)
+    like = NeuronSet("bear", "two-stage", np.zeros(3, int), units, np.zeros(3))
+    rng = np.random.default_rng(0)
+    draw = {
+        "random": lambda: same_layers(like, 5, rng),
+        "uniform": lambda: uniform(like, (1, 5), rng),
+        "same-activation": lambda: same_activation(like, quantity, rng),
+        "same-norm": lambda: same_norm(like, quantity, rng),
+    }[method]
+    with pytest.raises(ControlError, match=r"needs 3 other neurons.*\b2 are left.*identification\.budget"):
+        draw()
