@@ -138,7 +138,7 @@ def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
     if len(values) < 2:
         return ""
     told = listed([f"{value:.2f}" for value in values])
-    return f"Under {len(values)} layers of the captioner, trained from as many seeds, the third stage's S_se is {told}."
+    return f"Under {len(values)} layers of the captioner, trained from as many seeds, the third stage's suppression is {told}."
 
 
 def later(study: Study) -> str:
@@ -176,8 +176,8 @@ def in_words(more: Study, means: pd.DataFrame, found: pd.DataFrame) -> str:
     seen = smallest_seen([gap.to_numpy() for _, gap in (gaps["two-stage"] - gaps["random"]).groupby(level="concept")])
     told = (
         f"{more.profile.name}: of {len(more.profile.concepts)} concepts {len(studied)} are named often enough to be "
-        f"studied, on {found['image_id'].nunique()} held-out pictures. Half an interval of S_se is at most "
-        f"{half.max():.2f} there, and a difference of {seen:.2f} in S_se from random neurons would show in four of "
+        f"studied, on {found['image_id'].nunique()} held-out pictures. Half an interval of suppression is at most "
+        f"{half.max():.2f} there, and a difference of {seen:.2f} in it from random neurons would show in four of "
         "five such samples."
     )
     return told + (f" Left out: {listed(left)}." if left else "")
