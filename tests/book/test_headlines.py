@@ -97,7 +97,7 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     )
     assert headlines.in_short(Study(toy_profile, tmp_path)) == ""
     assert "on record" in headlines.later(own)
-    assert headlines.spread(own, {}).endswith("S_se is 0.90, 0.80 and 0.70.")
+    assert headlines.spread(own, {}).endswith("suppression is 0.90, 0.80 and 0.70.")
     shown = headlines.recorded(own)
     assert shown["evidence"].tolist() == [
         "9 concepts, 12 pictures each",
