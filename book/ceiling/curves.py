@@ -161,11 +161,12 @@ def _label(ranking: str) -> str:
 
 
 def tests(study: Study, found: Curves) -> pd.DataFrame:
-    """The two-stage neurons against random ones: columns test, won (share), n (random sets or neurons), n_images, p.
+    """The two-stage neurons against random ones: columns test, won (share), n (random sets or concepts), n_images, p.
 
     p is corrected (`P_HOLM`); least is what it would be if all were won, with the other tests as they came out.
     Sufficiency: alone they carry more than as many random ones of their layers. Partial necessity: without them less
-    is left. Minimality: each of the best takes more from the logit, alone, than half of the random neurons do.
+    is left. Minimality: of a concept's best, singly, most take more from the logit than half of the random neurons do;
+    concepts share neurons, so a concept is one case.
     """
     mean, rows = found.means.value, []
     for test, side, sign in (("sufficiency", KEPT, 1), ("partial necessity", REMOVED, -1)):
@@ -186,15 +187,15 @@ def tests_for_readers(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, int, int]:
-    wins, images, settings = [], 0, study.effort.faithfulness
+    won, images, settings = [], 0, study.effort.faithfulness
     for concept in concepts:
         effects = single_neurons.effects(study, concept).query("method == 'two-stage'")
         random = effects[effects["stratum"] == "random"]["effect"].median()
         best = effects.dropna(subset=["score"]).nlargest(settings.per_method, "score")
         images += min(settings.pictures, int((study.pairs(concept)["role"] == "held_out").sum()))
-        wins += (best["effect"] > random).tolist()
-    p = binomtest(sum(wins), len(wins), 0.5, alternative="greater").pvalue
-    return float(np.mean(wins)), float(p), len(wins), images
+        won.append(bool((best["effect"] > random).mean() > 0.5))
+    p = binomtest(sum(won), len(won), 0.5, alternative="greater").pvalue
+    return float(np.mean(won)), float(p), len(won), images
 
 
 def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[str, str]:
@@ -211,7 +212,9 @@ def in_words(found: Curves, frame: pd.DataFrame, layers: pd.DataFrame) -> dict[s
     passing = ffn_share(found)
     return {
         "ffn-share": interval(*passing, "{:z.0%}"),
-        "left": "What is left went by attention alone" if passing[0] < 1 else "Nothing is left to attention alone",
+        "left": "What is left reached the text past every neuron at an image token"
+        if passing[0] < 1
+        else "Nothing is left that goes past them",
         "carry": of(rankings["two-stage"], "lost"),
         "alone": of(rankings["two-stage"], "alone"),
         "best": _label(best),
@@ -257,12 +260,12 @@ def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     told_of = f"Of {len(single)} neurons that are among a concept’s first, "
     if flagged.empty:
         return told_of + (
-            f"none alone makes another concept’s caption {COLLAPSE:g} times as surprising (the most is "
-            f"{largest['ratio']:.2f} times, {where}): none of them carries language itself"
+            f"none alone makes captions of the other concepts, one of each, {COLLAPSE:g} times as surprising (the most "
+            f"is {largest['ratio']:.2f} times, {where}): none of them carries language itself"
         )
     names = ", ".join(f"layer {row.layer}, unit {row.unit}" for row in flagged.itertuples())
     left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))
     return told_of + (
-        f"{len(flagged)} make another concept’s caption {COLLAPSE:g} times as surprising or more ({names}): "
-        f"without these the set carries {interval(*left, '{:z.0%}')}"
+        f"{len(flagged)} make captions of the other concepts, one of each, {COLLAPSE:g} times as surprising or more "
+        f"({names}): without these the set carries {interval(*left, '{:z.0%}')}"
     )

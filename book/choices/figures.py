@@ -49,8 +49,8 @@ def ladder(effects: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None)
     cells = effects[effects["whose"] == "chosen"].set_index(["step", "intervention", "metric"])["value"]
     ends = [(PAPER, tried[0]), (list(STEPS)[-1], tried[1] if len(tried) > 1 else tried[0])]
     first, last = ([cells.get((*end, metric), float("nan")) for metric in metrics[:2]] for end in ends)
-    ends_said = [f"from {a:.0%} to {b:.0%}" for a, b in zip(first, last, strict=True)]
-    title(figure, f"Choice by choice, suppression goes {ends_said[0]}, retention {ends_said[1]}")
+    ends_said = [f"{a:.0%} and {b:.0%}" for a, b in zip(first, last, strict=True)]
+    title(figure, f"The paper's recipe and the last choice: suppression {ends_said[0]}, retention {ends_said[1]}")
     return figure
 
 

@@ -38,14 +38,13 @@ BOTH = "both"  # S_se + S_re by probability of a picture: what a choice is worth
 
 
 def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
-    """`ladder.ladder` of every concept, and the third stage as chosen, a step a number of neurons.
+    """`ladder.ladder` of every concept, and on its pictures the third stage as chosen, a step a number of neurons.
 
     Raises NotRun where there are no pictures to try steps on.
     """
     climbed, third = (of_every(made, study, concepts) for made in (ladder.ladder, ladder.third_stage))
-    own = third[(third["method"] == THIRD) & (third["concept"] == third["image_concept"])]
-    budgets = own.groupby(["concept", "image_id"])["n"].transform("nunique")
-    own = own[budgets == own["n"].nunique()]
+    own = third[(third["method"] == THIRD) & third["image_id"].isin(climbed["image_id"])]
+    own = own[own["concept"] == own["image_concept"]]
     return pd.concat([climbed, own.assign(step=own["n"].astype(str))], ignore_index=True)
 
 
@@ -69,19 +68,19 @@ def effects(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
 
 
 def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
-    """What a step changes, picture by picture: columns step, intervention, metric, value, low, high, p, p_concepts, ...
+    """What a choice changes, picture by picture: columns step, at, intervention, metric, value, low, high, p, ...
 
-    Against the step that it is one choice away from under the same intervention, at the last step also against the
-    intervention before; `WHOLE` is the last step against the paper's recipe. p flips pictures' signs
-    (`stats.paired_permutation`) and p_concepts those of whole concepts, as in Table II (`methods.compare`); p_holm and
-    p_concepts_holm have Holm's correction over all of these within a metric.
+    Against the step that `at` is one choice away from, under the same intervention; at the first and the last step also
+    against the intervention before: then `step` says so. `WHOLE` is the last against the paper's recipe. p flips
+    pictures' signs (`stats.paired_permutation`) and p_concepts those of whole concepts, as in Table II
+    (`methods.compare`); p_holm and p_concepts_holm have Holm's correction over all of these within a metric.
     """
     images = _images(rows, limit).query("whose == 'chosen'")
     tried = list(dict.fromkeys(rows["intervention"]))
     pairs = [((step, how), (before, how)) for step, before in BEFORE.items() for how in tried]
     last = list(STEPS)[-1]
     pairs += [((last, how), (last, earlier)) for earlier, how in pairwise(tried)]
-    pairs += [((last, tried[1]), (PAPER, tried[0]))] if len(tried) > 1 else []
+    pairs += [((step, tried[1]), (PAPER, tried[0])) for step in (PAPER, last)] if len(tried) > 1 else []
     found = []
     for (step, how), (before, earlier) in pairs:
         one, other = (
@@ -100,9 +99,8 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
         change["p"] = [paired_permutation(clusters[metric]) for metric in change["metric"]]
         means = {metric: each_alone(values.mean() for values in of) for metric, of in clusters.items()}
         change["p_concepts"] = [paired_permutation(means[metric]) for metric in change["metric"]]
-        changed = WHOLE if step != before != BEFORE.get(step) else f"{DONE[how]}, not {DONE[earlier]}"
-        name = step if how == earlier else changed
-        found.append(change.assign(step=name, intervention=how))
+        exchanged = f"{DONE[how]}, not {DONE[earlier]}" if step == before else WHOLE
+        found.append(change.assign(step=step if how == earlier else exchanged, at=step, intervention=how))
     table = pd.concat(found, ignore_index=True)
     for test in ("p", "p_concepts"):
         table[f"{test}_holm"] = table.groupby("metric")[test].transform(holm)
@@ -139,13 +137,12 @@ def for_readers(
     `bounds`, those of the same pictures (`references.bounds`), rows of them below.
     """
     found = cells(effects, "step", "intervention", "whose", "metric")
-    worth = {(row["step"], row["intervention"]): row for row in gains[gains["metric"] == BOTH].to_dict("records")}
-    rows, last = [], list(STEPS)[-1]
+    worth = gains[(gains["metric"] == BOTH) & (gains["step"] != WHOLE)].to_dict("records")
+    rows = []
     for step, how in order(effects):
         read = [found.get((step, how, "chosen", metric)) for metric in TOLD]
         random = found.get((step, how, CONTROL, "suppression"))
-        exchanged = [key for key in worth if step == last and key[1] == how and key[0].startswith(DONE[how])]
-        changes = [worth[key] for key in [(step, how), *exchanged] if key in worth]
+        changes = [row for row in worth if (row["at"], row["intervention"]) == (step, how)]
         said = [
             f"{_change(each)}{_mark(each)}" + ("" if each["step"] == step else f" ({each['step']})") for each in changes
         ]
@@ -208,9 +205,9 @@ def _mark(row: Mapping[Hashable, Any]) -> str:
 
 
 def _choice(row: Mapping[Hashable, Any]) -> str:
-    """'sums over tokens, not maxima (zeroed)', or an intervention that is another one."""
-    step, done = str(row["step"]), DONE[row["intervention"]]
-    return f"{STEPS[step]} ({done})" if step in STEPS else step
+    """'sums over tokens, not maxima (zeroed)'; 'zeroed, not under noise (the paper's recipe)'."""
+    step, where = str(row["step"]), STEPS[row["at"]]
+    return f"{where} ({DONE[row['intervention']]})" if step in STEPS else f"{step} ({where})"
 
 
 def measured(study: Study) -> list[Measurement]:

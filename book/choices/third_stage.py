@@ -81,7 +81,8 @@ def smallest(budgets: pd.DataFrame, kept: str) -> int | None:
 
 def main(rows: pd.DataFrame, budget: int, limit: float = math.inf) -> pd.DataFrame:
     """The chosen setting at the profile's budget: `summarise` of it, a row a metric."""
-    return summarise(rows[(rows["method"] == THIRD) & (rows["n"] == budget)], [], perplexity_limit=limit)
+    own = rows[(rows["method"] == THIRD) & (rows["n"] == budget) & (rows["concept"] == rows["image_concept"])]
+    return summarise(own, [], perplexity_limit=limit)
 
 
 def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int, limit: float = math.inf) -> str:
@@ -222,6 +223,8 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     tried = sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
     words["smallest"] = _smallest(budgets, main_retention(study.perturbations()))
+    foreign = found[(found["method"] == THIRD) & (found["whose"] == "other")]["n_images"]
+    words["foreign"] = f"{foreign.sum()}"
     ends = cells(found, "method", "whose")
     for key, method in (("before", "two-stage"), ("plain", "no contrasts"), ("after", THIRD)):
         for whose in ("own", "other", "own - other"):
@@ -263,6 +266,7 @@ def measured(study: Study) -> list[Measurement]:
     """The same, and whose word its neurons take."""
     concepts = study.studied()
     rows, climbed = of_all(study, concepts), steps.of_all(study, concepts)
-    own = selectivity(study, rows, climbed, concepts).query("method == @THIRD and whose == 'own - other'")
-    ends = own[["value", "low", "high", "n_concepts"]].itertuples(index=False, name=None)
-    return [*reached(study), *(Measurement("third_selectivity", *row) for row in ends)]
+    found = selectivity(study, rows, climbed, concepts).query("method == @THIRD")
+    ends = cells(found, "whose").get(("own - other",))
+    own = [Measurement("third_selectivity", *ends, int(found["n_images"].max()))] if ends else []
+    return [*reached(study), *own]

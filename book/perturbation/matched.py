@@ -132,9 +132,8 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     """For sentences: 'matched-ours', S_re at the level; 'matched-random' and 'matched-direction', what these keep."""
     rows = {row["method"]: row for row in found.to_dict("records")}
     ours = rows["two-stage"]
-    here = interval(ours["value"], ours["low"], ours["high"])
-    without = ONE if ours["doses"] == 1 else f"never come so far (at most {ours['most']:.2f})"
-    words = {"matched-ours": without if math.isnan(ours["value"]) else f"keep {here}"}
+    words = {"matched-ours": _there(ours)}
+    words["matched-there"] = _there(rows["random"]) if "random" in rows else "were not tried"
     one = "; ".join(METHODS[str(name)].label for name in rows if rows[name]["doses"] == 1)
     words["matched-one"] = f"Under one noise alone, through which there is no curve, were tried: {one}." if one else ""
     words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
@@ -143,6 +142,13 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     for control in ("random", "direction"):
         words[f"matched-{control}"] = _said(rows[control]) if control in rows else "were not tried in this version"
     return words
+
+
+def _there(row: Mapping[Hashable, Any]) -> str:
+    """What a method keeps at the level, or that it does not come so far."""
+    if math.isnan(row["value"]):
+        return ONE if row["doses"] == 1 else f"never come so far (at most {row['most']:.2f})"
+    return f"keep {interval(row['value'], row['low'], row['high'])}"
 
 
 def _said(row: Mapping[Hashable, Any]) -> str:

@@ -19,6 +19,7 @@ from kn_core.profile import Profile
 from kn_core.study.experiments.ownership import PARTS, cross
 from kn_core.study.study import Study
 
+FIRST = 10  # places at the head of a gradient list
 LABELS = {"all": "shared by all concepts", "some": "shared by some", "own": "the concept's own"}
 
 
@@ -153,7 +154,7 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
     diagonal = found["concept"] == found["image_concept"]
     gap, by_caption = own_minus_foreign(found), own_minus_foreign(found, "caption")
     own = split[(split["part"] == "own") & (split["done"] == "noise") & (split["metric"] == "suppression_probability")]
-    first = units.drop(columns=["layer", "unit", "difference"]).median(axis=1)
+    first = (units.drop(columns=["layer", "unit", "difference"]) <= FIRST).all(axis=1)
     named = ", ".join(f"L{row.layer}/{row.unit}" for row in units.itertuples())
     return {
         "own-less-foreign": f"{interval(*gap.ends)}, {compared_with_zero(gap.low, gap.high)}",
@@ -163,7 +164,8 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
         "cell-captions-foreign": _many(found.loc[~diagonal, "captions"]),
         "own-alone": interval(*own.iloc[0][["value", "low", "high"]].to_numpy(float)) if len(own) else "not measured",
         "generic": named,
-        "generic-rank": f"{first.median():.0f}",
+        "generic-first": f"{first.sum()} of these {len(first)} are",
+        "first": f"{FIRST}",
         "other-word": f"{words['shared'].mean():.0f} of {words['size'].mean():.0f}" if len(words) else "none",
         "other-concepts": f"{words['others'].mean():.0f}" if words["others"].notna().any() else "none",
     }

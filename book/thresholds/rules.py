@@ -227,7 +227,7 @@ def in_words(
         "gain-suppression": f"{told(*suppression.ends[1:], *worse)}",
         "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
-        "gain-retention-spread": f"{spread(*retention.ends, '{:+.2f}')} in Sᵣₑ {READ_BY[kept]}",
+        "gain-retention-spread": f"{spread(*retention.ends, '{:+.2f}')} in retention {READ_BY[kept]}",
         "shared": _shared(shared(rules)) if len(own) > 1 else "",
         "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",

@@ -79,17 +79,17 @@ def same_layers(ordered: np.ndarray, n: int, width: int, rng: np.random.Generato
 def collapse(study: Study, concept: str) -> pd.DataFrame:
     """Does one neuron carry language itself? Columns concept, layer, unit, rank, ratio: of the best two-stage neurons.
 
-    `ratio` is how many times as surprising a held-out caption of the next concept is with the neuron at zero at the
-    image tokens; from `COLLAPSE` on the neuron is flagged.
+    `ratio` is how many times as surprising held-out captions of other concepts are, one of each, with the neuron at
+    zero at the image tokens; from `COLLAPSE` on the neuron is flagged.
     """
     best = study.neuron_set(concept).top(study.effort.ceiling.guarded)
-    concepts = study.studied()
-    other = concepts[(concepts.index(concept) + 1) % len(concepts)]
-    inputs = fingerprint(study.inputs(concept), len(best), other, code(__name__))
+    concepts = [other for other in study.studied() if other != concept] or [concept]
+    inputs = fingerprint(study.inputs(concept), len(best), concepts, code(__name__))
 
     def compute() -> pd.DataFrame:
-        (picture,) = study.pictures(other, "held_out", 1)
-        found = perplexities(study.model, picture, best.layers, best.units)
+        captions = [study.pictures(other, "held_out", 1)[0] for other in concepts]
+        each = [perplexities(study.model, picture, best.layers, best.units) for picture in captions]
+        found = np.exp(np.log(each).mean(axis=0))
         return pd.DataFrame(
             {"concept": concept, "layer": best.layers, "unit": best.units, "rank": np.arange(len(best))}
         ).assign(ratio=found[1:] / found[0])

@@ -47,7 +47,8 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
 
     Rows of `perturbations.parquet`, the concept's own first held-out pictures, the profile's number of neurons; `step`
     is the step, `method` it too, or `CONTROL` (of every step, or of the first and the last). The paper's own step is
-    the perturbations' own, so are its controls; at the last step other interventions are tried too.
+    the perturbations' own, so are its controls; at the last step other interventions are tried too, on neurons that
+    they choose. The profile's own intervention is on the neurons of the third stage's: it alone differs.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
@@ -60,7 +61,7 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
             whole = settings.every_step or last
             also = settings.interventions if last else ()
             for each in dict.fromkeys((*([main.intervention] if whole else []), how, *also)):
-                found = neurons(study, concept, recipe, each)
+                found = neurons(study, concept, recipe, how if each == main.intervention else each)
                 if each == main.intervention:
                     planned += [_trial(found, step, main)] if step != PAPER else []
                 else:
@@ -86,7 +87,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
     Columns `CHOICE`, concept, image_id, suppression_probability, retention_probability.
     """
     settings, budget = study.profile.choices, study.profile.identification.budget
-    inputs = fingerprint(upstream(study), settings.model_dump(), code(__name__))
+    inputs = fingerprint(upstream(study), code(__name__))
 
     def compute() -> pd.DataFrame:
         every = recipes.contrasts(settings.within, settings.between, settings.places)
@@ -111,6 +112,7 @@ def contrasts(study: Study, concept: str) -> pd.DataFrame:
 
 
 CHOICE = ["within", "between", "places", "intervention"]
+DECIDES = {"scored", "choosing", "within", "between", "places", "interventions"}  # of `Choices`
 
 
 def compared(study: Study, concepts: Iterable[str] | None = None) -> pd.DataFrame:
@@ -141,16 +143,16 @@ def specific(study: Study, concept: str, found: Mapping[str, np.ndarray]) -> np.
 
 def upstream(study: Study) -> str:
     """Neurons of one concept follow from the scores of all, and from what the contrasts were chosen by."""
-    settings = study.profile.choices.model_dump(), study.effort.perturbation.patch_site
+    settings = study.profile.choices.model_dump(include=DECIDES), study.effort.perturbation.patch_site
     return fingerprint([study.inputs(concept) for concept in study.studied()], *settings)
 
 
 def third_stage(study: Study, concept: str) -> pd.DataFrame:
     """The chosen setting on held-out pictures: rows of `perturbations.parquet`; `method` is `THIRD`, or its `CONTROL`.
 
-    At the profile's budget on all of the concept's own (or the first, `choices.held_out`) and some of other concepts';
-    at other budgets, and for the control, on its own first ones. `method` 'no contrasts' is what the same intervention
-    on the neurons that are worth most to the word, whatever else they do, takes from other concepts' pictures.
+    At every budget, and for the control, on all of the concept's own (or the first, `choices.held_out`), at the
+    profile's also on some of other concepts'. `method` 'no contrasts' is what the same intervention on the neurons
+    that are worth most to the word, whatever else they do, takes from other concepts' pictures.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     recipe, how = choice(study)
@@ -160,10 +162,9 @@ def third_stage(study: Study, concept: str) -> pd.DataFrame:
         found, plain = (neurons(study, concept, each, how) for each in (recipe, Recipe()))
         setting = _setting(study, how, budget)
         planned = [_trial(found, THIRD, setting, "fresh"), _trial(plain, "no contrasts", setting, "choosing")]
-        planned += [_trial(found, THIRD, replace(setting, n=n), "swept") for n in settings.budgets]
-        planned.append(_trial(_random(study, found), CONTROL, setting, "swept"))
-        own = study.pictures(concept, "held_out", settings.held_out)
-        pictures = [replace(picture, swept=place < settings.pictures) for place, picture in enumerate(own)]
+        planned += [_trial(found, THIRD, replace(setting, n=n)) for n in settings.budgets]
+        planned.append(_trial(_random(study, found), CONTROL, setting))
+        pictures = study.pictures(concept, "held_out", settings.held_out)
         for other in _own_first(study, concept)[1:]:
             foreign = study.pictures(other, "held_out", settings.others_per_concept)
             pictures += [replace(picture, chooses_dose=True) for picture in foreign]

@@ -46,7 +46,10 @@ def climbed() -> pd.DataFrame:
 
 
 def test_a_step_is_held_against_the_one_that_it_is_one_choice_away_from(climbed):
-    found = ladder.gains(climbed).query("metric == 'suppression'").set_index(["step", "intervention"])["value"]
+    told = ladder.gains(climbed).query("metric == 'suppression'")
+    at = told.set_index(["step", "at"])["value"]
+    assert at["zeroed, not under noise"].to_dict() == {"paper": pytest.approx(-0.25), "between": pytest.approx(0.75)}
+    found = told.query("at != 'paper'").set_index(["step", "intervention"])["value"]
     assert found["sums", "zero"] == pytest.approx(0.25)
     assert found["between", "zero"] == pytest.approx(0.0)  # both took all four
     assert found["within, whole", "zero"] == pytest.approx(0.0)
@@ -70,7 +73,9 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     last = shown[shown["choice"] == f"{ladder.STEPS['between']}, zeroed"]
     assert last["suppression, random"].item() == "0.00"
     first = shown[shown["choice"].str.startswith(ladder.STEPS[ladder.PAPER])]
-    assert first["change of both"].tolist() == ["–"] * len(first)  # nothing stands before it
+    under_noise, zeroed = first["change of both"]
+    assert under_noise == "–"  # nothing stands before it
+    assert zeroed.startswith("-0.25") and zeroed.endswith(" (zeroed, not under noise)")
 
 
 def test_every_step_stands_beside_random_neurons_at_the_dose_that_suppresses_as_much(climbed):
@@ -98,7 +103,7 @@ def test_the_ladder_in_words_and_drawn(climbed):
     figure = figures.ladder(effects, "retention", bounds)
     assert len(figure.axes) == 4
     assert [line.get_xdata()[0] for line in figure.axes[1].lines] == [0.8, 0.1] and not figure.axes[0].lines
-    assert "suppression goes from 25% to 100%" in figure.get_suptitle().replace("\n", " ")
+    assert "suppression 25% and 100%" in figure.get_suptitle().replace("\n", " ")
     plt.close(figure)
 
 

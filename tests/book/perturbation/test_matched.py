@@ -215,7 +215,7 @@ def test_figures_hold_what_is_no_method() -> None:
     whole = pd.concat([perturbations(), removed()])
     bounds, curve = references.bounds(whole, LIMIT), readings.curve(whole, profile(), "sigma")
     with theme():
-        ax = plane.frontier(curve, "retention", bounds)
+        ax = plane.frontier(curve, "retention", dict.fromkeys(curve["method"], 3.0), bounds)
         assert {text.get_text() for text in ax.texts} >= {"nothing done", "another concept's caption"}
         figure = figures.dose_response(curve, "sigma", 3.0, "retention", bounds)
         labels = figure.axes[1].get_legend_handles_labels()[1]

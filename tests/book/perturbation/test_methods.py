@@ -199,5 +199,10 @@ def test_figures_state_what_they_show(main: pd.DataFrame, table: pd.DataFrame) -
         figure = figures.among_controls(draws, methods.among_controls(main, draws, limit=50.0), "retention")
         assert figure.get_suptitle() == "Two-stage neurons suppress more than 4 of 4 random draws"
         curve = readings.curve(perturbations(), profile(), "sigma", ["two-stage", "random"])
-        assert "harmonic mean" in plane.frontier(curve, "retention").get_title(loc="left")
+        values = curve.query("sigma == 3").pivot_table("value", "method", "metric")
+        balance = [f"{2 / (1 / row.suppression + 1 / row.retention):.2f}" for row in values.itertuples()]
+        own = dict.fromkeys(values.index, 3.0)
+        found = " ".join(plane.frontier(curve, "retention", own).get_title(loc="left").split())
+        assert found.startswith("Harmonic mean of both, each under its own noise: ")
+        assert all(f" {number}" in found for number in balance)  # not under the noise that suits these pictures best
     plt.close("all")
