@@ -27,7 +27,9 @@ from kn_core.measures.metrics import (
 )
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.truth import says
 from kn_core.method.recipes import Recipe
+from kn_core.pictures.scenes.settings import SETTINGS
 from kn_core.study.experiments import companions, ladder
 from kn_core.study.experiments.ladder import THIRD
 from kn_core.study.study import Study
@@ -89,6 +91,7 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     """What the object's removal itself keeps of the pictures of `main`, and the third stage more or less than that."""
     removal = references(perturbations).query("method == 'removal'")
     both = pd.concat([rows[(rows["method"] == THIRD) & (rows["n"] == budget)], removal])
+    both = both[both["concept"] == both["image_concept"]]
     images = per_image(both, ["method"], perplexity_limit=limit)
     images = images[images["metric"].isin(["retention", "retention_truth"])]
     more = cells(with_intervals(paired(images, THIRD, "removal"), []), "metric")
@@ -102,7 +105,25 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     reached = "reached" if low >= AIM else "reached, but not beyond doubt" if value >= AIM else "missed"
     return (
         f"Taking the object out of the picture itself keeps {' and '.join(said)} on the same pictures; the difference "
-        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is {reached}."
+        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is {reached}. "
+        + _by_kind(both)
+    )
+
+
+def _by_kind(rows: pd.DataFrame) -> str:
+    """What the third stage and the removal keep of the other objects and of the place, told truly and apart."""
+    of_each = rows.assign(thing=rows["truths"].str.split(", ")).explode("thing").query("thing != ''")
+    kept = [says(*pair) for pair in of_each[["caption", "thing"]].itertuples(index=False)]
+    kinds = ["place" if thing in SETTINGS else "object" for thing in of_each["thing"]]
+    of_each = of_each.assign(value=np.array(kept, float), metric=kinds)
+    images = of_each.groupby(["method", "metric", "image_concept", "image_id"])["value"].mean().reset_index()
+    ends = cells(with_intervals(images, ["method"]), "metric", "method")
+    if len(ends) < 4:
+        return ""
+    said = {key: interval(*each) for key, each in ends.items()}
+    return (
+        f"Of the other objects that are told truly the third stage keeps {said['object', THIRD]} and the removal "
+        f"{said['object', 'removal']}, of the places {said['place', THIRD]} and {said['place', 'removal']}."
     )
 
 

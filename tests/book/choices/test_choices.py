@@ -152,8 +152,13 @@ def test_the_third_stage_beside_the_object_s_own_removal():
     removed = pd.DataFrame(tried("x", "removal", 4, method="removal", retained=0.9, retained_truth=0.7))
     said = third_stage.beside_removal(removed, third, 80)
     assert "keeps 0.70 [0.70,\u00a00.70] of what is true and 0.90" in said
-    assert "+0.20 [+0.20,\u00a0+0.20] of what is true and +0.10" in said and said.endswith("0.10 above it, is reached.")
+    assert "+0.20 [+0.20,\u00a0+0.20] of what is true and +0.10" in said and "0.10 above it, is reached. " in said
     assert third_stage.beside_removal(third, third, 80).endswith("was not tried.")
+    told = {"truths": "horse, field"}
+    third, removed = third.assign(**told, caption="A horse."), removed.assign(**told, caption="A green field.")
+    said = third_stage.beside_removal(removed, third, 80)
+    assert "objects that are told truly the third stage keeps 1.00 [1.00,\u00a01.00] and the removal 0.00" in said
+    assert said.endswith("of the places 0.00 [0.00,\u00a00.00] and 1.00 [1.00,\u00a01.00].")
 
 
 def test_planted_companions_by_either_stage():
