@@ -83,7 +83,7 @@ def frontier(curve: pd.DataFrame, kept: str, own: Mapping[str, float], bounds: p
         style: Any = {"marker": MARKERS[place % len(MARKERS)], "edgecolor": CARD, "linewidth": 0.6, "zorder": 3}
         size = 8 + 60 * rows["fluent"]
         ax.scatter(rows["suppression"], rows["retention"], size, colour, label=label(method), **style)
-    steps = np.linspace(0.02, 1, 200)
+    steps = np.linspace(0.02, 1, 50)
     for level in (0.3, 0.5, 0.7):  # all points of which the harmonic mean is this
         line = level * steps / (2 * steps - level).clip(1e-9)
         ax.plot(steps, line, color=FAINT, linewidth=0.6, linestyle=":", zorder=0)
