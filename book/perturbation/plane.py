@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from book.perturbation.readings import harmonic_mean
@@ -22,6 +21,8 @@ from kn_core.drawing import CARD, FAINT, INK, WIDTH, figure_of, title
 FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of captions reads as sentences
 COMPARED = ("two-stage", "random")
 LINES: dict[str, Any] = {"n": "-", "sigma": "--"}
+# Behind words that lie on curves; an outline around the letters would draw them as outlines, which no reader can search.
+PATCH: dict[str, Any] = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
@@ -107,7 +108,7 @@ def _bounds(ax: Axes, bounds: pd.DataFrame | None, kept: str) -> None:
         ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
         low = place[1] < 0.15  # where curves end, which the name then stands above, on a stalk
         side: Any = {"ha": "left" if place[0] < 0.5 else "right", "va": "bottom", "fontsize": 7.5, "zorder": 5}
-        side |= {"path_effects": [withStroke(linewidth=2.5, foreground=CARD)]}
+        side |= {"bbox": PATCH}
         side |= {"arrowprops": {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6}} if low else {}
         above = 62 if low else 4
         ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", **side)
@@ -132,14 +133,13 @@ def _points(curve: pd.DataFrame, over: str, kept: str) -> pd.DataFrame:
 def _doses(ax: Axes, rows: pd.DataFrame, over: str) -> None:
     """Doses beside their discs, of the two sweeps on either side."""
     name, shift, side = ("n", (-9, -4), "right") if over == "n" else ("σ", (6, 6), "left")
-    halo = [withStroke(linewidth=2.5, foreground=CARD)]
     told: list[tuple[float, float]] = []
     for row in rows.to_dict("records"):
         place = (row["suppression"], row["retention"])
         if any(math.dist(place, other) < 0.06 for other in told):  # one would stand on the other
             continue
         told.append(place)
-        text: Any = {"textcoords": "offset points", "ha": side, "fontsize": 7.5, "path_effects": halo, "zorder": 5}
+        text: Any = {"textcoords": "offset points", "ha": side, "fontsize": 7.5, "bbox": PATCH, "zorder": 5}
         ax.annotate(f"{name} = {row['dose']:g}", place, shift, **text)
 
 
