@@ -21,7 +21,7 @@ from kn_core.drawing import CARD, FAINT, INK, WIDTH, figure_of, title
 FLUENT = 0.8  # paper/claims.yml calls the language intact while this share of captions reads as sentences
 COMPARED = ("two-stage", "random")
 LINES: dict[str, Any] = {"n": "-", "sigma": "--"}
-# Behind words that lie on curves; an outline around the letters would draw them as outlines, which no reader can search.
+# Behind words that lie on curves; a halo around letters would draw them as outlines, which no reader can search.
 PATCH: dict[str, Any] = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
