@@ -189,6 +189,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
     sure = [f"{_choice(row)} ({row['value']:+.2f}{_mark(row)})" for row in rows if row["p_holm"] < 0.05]
     words["whole"] = next((_change(row) for row in both[both["step"] == WHOLE].to_dict("records")), "–")
     words |= {"sure": listed(sure) if sure else "none of them", "largest": _choice(rows[0])}
+    words["largest-step"] = STEPS.get(rows[0]["step"], rows[0]["step"])
     ends = rows[0]["low"], rows[0]["high"]
     words |= {"largest-value": _change(rows[0]), "largest-sure": compared_with_zero(*ends)}
     random = effects[(effects["whose"] == CONTROL) & (effects["metric"] == "suppression")]["value"]
