@@ -83,6 +83,7 @@ def read(study: Study) -> Records:
     concepts = study.studied()
     pictures = [picture for concept in concepts for picture in _shown(study, concept)]
     third = pd.concat([ladder.third_stage(study, concept) for concept in concepts], ignore_index=True)
+    third = third[third["n"] == study.profile.identification.budget]  # as many as every set here has
     maps = [neuron_maps.maps(study, concept) for concept in concepts]
     mapped = maps[0]["neurons"]
     return Records(
@@ -198,7 +199,7 @@ def silencing(study: Study, third: pd.DataFrame) -> dict[str, np.ndarray]:
     concepts = study.studied()
     crossed = pd.concat([ownership.cross(study, name) for name in concepts], ignore_index=True)
     main = silenced(study.perturbations(), crossed, study.profile)
-    third = third[(third["method"] == THIRD) & (third["n"] == study.profile.identification.budget)]
+    third = third[third["method"] == THIRD]
     lost = probability_suppression(third["clean_probability"], third["target_probability"])
     of_third = third.assign(probability=lost).groupby(["concept", "image_concept"])["probability"].mean().reset_index()
     return {

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -89,7 +90,8 @@ LACKS: dict[str, Callable[[Profile], str]] = {  # why a stage cannot be done, or
     "companions": companions.lacks,
 }
 BESIDE = "ceiling"  # the last stage of a study that pages only compare with another one
-FOR_ALL = ("pairs", "scores", "attribution", "contrasts")  # what one concept's later stages need of every concept
+TOGETHER = ("pairs",), ("scores", "attribution"), ("contrasts",)  # one after the other, of every concept
+FOR_ALL = tuple(chain(*TOGETHER))  # what one concept's later stages need of every concept
 
 
 def prepare(profiles: Sequence[Profile]) -> None:
@@ -118,7 +120,7 @@ def run(
     yield from memory.foretold(profile)
     yield from (f"{stage}: left out. {why}" for stage, why in without.items())
     wanted = [stage for stage in stages(until) if stage in among and stage not in without]
-    for together in (*([stage] for stage in FOR_ALL), [stage for stage in STAGES if stage not in FOR_ALL]):
+    for together in (*TOGETHER, [stage for stage in STAGES if stage not in FOR_ALL]):
         jobs = {
             processes.submit(_do, profile, folder, stage, concept): f"{stage}, {concept}"
             for stage in together

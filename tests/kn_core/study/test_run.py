@@ -57,7 +57,7 @@ def test_one_concept_needs_pairs_and_scores_of_all(folder, toy_profile):
     said = said[len(without) :]
     assert sorted(said) == sorted(run.parts(toy_profile, "bus", None))
     assert set(said[:3]) == {f"pairs, {concept}" for concept in COLOURS}
-    assert set(said[3:6]) == {f"scores, {concept}" for concept in COLOURS}
+    assert set(said[3:9]) == {f"{stage}, {concept}" for stage in ("scores", "attribution") for concept in COLOURS}
     all_need = {f"{stage}, {concept}" for stage in run.FOR_ALL for concept in COLOURS}
     assert set(said[: len(all_need)]) == all_need
     rest = set(run.STAGES).difference(run.FOR_ALL, without)
