@@ -47,8 +47,8 @@ def tables(found: Records) -> Iterable[str]:
         heading = f"Whose set takes whose word, {records.said(method)}: share of its probability"
         yield _fold(heading, ["set of", *found.concepts], rows)
     told = found.captions.sort_values("image_id", kind="stable")
-    done = told["method"].map(records.said) + ": " + told["intervention"] + ", "
-    done += told["n"].astype(str) + told["sigma"].map(_sigma)
+    n = told["n"].map(lambda n: "" if n == found.budget else f", {n}")  # said where it is not every set's
+    done = told["method"].map(records.said) + ": " + told["intervention"] + n + told["sigma"].map(_sigma)
     word = told["before"].map("{:.2f} → ".format) + told["after"].map("{:.2f}".format)
     columns = (told["image_id"], told["concept"], done, told["caption"], word)
     heads = ["picture", "set of", "done", "caption", "its word’s probability"]

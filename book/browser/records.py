@@ -185,7 +185,8 @@ def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.
         whole = whole[whole["method"].isin([EVERYTHING, "two-stage"])]
         frames += [climbed, parts[parts["method"].isin(PARTS)], whole]
     rows = pd.concat([frame[frame["seed"] == 0] for frame in frames], ignore_index=True)
-    rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image") & (rows["method"] != "removal")]
+    rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image")]
+    rows = rows[~rows["method"].isin(["removal", "stage-1-layers"])]  # no neurons, and a control of stage 1 alone
     rows = rows.rename(columns={"clean_probability": "before", "target_probability": "after", "retained_truth": "kept"})
     done = ["concept", "image_id", "method", "intervention", "n", "sigma"]
     return rows.drop_duplicates(done)[COLUMNS].reset_index(drop=True)

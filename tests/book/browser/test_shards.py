@@ -107,7 +107,7 @@ def test_everything_is_a_plain_table_too(found):
     tables = [re.sub("</?t[dr][^>]*>", "|", table) for table in plain.tables(found)]
     assert "||bear||1||L1/5||3||1.6||3.3||" in tables[0] and "||-0.5||" in tables[0]
     assert "||L2/8||1||" in tables[1] and "||30%||80%||" in tables[2]
-    assert "||third stage: zero, 2||A forest.||0.90 → 0.01" in tables[3] and "noise, 3, σ 5" in tables[3]
+    assert "||third stage: zero, 2||A forest.||0.90 → 0.01" in tables[3] and "noise, σ 5" in tables[3]
     assert plain.in_words(found)["shared"] == "1" and plain.in_words(found)["own"] == "4"
 
 
