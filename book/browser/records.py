@@ -172,8 +172,9 @@ COLUMNS = ["concept", "image_id", "method", "intervention", "n", "sigma", "capti
 
 
 def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.DataFrame:
-    """What was said of the pictures under all that was done to a concept's neurons, the first draw of each.
+    """What was said of the pictures under what was done to a concept's neurons, the first draw of each.
 
+    Every noise of the two-stage neurons, the main one of the other methods and of random neurons of the same layers.
     Columns concept (whose neurons), image_id, method, intervention, n, sigma (NaN where it has none), caption, before
     and after (the probability of the picture's own word), kept (share of what else is true that is still said).
     """
@@ -186,7 +187,9 @@ def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.
         frames += [climbed, parts[parts["method"].isin(PARTS)], whole]
     rows = pd.concat([frame[frame["seed"] == 0] for frame in frames], ignore_index=True)
     rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image")]
-    rows = rows[~rows["method"].isin(["removal", "stage-1-layers"])]  # no neurons, and a control of stage 1 alone
+    swept = rows["sigma"].notna() & (rows["sigma"] != _main(study)[2])
+    others = [name for name in (*methods_of("control"), "removal") if name != "random"]
+    rows = rows[~rows["method"].isin(others) & ~(swept & (rows["method"] != "two-stage"))]
     rows = rows.rename(columns={"clean_probability": "before", "target_probability": "after", "retained_truth": "kept"})
     done = ["concept", "image_id", "method", "intervention", "n", "sigma"]
     return rows.drop_duplicates(done)[COLUMNS].reset_index(drop=True)
