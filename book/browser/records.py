@@ -174,7 +174,8 @@ COLUMNS = ["concept", "image_id", "method", "intervention", "n", "sigma", "capti
 def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.DataFrame:
     """What was said of the pictures under what was done to a concept's neurons, the first draw of each.
 
-    Every noise of the two-stage neurons, the main one of the other methods and of random neurons of the same layers.
+    All of the two-stage neurons, the main setting of other methods and of random neurons of the same layers. Neurons of
+    other concepts on one picture of each alone: the page has to stay light, in the long version too.
     Columns concept (whose neurons), image_id, method, intervention, n, sigma (NaN where it has none), caption, before
     and after (the probability of the picture's own word), kept (share of what else is true that is still said).
     """
@@ -187,9 +188,12 @@ def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.
         frames += [climbed, parts[parts["method"].isin(PARTS)], whole]
     rows = pd.concat([frame[frame["seed"] == 0] for frame in frames], ignore_index=True)
     rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image")]
-    swept = rows["sigma"].notna() & (rows["sigma"] != _main(study)[2])
-    others = [name for name in (*methods_of("control"), "removal") if name != "random"]
-    rows = rows[~rows["method"].isin(others) & ~(swept & (rows["method"] != "two-stage"))]
+    first = {image_id for concept in study.studied() for image_id in shown(study, concept)[:1]}
+    rows = rows[(rows["concept"] == rows["image_concept"]) | rows["image_id"].isin(first)]
+    main = (rows["intervention"] == "noise") & (rows["sigma"] == _main(study)[2]) & (rows["n"] == _main(study)[1])
+    alone = rows["method"].isin([*methods_of("stage", "rival"), "random"])  # of these the main setting alone
+    others = [name for name in (*methods_of("control"), "removal", "no contrasts") if name != "random"]
+    rows = rows[~rows["method"].isin(others) & (main | ~alone)]
     rows = rows.rename(columns={"clean_probability": "before", "target_probability": "after", "retained_truth": "kept"})
     done = ["concept", "image_id", "method", "intervention", "n", "sigma"]
     return rows.drop_duplicates(done)[COLUMNS].reset_index(drop=True)
