@@ -251,6 +251,6 @@ def test_a_profile_cannot_be_changed():
 
 
 def test_a_shipped_profile_can_be_looked_at_beside_a_readers_own_of_its_name(tmp_path, monkeypatch):
-    (tmp_path / "embedded.yaml").write_text((PROFILES / "embedded.yaml").read_text() + "\nceiling: {pictures: 9}\n")
+    (tmp_path / "embedded.yaml").write_text((PROFILES / "embedded.yaml").read_text() + "\nownership: {pictures: 9}\n")
     monkeypatch.setenv("KN_PROFILES", str(tmp_path))
-    assert load_profile("embedded").ceiling.pictures == 9 != read(PROFILES / "embedded.yaml").ceiling.pictures
+    assert load_profile("embedded").ownership.pictures == 9 != read(PROFILES / "embedded.yaml").ownership.pictures
