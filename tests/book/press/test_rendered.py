@@ -93,18 +93,26 @@ def test_the_book_has_no_dead_link_and_no_page_that_weighs_too_much():
     assert list(flaws(SITE)) == []
 
 
+def _estimates(part):
+    """Which numbers stand before each interval."""
+    estimates = defaultdict(set)
+    for value, low, high in ESTIMATE.findall(re.sub(r"\s+", " ", part.get_text(" "))):
+        bounded = {low.lstrip("+-").rstrip("%"), high.rstrip("%")} & {"0.00", "0.000", "1.00", "1.000"}
+        if low != high and not bounded:  # else the interval was cut at an end, and does not tell its estimate
+            estimates[low.lstrip("+"), high.lstrip("+")].add(value.lstrip("+"))
+    return estimates
+
+
 def test_a_number_that_stands_twice_is_the_same():
     """A claim's on the first page and on its own; and of one interval, on a page, the estimate that it is of."""
     claimed, unlike = defaultdict(set), {}
     for name in PAGES:
         soup = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
-        estimates = defaultdict(set)
         article = soup.select_one("article") or soup
-        for value, low, high in ESTIMATE.findall(re.sub(r"\s+", " ", article.get_text(" "))):
-            bounded = {low.lstrip("+-").rstrip("%"), high.rstrip("%")} & {"0.00", "0.000", "1.00", "1.000"}
-            if low != high and not bounded:  # else the interval was cut at an end, and does not tell its estimate
-                estimates[low.lstrip("+"), high.lstrip("+")].add(value.lstrip("+"))
-        unlike |= {(name, *ends): values for ends, values in estimates.items() if len(values) > 1}
+        alike = [_estimates(table) for table in article.select("table")]  # rows are of two things, alike by chance
+        for ends, values in _estimates(article).items():
+            if len(values) > 1 and not any(len(of.get(ends, ())) > 1 for of in alike):
+                unlike[name, *ends] = values
         for row in article.select("table tbody tr:has(.verdict)"):
             cells = {str(cell.get("data-label")).split(" [")[0]: cell for cell in row.find_all(["td", "th"])}
             says = next((cell for label, cell in cells.items() if label.endswith("says")), None)
