@@ -157,7 +157,7 @@ def test_every_shipped_profile_makes_its_own_whole_book(name, book_of):
     """Its protocol, grids and prompts, with as many neurons as the toy model has for it."""
     shipped = load_profile(PROFILES / f"{name}.yaml").model_dump(mode="json")
     asked = shipped["perturbation"]
-    asked["sweep_n"] = [max(2, min(n // 10, 40)) for n in asked["sweep_n"]]
+    asked["sweep_n"] = [max(2, min(n // 10, 20)) for n in asked["sweep_n"]]
     sensitivity, faithfulness = (
         shipped["sensitivity"],
         shipped["faithfulness"] | {"per_method": 2, "random": 6, "prompts": []},
