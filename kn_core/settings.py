@@ -276,7 +276,7 @@ class Rules(Settings):
 class Choices(Settings):
     """What each choice of a recipe is worth (`recipes`), and the third stage, chosen on selection pictures."""
 
-    pictures: Count = 2  # held-out pictures a concept for each step away from the paper's recipe, and for controls
+    pictures: Count = 2  # held-out pictures a concept for each step away from the paper's recipe, and its controls
     held_out: Count | None = None  # for the third stage itself; None: all
     scored: Count | None = None  # selection pictures a concept that neurons are attributed on; None: all
     every_step: bool = False  # under the main intervention too, and beside random neurons; else the first and the last

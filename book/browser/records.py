@@ -190,7 +190,7 @@ def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.
     rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image")]
     first = {image_id for concept in study.studied() for image_id in shown(study, concept)[:1]}
     rows = rows[(rows["concept"] == rows["image_concept"]) | rows["image_id"].isin(first)]
-    main = (rows["intervention"] == "noise") & (rows["sigma"] == _main(study)[2]) & (rows["n"] == _main(study)[1])
+    main = (rows[["intervention", "n", "sigma"]] == _main(study)).all(axis=1)
     alone = rows["method"].isin([*methods_of("stage", "rival"), "random"])  # of these the main setting alone
     others = [name for name in (*methods_of("control"), "removal", "no contrasts") if name != "random"]
     rows = rows[~rows["method"].isin(others) & (main | ~alone)]

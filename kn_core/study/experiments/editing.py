@@ -85,7 +85,7 @@ def neurons(study: Study, concept: str, which: str, n: int) -> NeuronSet:
         try:
             generator = controls.generator(concept, study.profile.data.seed)
             return controls.same_layers(found, study.model.ffn_width, generator)
-        except ValueError as error:
+        except controls.ControlError as error:
             told = f"'{concept}': an edit of {n} neurons takes more than half of some layer"
             raise StudyError(f"{told}, so that as many others cannot be drawn at random.") from error
     if which == "all":

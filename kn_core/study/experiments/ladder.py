@@ -47,8 +47,8 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
 
     Rows of `perturbations.parquet`, the concept's own first held-out pictures, the profile's number of neurons; `step`
     is the step, `method` it too, or `CONTROL` (of every step, or of the first and the last). The paper's own step is
-    the perturbations' own, so are its controls; at the last step other interventions are tried too, on neurons that
-    they choose. The profile's own intervention is on the neurons of the third stage's: it alone differs.
+    the perturbations' own, so are its controls. The profile's intervention is on the very neurons that the third
+    stage's is on; at the last step other interventions are tried too, each on the neurons that are worth most under it.
     """
     settings, budget = study.effort.choices, study.profile.identification.budget
     main, how = protocol.main_setting(study.effort.perturbation, study.profile.identification), choice(study)[1]
