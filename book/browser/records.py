@@ -190,13 +190,14 @@ def captions(study: Study, image_ids: Sequence[str], third: pd.DataFrame) -> pd.
     rows = rows[rows["image_id"].isin(image_ids) & (rows["positions"] == "image")]
     first = {image_id for concept in study.studied() for image_id in shown(study, concept)[:1]}
     rows = rows[(rows["concept"] == rows["image_concept"]) | rows["image_id"].isin(first)]
-    main = (rows[["intervention", "n", "sigma"]] == _main(study)).all(axis=1)
+    done, n, sigma = _main(study)
+    main = (rows["intervention"] == done) & (rows["n"] == n) & (rows["sigma"] == sigma)
     alone = rows["method"].isin([*methods_of("stage", "rival"), "random"])  # of these the main setting alone
     others = [name for name in (*methods_of("control"), "removal", "no contrasts") if name != "random"]
     rows = rows[~rows["method"].isin(others) & (main | ~alone)]
     rows = rows.rename(columns={"clean_probability": "before", "target_probability": "after", "retained_truth": "kept"})
-    done = ["concept", "image_id", "method", "intervention", "n", "sigma"]
-    return rows.drop_duplicates(done)[COLUMNS].reset_index(drop=True)
+    trials = ["concept", "image_id", "method", "intervention", "n", "sigma"]
+    return rows.drop_duplicates(trials)[COLUMNS].reset_index(drop=True)
 
 
 def silencing(study: Study, third: pd.DataFrame) -> dict[str, np.ndarray]:
