@@ -5,13 +5,14 @@ Here and not in `run`, so that a process begins without what only its tasks impo
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import SimpleQueue, active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Event, Thread, current_thread, main_thread
@@ -27,9 +28,12 @@ class WorkerError(RuntimeError):
 
 
 Heard = Callable[[Any], None]
-# Of glibc, which workers read as they begin: 4 MB and more go back to the system as soon as they are free, or a third
-# of a worker's memory lies in pieces that the next batch cannot use. It costs time: the pages are made anew.
-MALLOC = f"glibc.malloc.mmap_threshold={2**22}"
+# Of glibc, which workers read as they begin. Memory that goes back to the system is faulted in again, page by page, for
+# the next tensor: a twentieth of a caption's time. So it is kept, in blocks of up to 32 MB, the most that glibc takes.
+KEPT = f"glibc.malloc.mmap_threshold={2**25}:glibc.malloc.trim_threshold={2**30}"
+# Where memory is short, 4 MB and more go back as soon as they are free, or a third of a worker's lies in pieces that
+# the next batch cannot use.
+SPARED = f"glibc.malloc.mmap_threshold={2**22}"
 _line: SimpleQueue[Any] | None = None  # of a worker, to who asked for it
 
 
@@ -39,11 +43,18 @@ def tell(message: Any) -> None:
         _line.put(message)
 
 
+def give_back() -> None:
+    """Between a worker's tasks: what glibc keeps of freed memory goes back to the system, unless it is `KEPT`."""
+    if os.environ.get("GLIBC_TUNABLES") != KEPT:
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 @contextmanager
 def pool(workers: int, heard: Heard | None = None, sparing: bool = False) -> Iterator[Executor]:
     """Processes for one study after another, that share torch's threads between them; `heard` gets what they `tell`.
 
-    `sparing`: of memory rather than of time (`MALLOC`).
+    `sparing`: of memory (`SPARED`) rather than of time (`KEPT`).
 
     They end with the block, and with this process however it ends. Ctrl-C, and `kill` alike, end what they do at once;
     any other error lets them finish what they have begun. Raises WorkerError where one of them died.
@@ -52,8 +63,8 @@ def pool(workers: int, heard: Heard | None = None, sparing: bool = False) -> Ite
     # Spawned, not forked: torch's threads do not survive a fork.
     context, over = get_context("spawn"), Event()
     line = context.SimpleQueue() if heard else None
-    if saving := sparing and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = MALLOC
+    if tuned := "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = SPARED if sparing else KEPT
     processes = _Deaf(workers, context, _begin, (threads, line))
     others = set(active_children())
     if line and heard:
@@ -69,7 +80,7 @@ def pool(workers: int, heard: Heard | None = None, sparing: bool = False) -> Ite
         raise
     finally:
         over.set()
-        if saving:  # of these workers alone
+        if tuned:  # of these workers alone
             del os.environ["GLIBC_TUNABLES"]
         for child in set(active_children()) - others:
             child.kill()
