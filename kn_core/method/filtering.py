@@ -89,7 +89,7 @@ def could_keep(sample: Sample, settings: Filtering) -> bool:
     return not _first_failure(Candidate(sample), BEFORE_CAPTIONS, settings)
 
 
-def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 16) -> pd.DataFrame:
+def make_pairs(model: CaptionModel, samples: Iterable[Sample], profile: Profile, batch_size: int = 32) -> pd.DataFrame:
     """Look at pictures of one concept until enough pairs pass: one row a picture looked at.
 
     In batches of as many as are still wanted, so that few are looked at for nothing; no more pictures of a role than

@@ -203,12 +203,13 @@ class NeuronStudy(PairStudy):
     def answers(self, removals: Sequence[Removal]) -> list[np.ndarray]:
         """Stage 1's score (L, D) of what a few removals take out of their pictures, in one forward pass."""
         settings, model = self.profile.identification, self.model
-        shown = [each.image for each in removals]
-        prompts = model.prompts([*shown, *(each.without for each in removals)])
-        present, gone = inpainted_activations(model, prompts, settings.site).split(len(removals))
-        maps = model.token_maps(shown).numpy()
-        inside = [tokens_inside(each.mask, model.grid, of) for each, of in zip(removals, maps, strict=True)]
-        pairs = zip(present - gone, inside, strict=True)
+        shown = {id(each.image): each.image for each in removals}  # several may be of one picture
+        of = [list(shown).index(id(each.image)) for each in removals]
+        prompts = model.prompts([*shown.values(), *(each.without for each in removals)])
+        present, gone = inpainted_activations(model, prompts, settings.site).split([len(shown), len(removals)])
+        maps = model.token_maps(list(shown.values())).numpy()[of]
+        inside = [tokens_inside(each.mask, model.grid, looks) for each, looks in zip(removals, maps, strict=True)]
+        pairs = zip(present[of] - gone, inside, strict=True)
         return [reduce_positions(delta, settings.over_positions, tokens).numpy() for delta, tokens in pairs]
 
     def _dai(self, concept: str) -> Mapping[str, np.ndarray]:

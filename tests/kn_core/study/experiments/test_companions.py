@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kn_core.pictures import scenes
+from kn_core.pictures.decoys import Removal
 from kn_core.pictures.scenes.planted import Planted, likely_companion, planted
 from kn_core.study.experiments import companions, other_region
 from kn_core.study.experiments.companions import drops
@@ -145,6 +146,14 @@ def test_another_region_moves_the_object_s_neurons_less_in_a_world_without_anyth
     assert by.loc["removed", "changed"] == pytest.approx(by.loc["decoy", "changed"], rel=0.3)  # a matched stimulus
     assert by.loc["object", "difference"] > 2 * by.loc["other", "difference"]
     assert by.loc["object", "changed"] > by.loc["other", "changed"]
+
+
+def test_what_is_taken_out_of_one_picture_and_of_another_answers_as_each_alone(study):
+    one, other = (study.sample("bear", image_id) for image_id in study.pairs("bear")["image_id"][:2])
+    taken = [Removal(each.image, study.inpainted(each), each.mask) for each in (one, other)]
+    taken.insert(1, Removal(one.image, np.full_like(one.image, 40), block(0, 0, 8, 8)))
+    for together, alone in zip(study.answers(taken), [study.answers([each])[0] for each in taken], strict=True):
+        np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_a_picture_without_room_is_counted_and_the_next_one_taken(study, monkeypatch):
