@@ -28,6 +28,7 @@ class Result:
 
     concept: str
     pictures: int  # held-out ones
+    crossed: int  # of these, those that noise on every concept's neurons was tried on
     suppression: Estimate  # over these pictures, as retention
     random: float  # suppression under noise on as many random neurons
     retention: Estimate
@@ -73,6 +74,7 @@ def results(study: Study) -> dict[str, Result]:
     means = {(row["method"], row["metric"], row["concept"]): row for row in rows}
     crossed = pd.concat([cross(study, concept) for concept in concepts], ignore_index=True)
     silenced = ownership.silenced(perturbations, crossed, study.profile).to_dict("records")
+    seen = {row["image_concept"]: int(row["n"]) for row in silenced}
     lost = {(row["concept"], row["image_concept"]): float(row["probability"]) for row in silenced}
     tops = {name: study.neuron_set(name).top(budget) for name in concepts}
     sets = {name: set(zip(top.layers.tolist(), top.units.tolist(), strict=True)) for name, top in tops.items()}
@@ -84,11 +86,12 @@ def results(study: Study) -> dict[str, Result]:
         found[one] = Result(
             one,
             int(means["two-stage", "suppression", one]["n_images"]),
+            seen[one],
             ours,
             float(means["random", "suppression", one]["value"]),
             kept,
             OF[reading],
-            estimate(lost[one, one] - value for value in foreign),
+            estimate((lost[one, one] - value for value in foreign), signed=True),
             len(sets[one].difference(*(sets[name] for name in others))),
             len(set.intersection(*sets.values())),
             tuple(name for name in others if lost[one, name] > SILENCED),
@@ -135,7 +138,10 @@ def card(found: dict[str, Result], concept: str) -> str:
         ),
         "neurons of its own": (f"{one.own}", f"{one.shared} are in the set of every concept"),
         "its noise silences": (_names(one.silences, others), f"beyond {SILENCED:.0%} of a word’s probability"),
-        "silenced by noise on those of": (_names(one.silenced_by, others), f"{one.pictures} held-out pictures"),
+        "silenced by noise on those of": (
+            _names(one.silenced_by, others),
+            f"{one.crossed} pictures of each",
+        ),
     }
     shown = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}<small>{html.escape(note)}</small></dd></div>"

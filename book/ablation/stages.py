@@ -54,7 +54,7 @@ def gains(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.D
         "together": both - first - second + neither,
     }
     long = pd.DataFrame(differences).reset_index().melt(id_vars=index, var_name="gain").dropna(subset="value")
-    return with_intervals(long, ["at", "gain"])
+    return with_intervals(long, ["at", "gain"], signed=True)
 
 
 def bounds(perturbations: pd.DataFrame, ablation: pd.DataFrame, limit: float) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def agreement(patches: pd.DataFrame) -> pd.DataFrame:
     found = attribution.agreement(patches).melt(["concept", "method", "over"], list(READ), "reading")
     records = []
     for key, group in found.dropna(subset="value").groupby(["method", "over", "reading"], sort=False):
-        ends = estimate(group["value"])
+        ends = estimate(group["value"], signed=key[-1] in ("spearman", "pearson"))
         records.append((*key, *ends.ends, ends.n))
     return pd.DataFrame(records, columns=["method", "over", "reading", "value", "low", "high", "n_concepts"])
 
@@ -84,7 +84,7 @@ def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
     beside = f"; attribution patching, which costs one backward pass, has {interval(*means['spearman', 'atp'])}"
     words["atp"] = ", at the cost of one backward pass" if best == "atp" else beside
     found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
-    gap = estimate(found["gradcam-sum"] - found["gradcam"])
+    gap = estimate(found["gradcam-sum"] - found["gradcam"], signed=True)
     words["sum-or-max"] = told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
     largest = one.loc[np.abs(one["effect"]).idxmax()]
     return words | {"largest": f"{largest['effect']:.2f}"}

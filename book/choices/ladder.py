@@ -28,7 +28,7 @@ STEPS = {  # how the book names each step of `recipes.LADDER`
     "one product": "one product, not two thresholds",
     "within, half": "minus ½ of other words’",
     "within, whole": "minus all of other words’",
-    "between": "minus other concepts’ largest",
+    "between": "minus ½ of other words’ and other concepts’ largest",
 }
 BEFORE = dict(zip(list(STEPS)[1:], STEPS, strict=False)) | {"between": "within, half"}  # what a step is one choice from
 TOLD = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")  # all readings of S_re
@@ -91,7 +91,7 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
         if both.empty:
             continue
         both["value"] -= both.pop("value_before")
-        change = with_intervals(both, [])
+        change = with_intervals(both, [], signed=True)
         clusters = {
             metric: [values.to_numpy() for _, values in group.groupby("image_concept")["value"]]
             for metric, group in both.groupby("metric")

@@ -45,7 +45,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for way, of_way in sorted(frame.groupby(["inpainter", "dilation"], sort=False), key=lambda each: each[0] == OTHER):
-        means = {measure: estimate(of_way[measure], of_way["concept"]) for measure in MEASURES}
+        means = {measure: estimate(of_way[measure], of_way["concept"], signed=measure == "rho") for measure in MEASURES}
         rows += [(*way, measure, *mean.ends, mean.n) for measure, mean in means.items()]
     return pd.DataFrame(rows, columns=["inpainter", "dilation", "measure", "value", "low", "high", "n"])
 
@@ -53,7 +53,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def gap(frame: pd.DataFrame, one: Way, other: Way) -> Estimate:
     """How much better one way agrees with the reference than another on the same pictures, by the correlation of ΔO."""
     by = frame.pivot_table("rho", ["concept", "image_id"], ["inpainter", "dilation"], sort=False)
-    return estimate(by[one] - by[other], by.index.get_level_values("concept"))
+    return estimate(by[one] - by[other], by.index.get_level_values("concept"), signed=True)
 
 
 def in_table(frame: pd.DataFrame, reason: str) -> pd.DataFrame:

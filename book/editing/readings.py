@@ -144,7 +144,7 @@ def against_random(images: pd.DataFrame, study: Study) -> pd.DataFrame:
     same, keys = of_best(images, study), ["image_concept", "new", "image_id", "metric"]
     ours, theirs = (same[same["neurons"] == which].set_index(keys)["value"] for which in (best(study)[1], RANDOM))
     gaps = (ours - theirs).dropna().rename("value").reset_index()
-    return with_intervals(gaps, [])
+    return with_intervals(gaps, [], signed=True)
 
 
 def matrix(images: pd.DataFrame, study: Study) -> pd.DataFrame:

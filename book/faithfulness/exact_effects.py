@@ -29,7 +29,7 @@ def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
     records = []
     found = rank_correlation(neurons).dropna(subset=["rho"])
     for (method, over), rows in found.groupby(["method", "over"], sort=False):
-        rho = estimate(rows["rho"])
+        rho = estimate(rows["rho"], signed=True)
         records.append((method, over, *rho.ends, rho.n_concepts))
     return pd.DataFrame(records, columns=["method", "over", "rho", "low", "high", "n_concepts"])
 
@@ -54,7 +54,10 @@ def measured(study: Study) -> list[Measurement]:
         found = within(of_all(study, study.studied()))
     except NotRun:
         return []
-    of = {"gradient_rank_within": estimate(found["rho"].dropna()), "gradient_sign_within": estimate(found["helps"])}
+    of = {
+        "gradient_rank_within": estimate(found["rho"].dropna(), signed=True),
+        "gradient_sign_within": estimate(found["helps"]),
+    }
     return [Measurement(name, *each.ends, int(found["n"].sum())) for name, each in of.items()]
 
 
@@ -65,7 +68,9 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
     largest = one.nlargest(1, "effect").to_dict("records")[0]
     by_method = rho[rho["over"] == "all"].set_index("method")
     said = {f"rho-{method}": interval(*by_method.loc[method, ["rho", "low", "high"]]) for method in by_method.index}
-    best = str(by_method["rho"].drop(list(methods_of("reference")), errors="ignore").idxmax())
+    scored = neurons.groupby("method")["score"].count()
+    of_all_neurons = by_method["rho"][scored.reindex(by_method.index) == scored.max()]
+    best = str(of_all_neurons.drop(list(methods_of("reference")), errors="ignore").idxmax())
     return said | {
         "ablated": f"{one.groupby('concept').size().median():.0f}",
         "median-effect": f"{one['effect'].abs().median():.3f}",
@@ -74,7 +79,7 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
         "best": METHODS[best].label,
         "rho-best": said[f"rho-{best}"],
         "sum-name": METHODS["gradcam-sum"].label,
-        "rho-within": interval(*estimate(own["rho"].dropna()).ends),
+        "rho-within": interval(*estimate(own["rho"].dropna(), signed=True).ends),
         "helps": f"{own['helps'].mean():.0%}",
         "within": f"{own['n'].sum()}",
     }

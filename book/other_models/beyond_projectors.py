@@ -144,7 +144,7 @@ def gain(where: pd.DataFrame, model: str, name: str, against: str) -> Ends:
     of_model = where[where["model"] == model]
     wide = of_model.pivot_table(index=["concept", "image_id"], columns="map", values="inside")
     change = wide[name] - wide[against]
-    return estimate(change, change.index.get_level_values("concept")).ends
+    return estimate(change, change.index.get_level_values("concept"), signed=True).ends
 
 
 def places_in_words(where: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:

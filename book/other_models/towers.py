@@ -95,7 +95,7 @@ def _told(row: Ends, above: str, below: str) -> str:
 
 def shared_in_words(shared: pd.DataFrame) -> dict[str, str]:
     """`two_studies.shared_neurons` for sentences."""
-    own = estimate(shared["jaccard"] - shared["jaccard_others"])
+    own = estimate(shared["jaccard"] - shared["jaccard_others"], signed=True)
     return {
         "shared": f"{shared['shared'].mean():.0f}",
         "jaccard": interval(*estimate(shared["jaccard"]).ends),

@@ -25,6 +25,7 @@ Studies = Mapping[str, Study]  # two of them, by what tells their models apart
 Ends = tuple[float, float, float]  # value, low, high
 
 DIFFERENCE = "difference"
+OVER_RANDOM = "-over-random"  # how quantities end that are differences of their own
 MEASURED = ("suppression", "retention_truth", "retention")
 QUANTITIES = {
     "naming": "captions that name the concept",
@@ -146,7 +147,8 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
 
 def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
     """One row of `compare` from values indexed by concept, or by concept and picture."""
-    found = estimate(values, values.index.get_level_values("concept"))
+    signed = model == DIFFERENCE or quantity.endswith(OVER_RANDOM)
+    found = estimate(values, values.index.get_level_values("concept"), signed=signed)
     counts = {"n_images": found.n if values.index.nlevels > 1 else 0, "n_concepts": found.n_concepts}
     return {"quantity": quantity, "model": model, "value": found.value, "low": found.low, "high": found.high} | counts
 

@@ -245,7 +245,7 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
 def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     differences = paired(images, ours, method)
     names = {"value": "difference", "low": "difference_low", "high": "difference_high"}
-    found = with_intervals(differences, [])[["metric", *names]].rename(columns=names)
+    found = with_intervals(differences, [], signed=True)[["metric", *names]].rename(columns=names)
     clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
     found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
     found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]

@@ -45,14 +45,15 @@ def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Esti
     matrix = found.pivot_table(index="concept", columns="image_concept", values=reading)
     own = pd.Series({concept: matrix.loc[concept, concept] for concept in matrix.columns})
     foreign = pd.Series({concept: matrix[concept].drop(concept).mean() for concept in matrix.columns})
-    return estimate(own - foreign)
+    return estimate(own - foreign, signed=True)
 
 
 def measured(study: Study) -> list[Measurement]:
     """Selectivity, by probability: `own_minus_foreign` on all held-out pictures."""
     crossed = pd.concat([cross(study, name) for name in study.studied()], ignore_index=True)
     found = silenced(study.perturbations(), crossed, study.profile)
-    return [Measurement("selectivity", *own_minus_foreign(found).ends, int(found["n"].sum()))]
+    own = found[found["concept"] == found["image_concept"]]  # each picture once, of those that every set is tried on
+    return [Measurement("selectivity", *own_minus_foreign(found).ends, int(own["n"].sum()))]
 
 
 def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probability") -> Axes:

@@ -74,7 +74,7 @@ def _kept(regions: pd.DataFrame, values: str, both: tuple[str, str]) -> float:
 
 
 def _mean(values: pd.Series) -> Estimate:
-    return estimate(values, values.index.get_level_values("concept"))
+    return estimate(values, values.index.get_level_values("concept"), signed=True)
 
 
 def region_means(regions: pd.DataFrame) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def drop_gap(found: pd.DataFrame, above: bool = False) -> Estimate:
     """
     by = shares(found, above).pivot_table("share", ["concept", "image_id"], "kind", sort=False)
     by = by.reindex(columns=["companion", "own"]).dropna()
-    return estimate(by["companion"] - by["own"], by.index.get_level_values("concept"))
+    return estimate(by["companion"] - by["own"], by.index.get_level_values("concept"), signed=True)
 
 
 def drops(found: pd.DataFrame) -> pd.DataFrame:

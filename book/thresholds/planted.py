@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -30,8 +32,8 @@ def for_readers(study: Study, planted: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def in_words(planted: pd.DataFrame) -> dict[str, str]:
-    """The same for sentences."""
+def in_words(planted: pd.DataFrame, promised: float) -> dict[str, str]:
+    """The same for sentences; `promised` is the share of false ones that rules from the null allow."""
     false, found, estimated = (planted.set_index("rule")[of] for of in ("false", "found", "estimated"))
     return {
         "neurons": f"{planted_truth.NEURONS:,}",
@@ -40,5 +42,15 @@ def in_words(planted: pd.DataFrame) -> dict[str, str]:
         "decoy": f"{false['decoy']:.0%}",
         "decoy-found": f"{found['decoy']:.0%}",
         "quantile": f"{false[OWN]:.0%}",
+        "flips": f"{false['sign-flips']:.0%}",
+        "bh": f"{false['bh']:.0%}",
+        "broken": _broken([false["sign-flips"], false["bh"]], promised),
+        "draws": f"{planted_truth.DRAWS}",
         "error": f"{np.ceil(100 * (estimated - false).abs().max()):.0f}",
     }
+
+
+def _broken(false: Sequence[float], promised: float) -> str:
+    """Whether rules keep a promise of a share of false ones, on average over draws."""
+    more = sum(share > promised for share in false)
+    return ("keep it too", "do not both keep it", "keep more than they promise")[more]

@@ -158,7 +158,7 @@ def gain(of_images: pd.DataFrame, metric: str, rule: str = AUTOMATIC, against: s
     rows = of_images[of_images["metric"] == metric]
     wide = rows.pivot_table("value", ["concept", "image_id"], "rule").reindex(columns=[rule, against])
     difference = (wide[rule] - wide[against]).dropna()
-    return estimate(difference, difference.index.get_level_values("concept"))
+    return estimate(difference, difference.index.get_level_values("concept"), signed=True)
 
 
 def curves(study: Study, concepts: Sequence[str]) -> pd.DataFrame:

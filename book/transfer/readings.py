@@ -52,7 +52,7 @@ def gap(rows: pd.DataFrame, where: str, one: str = FOUND, other: str = RANDOM) -
     gaps = (ours - theirs).dropna().rename("value").reset_index().rename(columns={"concept": "image_concept"})
     if gaps.empty:
         return np.nan, np.nan, np.nan
-    row = with_intervals(gaps.assign(metric="lost"), []).iloc[0]
+    row = with_intervals(gaps.assign(metric="lost"), [], signed=True).iloc[0]
     return float(row["value"]), float(row["low"]), float(row["high"])
 
 
@@ -139,7 +139,7 @@ def helps(taken: pd.DataFrame, success: pd.DataFrame) -> tuple[float, float, flo
             )
     if not slopes:
         return np.nan, np.nan, np.nan
-    row = with_intervals(pd.DataFrame(slopes), []).iloc[0]
+    row = with_intervals(pd.DataFrame(slopes), [], signed=True).iloc[0]
     return float(row["value"]), float(row["low"]), float(row["high"])
 
 

@@ -57,6 +57,7 @@ EFFECTS = (
     *("retained", "retained_truth", "retained_probability", "perplexity", "repetition"),
 )
 # Where a caption has been scored as text too (`comparison.with_text`), a table holds these columns.
+SIGNED = ("suppression_probability", "selectivity", "log_perplexity")  # no shares, wherever they happen to lie
 TEXT = tuple(f"{score}_{side}" for score in ("bleu", "rouge", "bertscore") for side in ("suppression", "retention"))
 
 
@@ -233,17 +234,18 @@ def contrast(
     """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
     images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(images, by)
+    return with_intervals(images, by, signed=True)
 
 
-def with_intervals(images: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The mean over concepts of the mean over images, from `per_image` or `differences`, with its 95 % interval."""
+def with_intervals(images: pd.DataFrame, by: Sequence[str], *, signed: bool = False) -> pd.DataFrame:
+    """The mean over concepts of the mean over images, with its 95 % interval; `signed`: of `differences`."""
     keys = [*by, "metric"]
     records = []
     for key, group in images.groupby(keys, dropna=False, sort=False):
         clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
         value = float(np.mean([values.mean() for values in clusters]))
-        records.append((*key, value, *cluster_interval(clusters), len(group), len(clusters)))
+        ends = cluster_interval(clusters, signed or key[-1] in SIGNED)
+        records.append((*key, value, *ends, len(group), len(clusters)))
     return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])
 
 

@@ -12,6 +12,7 @@ NEURONS, TRUE, PICTURES = 4608, 40, 10
 FACTORS, LOADING = 5, 0.35  # what moves many neurons at once, in every picture otherwise
 EFFECT = 2.0, 4.0  # range of what the object adds, in standard deviations of a neuron's difference
 SIZES = 0.4  # spread of the neurons' sizes, of their logarithm
+DRAWS = 20
 COMMON = 1.0  # what any change adds to every score, as a maximum over positions does
 
 
@@ -31,7 +32,7 @@ def planted(seed: int) -> tuple[Scores, Scores, np.ndarray]:
     return size * d, size * (COMMON + scores()), true
 
 
-def held(settings: Rules, quantile: float, draws: int = 20) -> pd.DataFrame:
+def held(settings: Rules, quantile: float, draws: int = DRAWS) -> pd.DataFrame:
     """What the rules do on planted truth: columns draw, rule, candidates, false, estimated, found (of the true).
 
     False is a share, 0 where a rule keeps nothing, as in the false discovery rate. Halves choose as many neurons as

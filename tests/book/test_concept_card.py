@@ -9,7 +9,7 @@ from kn_core.measures.stats import Estimate
 
 OWN = Estimate(0.1, -0.1, 0.3)
 BEAR = Result(
-    *("bear", 12, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), "words", OWN, 12, 16),
+    *("bear", 12, 3, Estimate(0.5, 0.2, 0.8), 0.1, Estimate(0.25, 0.1, 0.4), "words", OWN, 12, 16),
     *(("cat", "dog"), ("cat",)),
 )
 HIGH, LOW = Estimate(0.75, 0.5, 1), Estimate(0.25, 0, 0.5)
@@ -41,5 +41,5 @@ def test_a_card_has_places_and_names() -> None:
     assert "50% [20%,\u00a080%]<small>place 2 of 3; random: 10%</small>" in shown
     assert "<dd>+0.10 [-0.10,\u00a0+0.30]<small>place 1 of 3</small>" in shown
     assert "<dt>its noise silences</dt><dd>all others<small>" in shown
-    assert "<dt>silenced by noise on those of</dt><dd>cat<small>12 held-out pictures" in shown
+    assert "<dt>silenced by noise on those of</dt><dd>cat<small>3 pictures of each" in shown
     assert frame(FOUND).loc[0, "silences"] == "cat, dog"

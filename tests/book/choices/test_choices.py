@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from book.choices import attributions, figures, ladder, third_stage
+from book.choices import attributions, figures, ladder, third_stage, whose
 from book.perturbation.matched import Doses
 from book.perturbation.readings import ENDS
 from kn_core.drawing import theme
@@ -165,12 +165,12 @@ def test_planted_companions_by_either_stage():
     found = pd.DataFrame({"kind": ["own", "companion"] * 2, "candidates": 10, "best": [3, 5, 3, 5]})
     found = found.assign(concept=["bear", "bear", "bus", "bus"], image_id=["a", "a", "b", "b"])
     found = found.assign(dropped=[4, 5, 4, 3], third_dropped=[2, 9, 3, 10], third_best=[8, 0, 8, 0])
-    assert third_stage.dropped(found, "dropped").value == pytest.approx(0)
-    assert third_stage.dropped(found, "third_dropped").value == pytest.approx(0.7)
-    words = third_stage.planted_in_words(found)
+    assert whose.dropped(found, "dropped").value == pytest.approx(0)
+    assert whose.dropped(found, "third_dropped").value == pytest.approx(0.7)
+    words = whose.planted_in_words(found)
     assert (words["own-third"], words["companion-third"]) == ("100%", "0%")
     assert "drops the companion's neurons more often" in words["finding"]
-    assert third_stage.planted_in_words(None).keys() == words.keys()
+    assert whose.planted_in_words(None).keys() == words.keys()
 
 
 def test_scores_that_agree_better_come_out_ahead():

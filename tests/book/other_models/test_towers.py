@@ -83,7 +83,7 @@ def test_verdicts_and_overlap_are_counted_in_words():
     assert words["beyond-chance"] == "1 of 2"
     assert words["shared"] == "25"
     assert words["jaccard"] == "0.25 [0.00,\u00a00.89]"
-    assert words["same-concept"] == "0.15 [0.00,\u00a00.79], not clear of zero"
+    assert words["same-concept"] == "0.15 [-0.49,\u00a00.79], not clear of zero"
 
 
 def test_what_the_third_stage_does_with_either_tower():

@@ -126,6 +126,14 @@ def test_the_figure_marks_the_places_of_rules(found):
 
 def test_planted_truth_in_words():
     held = pd.DataFrame(
-        {"rule": ["decoy", OWN], "candidates": [40.0, 200], "false": [0.08, 0.84], "estimated": [0.1, 0.871]}
-    ).assign(found=[0.9, 0.95])
-    assert planted.in_words(held) | {"decoy": "8%", "quantile": "84%", "error": "4"} == planted.in_words(held)
+        {
+            "rule": ["decoy", OWN, "sign-flips", "bh"],
+            "candidates": [40.0, 200, 50, 50],
+            "false": [0.08, 0.84, 0.13, 0.12],
+            "estimated": [0.1, 0.871, 0.13, 0.12],
+        }
+    ).assign(found=0.9)
+    found = planted.in_words(held, 0.1)
+    assert found | {"decoy": "8%", "quantile": "84%", "error": "4", "flips": "13%"} == found
+    assert found["broken"] == "keep more than they promise"
+    assert planted.in_words(held, 0.2)["broken"] == "keep it too"

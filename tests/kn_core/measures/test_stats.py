@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kn_core.measures.stats import (
     cluster_interval,
     effect_size,
+    estimate,
     holm,
     paired_permutation,
     percentile_among,
@@ -36,6 +37,14 @@ def test_the_interval_is_students_over_concepts_or_over_the_images_of_one():
 def test_the_interval_of_shares_ends_where_shares_do():
     assert cluster_interval([np.zeros(50), np.ones(50)]) == (0.0, 1.0)
     assert cluster_interval([np.array([-0.1]), np.ones(50)])[1] > 1
+
+
+def test_the_interval_of_differences_goes_on_below_zero_though_none_of_them_is_there():
+    differences = [0.0, 0.0, 0.25, 0.5]
+    low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert low < 0
+    assert estimate(differences, signed=True).ends[1:] == pytest.approx((low, high))
+    assert estimate(differences).ends[1:] == pytest.approx((0, high))
 
 
 def test_the_interval_without_spread_has_no_width_and_one_image_has_none():
