@@ -11,6 +11,7 @@ from book.intervals import dots
 from book.style import METHODS, label, method_colour
 from kn_core.drawing import INK, WIDTH, title
 
+DRAWN = 250  # neurons a panel: thousands, a line of the page each, weigh more than the page may
 OVER = {"all": ("o", 0.14, "all neurons that were switched off"), "random": ("D", -0.14, "random ones alone")}
 
 
@@ -41,7 +42,7 @@ def effects(neurons: pd.DataFrame, rho: pd.DataFrame, per_row: int = 3) -> Figur
     """Rank of the score against the exact effect, a panel a method; neurons drawn at random are open circles.
 
     `neurons` has columns concept, method, score, effect, stratum ('top' or 'random'); `rho` is as in `correlations`,
-    and stands above each panel.
+    and stands above each panel. At most `DRAWN` neurons are drawn in each.
     """
     shown = [method for method in METHODS if method in set(neurons["method"])]
     mean = rho[rho["over"] == "all"].set_index("method")["rho"].reindex(shown)
@@ -56,6 +57,7 @@ def effects(neurons: pd.DataFrame, rho: pd.DataFrame, per_row: int = 3) -> Figur
             neurons[neurons["method"] == method].assign(rank=rank).dropna(subset=["score"]),
             method_colour(method),
         )
+        own = own.sample(min(DRAWN, len(own)), random_state=0)
         top, random = own[own["stratum"] == "top"], own[own["stratum"] == "random"]
         ax.scatter(top["rank"], top["effect"], s=9, color=colour, alpha=0.55, linewidth=0)
         ax.scatter(random["rank"], random["effect"], s=9, facecolor="none", edgecolor=colour, alpha=0.7, linewidth=0.6)

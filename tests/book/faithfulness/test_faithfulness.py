@@ -109,4 +109,7 @@ def test_figures_state_what_they_show():
         figure = figures.effects(neurons, rho)
         assert figure.axes[0].get_title(loc="left").endswith("ρ = 1.00")
         assert "83% of the neurons" in " ".join(figure.get_suptitle().split())
+        many = pd.concat([neurons] * 100, ignore_index=True)
+        for ax in figures.effects(many, rho).axes:
+            assert sum(len(dots.get_offsets()) for dots in ax.collections) <= figures.DRAWN
     plt.close("all")
