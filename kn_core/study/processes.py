@@ -5,14 +5,13 @@ Here and not in `run`, so that a process begins without what only its tasks impo
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import SimpleQueue, active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Event, Thread, current_thread, main_thread
@@ -29,8 +28,8 @@ class WorkerError(RuntimeError):
 
 Heard = Callable[[Any], None]
 # Of glibc, which workers read as they begin. Memory that goes back to the system is faulted in again, page by page, for
-# the next tensor: a twentieth of a caption's time. So it is kept, in blocks of up to 32 MB, the most that glibc takes.
-KEPT = f"glibc.malloc.mmap_threshold={2**25}:glibc.malloc.trim_threshold={2**30}"
+# the next tensor: a twentieth of a caption's time. So a layer's is kept, in blocks of up to 32 MB (glibc's limit).
+KEPT = f"glibc.malloc.mmap_threshold={2**25}:glibc.malloc.trim_threshold={2**28}"
 # Where memory is short, 4 MB and more go back as soon as they are free, or a third of a worker's lies in pieces that
 # the next batch cannot use.
 SPARED = f"glibc.malloc.mmap_threshold={2**22}"
@@ -41,13 +40,6 @@ def tell(message: Any) -> None:
     """From a worker's task to what its pool was given as `heard`; nowhere, where nobody listens."""
     if _line is not None:
         _line.put(message)
-
-
-def give_back() -> None:
-    """Between a worker's tasks: what glibc keeps of freed memory goes back to the system, unless it is `KEPT`."""
-    if os.environ.get("GLIBC_TUNABLES") != KEPT:
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager

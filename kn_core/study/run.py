@@ -11,9 +11,11 @@ that follows, because perturbations are tried on other concepts' pictures too.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -198,7 +200,8 @@ def _do(profile: Profile, folder: Path | None, stage: str, concept: str) -> str 
     except StudyError as error:
         return f"left out. {error}"
     finally:
-        workers.give_back()
+        with suppress(OSError, AttributeError):  # glibc keeps what was freed, in pieces that the next stage cannot use
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     return None
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from kn_core.study.processes import give_back, pool, tell
+from kn_core.study.processes import pool, tell
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +37,6 @@ def test_what_a_worker_frees_goes_back_to_the_system_where_it_is_to_spare_memory
         assert workers.submit(kept_of, [6, 24, 6, 24]).result() < 5
     with pool(1) as workers:  # of memory there is enough
         assert workers.submit(kept_of, [6, 24, 6, 24]).result() > 20
-        workers.submit(give_back).result()
         assert workers.submit(kept_of, [6]).result() < 5, "what is kept is used again"
     assert "GLIBC_TUNABLES" not in os.environ  # what is begun later has its own way
 
@@ -85,7 +84,7 @@ def sleep(folder):
         sum(range(10000))
 
 def compute(options):
-    from kn_core.study.processes import give_back, pool
+    from kn_core.study.processes import pool
     with pool(2) as workers:
         list(workers.map(sleep, [sys.argv[1]] * 4))
 
