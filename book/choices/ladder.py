@@ -190,6 +190,8 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
     words["whole"] = next((_change(row) for row in both[both["step"] == WHOLE].to_dict("records")), "–")
     words |= {"sure": listed(sure) if sure else "none of them", "largest": _choice(rows[0])}
     words["largest-step"] = STEPS.get(rows[0]["step"], rows[0]["step"])
+    places = {PAPER: "by the paper's recipe", last: "at the last step"}  # where what is done to neurons was changed
+    words["largest-where"] = "as one step" if rows[0]["step"] in STEPS else places[rows[0]["at"]]
     ends = rows[0]["low"], rows[0]["high"]
     words |= {"largest-value": _change(rows[0]), "largest-sure": compared_with_zero(*ends)}
     random = effects[(effects["whose"] == CONTROL) & (effects["metric"] == "suppression")]["value"]

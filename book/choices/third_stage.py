@@ -157,7 +157,7 @@ def _aim(value: float, low: float, _: float, aim: float) -> str:
     if math.isnan(value):
         return f"The aim, {aim:.2f}, was not tried"
     reached = "reached" if low >= aim else "reached, but not beyond doubt" if value >= aim else "missed"
-    return f"The aim, {aim:.2f} of the third stage, is {reached}"
+    return f"The aim for the third stage, {aim:.2f}, is {reached}"
 
 
 def _smallest(budgets: pd.DataFrame, kept: str, end: str = "value") -> str:

@@ -244,8 +244,10 @@ def with_intervals(images: pd.DataFrame, by: Sequence[str], *, signed: bool = Fa
     for key, group in images.groupby(keys, dropna=False, sort=False):
         clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
         value = float(np.mean([values.mean() for values in clusters]))
-        ends = cluster_interval(clusters, signed or key[-1] in SIGNED)
-        records.append((*key, value, *ends, len(group), len(clusters)))
+        low, high = cluster_interval(clusters, signed or key[-1] in SIGNED)
+        if key[-1] == "suppression_probability" and not signed:
+            high = min(high, 1.0)  # no more than all of it can be lost
+        records.append((*key, value, low, high, len(group), len(clusters)))
     return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])
 
 

@@ -248,6 +248,15 @@ def test_the_perplexity_limit_decides_fluency() -> None:
     assert value_of(summary, "fluent") == 0.0
 
 
+def test_of_a_probability_all_can_be_lost_and_no_more_and_some_can_be_won() -> None:
+    lost = pd.DataFrame({"image_concept": ["dog", "cat"], "metric": "suppression_probability", "value": [0.5, 1.0]})
+    ends = metrics.with_intervals(lost, []).iloc[0]
+    assert ends["low"] < 0 and ends["high"] == 1
+    assert metrics.with_intervals(lost, [], signed=True).iloc[0]["high"] > 1
+    shares = metrics.with_intervals(lost.assign(metric="suppression"), []).iloc[0]
+    assert (shares["low"], shares["high"]) == (0, 1)
+
+
 def test_the_contrast_pairs_images() -> None:
     control = perturbations().assign(method="random", target_present=True, retained=1.0)
     control = control[control["image_id"] != "d2"]
