@@ -101,10 +101,9 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     said = [f"{interval(*keeps['removal', name])} {READ_BY[name]}" for name in order]
     gaps = [f"{interval(*more[name,], '{:+.2f}')} {READ_BY[name]}" for name in order]
     value, low, _ = more[leads,]
-    reached = "reached" if low >= AIM else "reached, but not beyond doubt" if value >= AIM else "missed"
     return (
         f"Taking the object out of the picture itself keeps {' and '.join(said)} on the same pictures; the difference "
-        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is {reached}. "
+        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is {_reached(value, low, AIM)}. "
         + _by_kind(both)
     )
 
@@ -156,8 +155,11 @@ def _aim(value: float, low: float, _: float, aim: float) -> str:
     """Whether an aim that was set before anything was measured is reached."""
     if math.isnan(value):
         return f"The aim, {aim:.2f}, was not tried"
-    reached = "reached" if low >= aim else "reached, but not beyond doubt" if value >= aim else "missed"
-    return f"The aim for the third stage, {aim:.2f}, is {reached}"
+    return f"The aim for the third stage, {aim:.2f}, is {_reached(value, low, aim)}"
+
+
+def _reached(value: float, low: float, aim: float) -> str:
+    return "reached" if low >= aim else "reached, but not beyond doubt" if value >= aim else "missed"
 
 
 def _smallest(budgets: pd.DataFrame, kept: str, end: str = "value") -> str:
