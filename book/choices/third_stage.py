@@ -103,8 +103,8 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     value, low, _ = more[leads,]
     return (
         f"Taking the object out of the picture itself keeps {' and '.join(said)} on the same pictures; the difference "
-        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is {_reached(value, low, AIM)}. "
-        + _by_kind(both)
+        f"of the third stage from that is {' and '.join(gaps)}. The aim, {AIM:.2f} above it, is "
+        f"{_reached(value, low, AIM)}. {_by_kind(both)}"
     )
 
 
