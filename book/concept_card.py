@@ -15,7 +15,7 @@ from book.pictures import data_address
 from book.words import interval, listed
 from kn_core.concepts import slug
 from kn_core.measures.metrics import main_retention
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.study.experiments.ownership import cross
 from kn_core.study.study import Study
 
@@ -91,7 +91,7 @@ def results(study: Study) -> dict[str, Result]:
             float(means["random", "suppression", one]["value"]),
             kept,
             OF[reading],
-            estimate((lost[one, one] - value for value in foreign), signed=True),
+            estimate((lost[one, one] - value for value in foreign), within=SIGNED),
             len(sets[one].difference(*(sets[name] for name in others))),
             len(set.intersection(*sets.values())),
             tuple(name for name in others if lost[one, name] > SILENCED),

@@ -152,14 +152,9 @@ def _cells(ax: Axes, region: pd.DataFrame, metric: str, written: bool = False) -
         cells.pivot_table(index="g", columns="a", values=of, aggfunc="first", dropna=False)
         for of in (metric, "in_region", "said")
     )
-    style: Any = {
-        "cmap": colormaps[HEAT].with_extremes(under=CARD),
-        "cbar": False,
-        "fmt": "",
-        "rasterized": not written,
-    }
+    style: Any = {"cmap": colormaps[HEAT].with_extremes(under=CARD), "cbar": False, "fmt": ""}
     style |= {"annot": said if written else None, "annot_kws": {"fontsize": 8, "linespacing": 1.4}}
-    sns.heatmap(value.fillna(-1), vmin=0, vmax=1, ax=ax, **style)
+    sns.heatmap(value.fillna(-1), vmin=0, vmax=1, ax=ax, rasterized=not written, **style)
     for text, share in zip(ax.texts, value.to_numpy().ravel(), strict=False):  # seaborn writes white on coral
         text.set_color("black" if np.isnan(share) or share > 0.6 else "white")
     ax.invert_yaxis()

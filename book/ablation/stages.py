@@ -17,6 +17,7 @@ from book.perturbation.readings import ENDS, READ_BY
 from book.style import READINGS
 from book.words import compared_with_zero, interval, of_every, spread, told
 from kn_core.measures.metrics import per_image, with_intervals
+from kn_core.measures.stats import SIGNED
 from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
 from kn_core.study.study import Study
@@ -54,7 +55,7 @@ def gains(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.D
         "together": both - first - second + neither,
     }
     long = pd.DataFrame(differences).reset_index().melt(id_vars=index, var_name="gain").dropna(subset="value")
-    return with_intervals(long, ["at", "gain"], signed=True)
+    return with_intervals(long, ["at", "gain"], within=SIGNED)
 
 
 def bounds(perturbations: pd.DataFrame, ablation: pd.DataFrame, limit: float) -> pd.DataFrame:

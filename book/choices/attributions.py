@@ -10,7 +10,7 @@ import pandas as pd
 from book.choices.ladder import cells
 from book.tables import n_neurons, n_pictures
 from book.words import interval, of_every, told
-from kn_core.measures.stats import estimate
+from kn_core.measures.stats import SIGNED, estimate
 from kn_core.study.experiments import attribution
 from kn_core.study.study import Study
 
@@ -25,6 +25,7 @@ SCORES = {  # in tables and figures, cheapest last
     "gradcam-sum": "stage 2’s score, summed",
     "gradcam": "stage 2’s score (maximum)",
 }
+WITHIN = dict.fromkeys(("spearman", "pearson"), SIGNED)
 READ = {"spearman": "Spearman’s ρ", "pearson": "Pearson’s r", "sign": "right sign", "precision": "best fifth found"}
 
 
@@ -47,7 +48,7 @@ def agreement(patches: pd.DataFrame) -> pd.DataFrame:
     found = attribution.agreement(patches).melt(["concept", "method", "over"], list(READ), "reading")
     records = []
     for key, group in found.dropna(subset="value").groupby(["method", "over", "reading"], sort=False):
-        ends = estimate(group["value"], signed=key[-1] in ("spearman", "pearson"))
+        ends = estimate(group["value"], within=WITHIN.get(str(key[-1])))
         records.append((*key, *ends.ends, ends.n))
     return pd.DataFrame(records, columns=["method", "over", "reading", "value", "low", "high", "n_concepts"])
 
@@ -84,7 +85,7 @@ def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
     beside = f"; attribution patching, which costs one backward pass, has {interval(*means['spearman', 'atp'])}"
     words["atp"] = ", at the cost of one backward pass" if best == "atp" else beside
     found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
-    gap = estimate(found["gradcam-sum"] - found["gradcam"], signed=True)
+    gap = estimate(found["gradcam-sum"] - found["gradcam"], within=SIGNED)
     words["sum-or-max"] = told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
     largest = one.loc[np.abs(one["effect"]).idxmax()]
     return words | {"largest": f"{largest['effect']:.2f}"}

@@ -16,7 +16,7 @@ from book.style import READINGS
 from book.tables import P_HOLM
 from book.words import compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
-from kn_core.measures.stats import each_alone, holm, paired_permutation
+from kn_core.measures.stats import SIGNED, each_alone, holm, paired_permutation
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
 from kn_core.study.study import Study
@@ -91,7 +91,7 @@ def gains(rows: pd.DataFrame, limit: float = math.inf) -> pd.DataFrame:
         if both.empty:
             continue
         both["value"] -= both.pop("value_before")
-        change = with_intervals(both, [], signed=True)
+        change = with_intervals(both, [], within=SIGNED)
         clusters = {
             metric: [values.to_numpy() for _, values in group.groupby("image_concept")["value"]]
             for metric, group in both.groupby("metric")

@@ -24,6 +24,7 @@ from kn_core.measures.metrics import (
     summarise,
     with_intervals,
 )
+from kn_core.measures.stats import SIGNED
 from kn_core.measures.truth import says
 from kn_core.pictures.scenes.settings import SETTINGS
 from kn_core.study.experiments import ladder
@@ -93,7 +94,7 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     both = both[both["concept"] == both["image_concept"]]
     images = per_image(both, ["method"], perplexity_limit=limit)
     images = images[images["metric"].isin(["retention", "retention_truth"])]
-    more = cells(with_intervals(paired(images, THIRD, "removal"), [], signed=True), "metric")
+    more = cells(with_intervals(paired(images, THIRD, "removal"), [], within=SIGNED), "metric")
     if not more:
         return "Taking the object out of the picture itself was not tried."
     keeps, leads = cells(with_intervals(images, ["method"]), "method", "metric"), main_retention(perturbations)

@@ -12,7 +12,7 @@ from book.choices.ladder import cells
 from book.words import interval, spread, told
 from kn_core.measures.metrics import headline, probability_suppression
 from kn_core.measures.overlap import overlap
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import LOST, SIGNED, Estimate, estimate
 from kn_core.method.recipes import Recipe
 from kn_core.study.experiments import companions, ladder
 from kn_core.study.experiments.ladder import THIRD
@@ -44,12 +44,12 @@ def selectivity(study: Study, rows: pd.DataFrame, climbed: pd.DataFrame, concept
             continue
         of = sides.loc[method]
         gap, by = of[True] - of[False], n[method]  # the gap is over concepts, whose pictures are those of both
-        for whose, values, seen in (
-            ("own", of[True], by[True]),
-            ("other", of[False], by[False]),
-            ("own - other", gap, 0),
+        for whose, values, within, seen in (
+            ("own", of[True], LOST, by[True]),
+            ("other", of[False], LOST, by[False]),
+            ("own - other", gap, SIGNED, 0),
         ):
-            ends = estimate(values, signed=True)  # of what a neuron may also add
+            ends = estimate(values, within=within)
             records.append((method, whose, *ends.ends, ends.n, seen))
     return pd.DataFrame(records, columns=["method", "whose", "value", "low", "high", "n_concepts", "n_images"])
 
@@ -109,7 +109,7 @@ def dropped(found: pd.DataFrame, column: str) -> Estimate:
     share = (counted[column] / counted["candidates"]).rename("share")
     wide = counted.join(share).pivot_table(index=["concept", "image_id"], columns="kind", values="share")
     wide = wide.reindex(columns=["companion", "own"]).dropna()
-    return estimate(wide["companion"] - wide["own"], wide.index.get_level_values("concept"), signed=True)
+    return estimate(wide["companion"] - wide["own"], wide.index.get_level_values("concept"), within=SIGNED)
 
 
 def planted_in_words(found: pd.DataFrame | None) -> dict[str, str]:

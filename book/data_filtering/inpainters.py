@@ -11,7 +11,7 @@ import pandas as pd
 
 from book.pictures import Panel
 from book.words import interval, told
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.study.experiments import inpainters
 from kn_core.study.experiments.inpainters import EXACT, OTHER, Way, taken_out
 from kn_core.study.study import Study
@@ -24,6 +24,7 @@ NAMES = {
     "diffusion": "diffusion",
     "other": "(another picture)",
 }
+WITHIN = {"rho": SIGNED}
 MEASURES = {  # column -> how the table heads it, how it writes a number
     "lost": ("captions that lose it", "{:.0%}"),
     "rho": ("correlation of ΔO", "{:.2f}"),
@@ -45,7 +46,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for way, of_way in sorted(frame.groupby(["inpainter", "dilation"], sort=False), key=lambda each: each[0] == OTHER):
-        means = {measure: estimate(of_way[measure], of_way["concept"], signed=measure == "rho") for measure in MEASURES}
+        means = {
+            measure: estimate(of_way[measure], of_way["concept"], within=WITHIN.get(measure)) for measure in MEASURES
+        }
         rows += [(*way, measure, *mean.ends, mean.n) for measure, mean in means.items()]
     return pd.DataFrame(rows, columns=["inpainter", "dilation", "measure", "value", "low", "high", "n"])
 
@@ -53,7 +56,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def gap(frame: pd.DataFrame, one: Way, other: Way) -> Estimate:
     """How much better one way agrees with the reference than another on the same pictures, by the correlation of ΔO."""
     by = frame.pivot_table("rho", ["concept", "image_id"], ["inpainter", "dilation"], sort=False)
-    return estimate(by[one] - by[other], by.index.get_level_values("concept"), signed=True)
+    return estimate(by[one] - by[other], by.index.get_level_values("concept"), within=SIGNED)
 
 
 def in_table(frame: pd.DataFrame, reason: str) -> pd.DataFrame:

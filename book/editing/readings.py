@@ -11,6 +11,7 @@ import pandas as pd
 from book.words import compared_with_zero, interval, listed, of_every, spread
 from kn_core.concepts import names
 from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
+from kn_core.measures.stats import SIGNED
 from kn_core.study.experiments import editing
 from kn_core.study.experiments.editing import RANDOM
 from kn_core.study.study import Study
@@ -144,7 +145,7 @@ def against_random(images: pd.DataFrame, study: Study) -> pd.DataFrame:
     same, keys = of_best(images, study), ["image_concept", "new", "image_id", "metric"]
     ours, theirs = (same[same["neurons"] == which].set_index(keys)["value"] for which in (best(study)[1], RANDOM))
     gaps = (ours - theirs).dropna().rename("value").reset_index()
-    return with_intervals(gaps, [], signed=True)
+    return with_intervals(gaps, [], within=SIGNED)
 
 
 def matrix(images: pd.DataFrame, study: Study) -> pd.DataFrame:

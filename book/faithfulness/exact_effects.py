@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
 from book.words import NotRun, interval, of_every
-from kn_core.measures.stats import estimate
+from kn_core.measures.stats import SIGNED, estimate
 from kn_core.study.experiments.single_neurons import effects, rank_correlation
 from kn_core.study.study import Study
 
@@ -29,7 +29,7 @@ def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
     records = []
     found = rank_correlation(neurons).dropna(subset=["rho"])
     for (method, over), rows in found.groupby(["method", "over"], sort=False):
-        rho = estimate(rows["rho"], signed=True)
+        rho = estimate(rows["rho"], within=SIGNED)
         records.append((method, over, *rho.ends, rho.n_concepts))
     return pd.DataFrame(records, columns=["method", "over", "rho", "low", "high", "n_concepts"])
 
@@ -55,7 +55,7 @@ def measured(study: Study) -> list[Measurement]:
     except NotRun:
         return []
     of = {
-        "gradient_rank_within": estimate(found["rho"].dropna(), signed=True),
+        "gradient_rank_within": estimate(found["rho"].dropna(), within=SIGNED),
         "gradient_sign_within": estimate(found["helps"]),
     }
     return [Measurement(name, *each.ends, int(found["n"].sum())) for name, each in of.items()]
@@ -79,7 +79,7 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
         "best": METHODS[best].label,
         "rho-best": said[f"rho-{best}"],
         "sum-name": METHODS["gradcam-sum"].label,
-        "rho-within": interval(*estimate(own["rho"].dropna(), signed=True).ends),
+        "rho-within": interval(*estimate(own["rho"].dropna(), within=SIGNED).ends),
         "helps": f"{own['helps'].mean():.0%}",
         "within": f"{own['n'].sum()}",
     }

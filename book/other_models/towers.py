@@ -8,7 +8,7 @@ from book.claims import evidence, rules
 from book.other_models.two_studies import DIFFERENCE, MEASURED, QUANTITIES, Ends, Studies, ends, with_variant, works
 from book.tables import P_HOLM
 from book.words import compared_with_zero, indexed, interval, told
-from kn_core.measures.stats import estimate
+from kn_core.measures.stats import SIGNED, estimate
 from kn_core.models import TOWERS
 
 
@@ -95,7 +95,7 @@ def _told(row: Ends, above: str, below: str) -> str:
 
 def shared_in_words(shared: pd.DataFrame) -> dict[str, str]:
     """`two_studies.shared_neurons` for sentences."""
-    own = estimate(shared["jaccard"] - shared["jaccard_others"], signed=True)
+    own = estimate(shared["jaccard"] - shared["jaccard_others"], within=SIGNED)
     return {
         "shared": f"{shared['shared'].mean():.0f}",
         "jaccard": interval(*estimate(shared["jaccard"]).ends),

@@ -17,7 +17,7 @@ from book.words import NotRun, interval
 from kn_core import models
 from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
 from kn_core.measures.overlap import Neuron, overlap
-from kn_core.measures.stats import estimate, holm
+from kn_core.measures.stats import SIGNED, estimate, holm
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study.study import Study
 
@@ -130,7 +130,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     sides: dict[str, pd.DataFrame] = {
         "": by_method.loc[["two-stage"]],
         "-random": by_method.loc[["random"]],
-        "-over-random": differences(rows, "two-stage", "random", perplexity_limit=limit),
+        OVER_RANDOM: differences(rows, "two-stage", "random", perplexity_limit=limit),
     }
     found = {}
     for metric in (*MEASURED, "fluent"):
@@ -148,7 +148,7 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
 def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
     """One row of `compare` from values indexed by concept, or by concept and picture."""
     signed = model == DIFFERENCE or quantity.endswith(OVER_RANDOM)
-    found = estimate(values, values.index.get_level_values("concept"), signed=signed)
+    found = estimate(values, values.index.get_level_values("concept"), within=SIGNED if signed else None)
     counts = {"n_images": found.n if values.index.nlevels > 1 else 0, "n_concepts": found.n_concepts}
     return {"quantity": quantity, "model": model, "value": found.value, "low": found.low, "high": found.high} | counts
 

@@ -16,7 +16,7 @@ from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures.metrics import headline, main_retention, paired, per_image, perplexity_limit, with_intervals
-from kn_core.measures.stats import each_alone, effect_size, holm, paired_permutation, percentile_among
+from kn_core.measures.stats import SIGNED, each_alone, effect_size, holm, paired_permutation, percentile_among
 from kn_core.method.identification import found_by
 from kn_core.profile import Profile
 from kn_core.settings import Identification
@@ -245,7 +245,7 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
 def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     differences = paired(images, ours, method)
     names = {"value": "difference", "low": "difference_low", "high": "difference_high"}
-    found = with_intervals(differences, [], signed=True)[["metric", *names]].rename(columns=names)
+    found = with_intervals(differences, [], within=SIGNED)[["metric", *names]].rename(columns=names)
     clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
     found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
     found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]

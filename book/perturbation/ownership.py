@@ -14,7 +14,7 @@ from book.claims.rules import Measurement
 from book.words import compared_with_zero, interval
 from kn_core.drawing import WIDTH, title
 from kn_core.measures.metrics import headline, per_image, probability_suppression, with_intervals
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.profile import Profile
 from kn_core.study.experiments.ownership import PARTS, cross
 from kn_core.study.study import Study
@@ -45,7 +45,7 @@ def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Esti
     matrix = found.pivot_table(index="concept", columns="image_concept", values=reading)
     own = pd.Series({concept: matrix.loc[concept, concept] for concept in matrix.columns})
     foreign = pd.Series({concept: matrix[concept].drop(concept).mean() for concept in matrix.columns})
-    return estimate(own - foreign, signed=True)
+    return estimate(own - foreign, within=SIGNED)
 
 
 def measured(study: Study) -> list[Measurement]:

@@ -11,7 +11,7 @@ from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
 from book.tables import P_HOLM
 from book.words import interval, told
-from kn_core.measures.stats import each_alone, estimate, holm, paired_permutation
+from kn_core.measures.stats import SIGNED, each_alone, estimate, holm, paired_permutation
 from kn_core.study.study import Study
 
 
@@ -91,7 +91,7 @@ def in_table(late: pd.DataFrame) -> pd.DataFrame:
 def beside_activation(found: pd.DataFrame, control: pd.DataFrame, n_layers: int) -> str:
     """Whether more neurons are in the upper two thirds than among those of `any_layer_same_activation`."""
     ours, theirs = (is_late(each["layer"], n_layers).groupby(each["concept"]).mean() for each in (found, control))
-    gap = estimate((ours - theirs).dropna(), signed=True)
+    gap = estimate((ours - theirs).dropna(), within=SIGNED)
     less, more = "activation alone does not explain it", "activation alone would put more of them there"
     said = told(gap.low, gap.high, less, more, "activation alone could explain it", "too few concepts to tell")
     return f"The share of the two-stage neurons less that of random ones is {interval(*gap.ends, '{:+.2f}')}: {said}."

@@ -9,7 +9,7 @@ import pandas as pd
 from book.claims.evidence import PAPER_A
 from book.claims.rules import Measurement
 from book.words import compared_with_zero, interval, told
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.study.experiments.other_region import DILATION, other_region
 from kn_core.study.study import Study
 
@@ -74,7 +74,7 @@ def _kept(regions: pd.DataFrame, values: str, both: tuple[str, str]) -> float:
 
 
 def _mean(values: pd.Series) -> Estimate:
-    return estimate(values, values.index.get_level_values("concept"), signed=True)
+    return estimate(values, values.index.get_level_values("concept"), within=SIGNED)
 
 
 def region_means(regions: pd.DataFrame) -> pd.DataFrame:

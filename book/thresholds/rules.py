@@ -14,7 +14,7 @@ from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from book.words import NotRun, interval, listed, spread, told
 from kn_core.measures.metrics import per_image, perplexity_limit
-from kn_core.measures.stats import Estimate, estimate
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.method.thresholds import contrast, false_shares
 from kn_core.study.experiments import null_thresholds
 from kn_core.study.experiments.null_thresholds import OWN, RANDOM
@@ -158,7 +158,7 @@ def gain(of_images: pd.DataFrame, metric: str, rule: str = AUTOMATIC, against: s
     rows = of_images[of_images["metric"] == metric]
     wide = rows.pivot_table("value", ["concept", "image_id"], "rule").reindex(columns=[rule, against])
     difference = (wide[rule] - wide[against]).dropna()
-    return estimate(difference, difference.index.get_level_values("concept"), signed=True)
+    return estimate(difference, difference.index.get_level_values("concept"), within=SIGNED)
 
 
 def curves(study: Study, concepts: Sequence[str]) -> pd.DataFrame:

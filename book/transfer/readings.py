@@ -9,6 +9,7 @@ import pandas as pd
 
 from book.words import compared_with_zero, interval, of_every, spread, told
 from kn_core.measures.metrics import with_intervals
+from kn_core.measures.stats import SIGNED
 from kn_core.study.experiments import transfer
 from kn_core.study.experiments.transfer import FOUND, RANDOM
 from kn_core.study.study import Study
@@ -52,7 +53,7 @@ def gap(rows: pd.DataFrame, where: str, one: str = FOUND, other: str = RANDOM) -
     gaps = (ours - theirs).dropna().rename("value").reset_index().rename(columns={"concept": "image_concept"})
     if gaps.empty:
         return np.nan, np.nan, np.nan
-    row = with_intervals(gaps.assign(metric="lost"), [], signed=True).iloc[0]
+    row = with_intervals(gaps.assign(metric="lost"), [], within=SIGNED).iloc[0]
     return float(row["value"]), float(row["low"]), float(row["high"])
 
 
@@ -139,7 +140,7 @@ def helps(taken: pd.DataFrame, success: pd.DataFrame) -> tuple[float, float, flo
             )
     if not slopes:
         return np.nan, np.nan, np.nan
-    row = with_intervals(pd.DataFrame(slopes), [], signed=True).iloc[0]
+    row = with_intervals(pd.DataFrame(slopes), [], within=SIGNED).iloc[0]
     return float(row["value"]), float(row["low"]), float(row["high"])
 
 

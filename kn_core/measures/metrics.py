@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kn_core.concepts import content_words, names
-from kn_core.measures.stats import cluster_interval
+from kn_core.measures.stats import LOST, SIGNED, Ends, cluster_interval
 from kn_core.profile import Profile
 
 
@@ -57,7 +57,7 @@ EFFECTS = (
     *("retained", "retained_truth", "retained_probability", "perplexity", "repetition"),
 )
 # Where a caption has been scored as text too (`comparison.with_text`), a table holds these columns.
-SIGNED = ("suppression_probability", "selectivity", "log_perplexity")  # no shares, wherever they happen to lie
+WITHIN = {"suppression_probability": LOST, "selectivity": SIGNED, "log_perplexity": SIGNED}  # no shares
 TEXT = tuple(f"{score}_{side}" for score in ("bleu", "rouge", "bertscore") for side in ("suppression", "retention"))
 
 
@@ -234,20 +234,18 @@ def contrast(
     """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
     images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(images, by, signed=True)
+    return with_intervals(images, by, within=SIGNED)
 
 
-def with_intervals(images: pd.DataFrame, by: Sequence[str], *, signed: bool = False) -> pd.DataFrame:
-    """The mean over concepts of the mean over images, with its 95 % interval; `signed`: of `differences`."""
+def with_intervals(images: pd.DataFrame, by: Sequence[str], *, within: Ends | None = None) -> pd.DataFrame:
+    """The mean over concepts of the mean over images, with its 95 % interval; of `differences` `within` SIGNED."""
     keys = [*by, "metric"]
     records = []
     for key, group in images.groupby(keys, dropna=False, sort=False):
         clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
         value = float(np.mean([values.mean() for values in clusters]))
-        low, high = cluster_interval(clusters, signed or key[-1] in SIGNED)
-        if key[-1] == "suppression_probability" and not signed:
-            high = min(high, 1.0)  # no more than all of it can be lost
-        records.append((*key, value, low, high, len(group), len(clusters)))
+        ends = cluster_interval(clusters, within or WITHIN.get(str(key[-1])))
+        records.append((*key, value, *ends, len(group), len(clusters)))
     return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])
 
 

@@ -18,24 +18,30 @@ from scipy.optimize import brentq
 from scipy.stats import nct, percentileofscore, permutation_test
 from scipy.stats import t as student_t
 
+Ends = tuple[float, float]
+SIGNED: Ends = (-math.inf, math.inf)  # differences, correlations
+LOST: Ends = (-math.inf, 1.0)  # what is lost of a probability, which may also grow
 
-def cluster_interval(clusters: Sequence[np.ndarray], signed: bool = False) -> tuple[float, float]:
+
+def cluster_interval(clusters: Sequence[np.ndarray], within: Ends | None = None) -> Ends:
     """95 % interval of the mean of the clusters' means, by Student's t over clusters, a concept's images (n,) each.
 
     How images vary within a concept is in how the concepts' means do. Of nine concepts with 5 or 12 simulated images of
     yes or no each it covers the truth in 93 to 95 % of samples; a bootstrap of the nine means in 89 to 90 % by
     percentiles and 88 to 92 % by BCa, one of concepts and their images in 94 to more than 99 %. With one concept t is
     over its images, so the interval speaks of that concept alone; with fewer than two images it is NaN. Where all
-    agree it has no width, however few they are: read n_images beside it. Shares, values in [0, 1], have ends there,
-    unless they are `signed`: differences and correlations, of which none may happen to lie below zero.
+    agree it has no width, however few they are: read n_images beside it. It ends where values can lie:
+    `within`, or, where all are in [0, 1], as shares are, there. What is no share, though none of it happens to lie
+    below zero, must say so.
     """
     values = clusters[0] if len(clusters) == 1 else np.array([cluster.mean() for cluster in clusters])
     if len(values) < 2:
         return math.nan, math.nan
     half = float(student_t.ppf(0.975, len(values) - 1) * standard_error(values))
     low, high = float(values.mean()) - half, float(values.mean()) + half
-    shares = not signed and all(0 <= cluster.min() <= cluster.max() <= 1 for cluster in clusters)
-    return (max(low, 0.0), min(high, 1.0)) if shares else (low, high)
+    shares = all(0 <= cluster.min() <= cluster.max() <= 1 for cluster in clusters)
+    least, most = within or ((0.0, 1.0) if shares else SIGNED)
+    return max(low, least), min(high, most)
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -72,11 +78,13 @@ class Estimate:
         return self.value, self.low, self.high
 
 
-def estimate(values: Iterable[float], concepts: Iterable[Hashable] | None = None, *, signed: bool = False) -> Estimate:
+def estimate(
+    values: Iterable[float], concepts: Iterable[Hashable] | None = None, *, within: Ends | None = None
+) -> Estimate:
     """The mean over concepts of the mean over their images, and its interval (`cluster_interval`).
 
     `values` (n,) are one an image, NaN where it has none, and `concepts` (n,) says whose it is; without `concepts` each
-    value is a concept's own. `signed`: they are differences or correlations.
+    value is a concept's own. `within` as there.
     """
     found = pd.Series(list(values), dtype=float)
     whose = pd.Series(range(len(found)) if concepts is None else list(concepts))  # type: ignore[arg-type]
@@ -84,7 +92,7 @@ def estimate(values: Iterable[float], concepts: Iterable[Hashable] | None = None
     if not clusters:
         return Estimate(math.nan, math.nan, math.nan)
     mean = float(np.mean([cluster.mean() for cluster in clusters]))
-    return Estimate(mean, *cluster_interval(clusters, signed), sum(map(len, clusters)), len(clusters))
+    return Estimate(mean, *cluster_interval(clusters, within), sum(map(len, clusters)), len(clusters))
 
 
 def each_alone(values: Iterable[float]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kn_core.measures import metrics
+from kn_core.measures import metrics, stats
 
 CLEAN = "A brown dog sleeps, standing on a red sofa."
 
@@ -252,7 +252,7 @@ def test_of_a_probability_all_can_be_lost_and_no_more_and_some_can_be_won() -> N
     lost = pd.DataFrame({"image_concept": ["dog", "cat"], "metric": "suppression_probability", "value": [0.5, 1.0]})
     ends = metrics.with_intervals(lost, []).iloc[0]
     assert ends["low"] < 0 and ends["high"] == 1
-    assert metrics.with_intervals(lost, [], signed=True).iloc[0]["high"] > 1
+    assert metrics.with_intervals(lost, [], within=stats.SIGNED).iloc[0]["high"] > 1
     shares = metrics.with_intervals(lost.assign(metric="suppression"), []).iloc[0]
     assert (shares["low"], shares["high"]) == (0, 1)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kn_core.measures.stats import (
+    SIGNED,
     cluster_interval,
     effect_size,
     estimate,
@@ -43,7 +44,7 @@ def test_the_interval_of_differences_goes_on_below_zero_though_none_of_them_is_t
     differences = [0.0, 0.0, 0.25, 0.5]
     low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert low < 0
-    assert estimate(differences, signed=True).ends[1:] == pytest.approx((low, high))
+    assert estimate(differences, within=SIGNED).ends[1:] == pytest.approx((low, high))
     assert estimate(differences).ends[1:] == pytest.approx((0, high))
 
 
