@@ -17,8 +17,9 @@ from book.choices.ladder import DONE
 from book.perturbation import matched, ownership, references
 from book.perturbation.readings import neurons_in_words, printed
 from book.words import NotRun, interval, told
-from kn_core.measures.metrics import contrast, headline, main_retention, perplexity_limit, summarise
+from kn_core.measures.metrics import headline
 from kn_core.measures.stats import Estimate
+from kn_core.measures.summaries import contrast, main_retention, perplexity_limit, summarise
 from kn_core.settings import Checkpoint
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ownership import cross

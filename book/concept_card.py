@@ -14,8 +14,8 @@ from book.perturbation.readings import OF
 from book.pictures import data_address
 from book.words import interval, listed
 from kn_core.concepts import slug
-from kn_core.measures.metrics import main_retention
 from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.summaries import main_retention
 from kn_core.study.experiments.ownership import cross
 from kn_core.study.study import Study
 

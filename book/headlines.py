@@ -15,8 +15,9 @@ from book.choices import third_stage
 from book.claims.verdicts import OnRecord, load_verdicts
 from book.style import READINGS
 from book.words import NotRun, interval, listed
-from kn_core.measures.metrics import headline, main_retention, perplexity_limit, summarise
+from kn_core.measures.metrics import headline
 from kn_core.measures.stats import smallest_seen
+from kn_core.measures.summaries import main_retention, perplexity_limit, summarise
 from kn_core.profile import Profile, load_profile, profile_names
 from kn_core.study.experiments.ladder import CONTROL, THIRD
 from kn_core.study.study import Study

@@ -69,6 +69,12 @@ def test_the_core_knows_nothing_of_the_book():
     assert [module for module in core if any(other.startswith("book") for other in closure(module))] == []
 
 
+def test_what_is_computed_and_kept_knows_nothing_of_intervals():
+    """An artefact's key holds the code that made it: another interval must not ask for a book to be computed anew."""
+    computed = closure("kn_core.study.study") | closure("kn_core.study.run") | closure("kn_core.study.own")
+    assert computed & {"kn_core.measures.stats", "kn_core.measures.summaries"} == set()
+
+
 def test_there_are_eight_rooms_and_at_most_eight_files_beside_them():
     inside = list((ROOT / "kn_core").iterdir())
     assert len([path for path in inside if any(path.rglob("*.py"))]) == 8

@@ -16,8 +16,9 @@ from book.perturbation import references
 from book.perturbation.readings import ENDS, READ_BY
 from book.style import READINGS
 from book.words import compared_with_zero, interval, of_every, spread, told
-from kn_core.measures.metrics import per_image, with_intervals
+from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED
+from kn_core.measures.summaries import with_intervals
 from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
 from kn_core.study.study import Study

@@ -9,8 +9,9 @@ import pandas as pd
 from book.stages.neurons import between_concepts
 from book.style import METHODS, methods_of
 from kn_core.concepts import content_words
-from kn_core.measures.metrics import fluent, headline, paired, per_image, perplexity_limit
+from kn_core.measures.metrics import fluent, headline, per_image
 from kn_core.measures.stats import smallest_seen
+from kn_core.measures.summaries import paired, perplexity_limit
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 

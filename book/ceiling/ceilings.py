@@ -10,7 +10,7 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
 from book.words import interval, listed, of_every, told
-from kn_core.measures.metrics import contrast, summarise
+from kn_core.measures.summaries import contrast, summarise
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study
 
@@ -31,7 +31,7 @@ def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """`metrics.summarise` of the readings of `SHOWN`, in order of `found`: columns method, metric, value, low, high."""
+    """`summarise` of the readings of `SHOWN`, in order of `found`: columns method, metric, value, low, high."""
     means = summarise(found, ["method"])
     order = {method: place for place, method in enumerate(found["method"].unique())}
     means = means[means["metric"].isin(SHOWN)]

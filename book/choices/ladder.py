@@ -15,8 +15,9 @@ from book.perturbation.matched import Doses
 from book.style import READINGS
 from book.tables import P_HOLM
 from book.words import compared_with_zero, interval, listed, of_every
-from kn_core.measures.metrics import per_image, perplexity_limit, with_intervals
+from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED, each_alone, holm, paired_permutation
+from kn_core.measures.summaries import perplexity_limit, with_intervals
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
 from kn_core.study.study import Study

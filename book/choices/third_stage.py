@@ -16,15 +16,9 @@ from book.perturbation.readings import READ_BY, printed
 from book.perturbation.references import references
 from book.tables import n_pictures
 from book.words import interval, listed, of_every, spread
-from kn_core.measures.metrics import (
-    main_retention,
-    paired,
-    per_image,
-    perplexity_limit,
-    summarise,
-    with_intervals,
-)
+from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED
+from kn_core.measures.summaries import main_retention, paired, perplexity_limit, summarise, with_intervals
 from kn_core.measures.truth import says
 from kn_core.pictures.scenes.settings import SETTINGS
 from kn_core.study.experiments import ladder

@@ -11,8 +11,9 @@ import pandas as pd
 
 from book.claims.rules import Measurement
 from book.style import methods_of
-from kn_core.measures.metrics import contrast, headline, main_retention, perplexity_limit, summarise
+from kn_core.measures.metrics import headline
 from kn_core.measures.stats import estimate
+from kn_core.measures.summaries import contrast, main_retention, perplexity_limit, summarise
 from kn_core.profile import Profile
 
 RIVALS = methods_of("rival")  # methods of others; single stages are the paper's own

@@ -10,8 +10,9 @@ import pandas as pd
 
 from book.words import compared_with_zero, interval, listed, of_every, spread
 from kn_core.concepts import names
-from kn_core.measures.metrics import fluent, perplexity_limit, with_intervals
+from kn_core.measures.metrics import fluent
 from kn_core.measures.stats import SIGNED
+from kn_core.measures.summaries import perplexity_limit, with_intervals
 from kn_core.study.experiments import editing
 from kn_core.study.experiments.editing import RANDOM
 from kn_core.study.study import Study

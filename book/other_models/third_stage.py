@@ -9,7 +9,8 @@ import pandas as pd
 
 from book.other_models.two_studies import DIFFERENCE, Studies, beside, by_picture, ends, works
 from book.words import compared_with_zero, interval, of_every
-from kn_core.measures.metrics import differences, per_image, perplexity_limit
+from kn_core.measures.metrics import per_image
+from kn_core.measures.summaries import differences, perplexity_limit
 from kn_core.study.experiments import ceiling, ladder
 from kn_core.study.experiments.ladder import CONTROL, THIRD
 from kn_core.study.study import Study

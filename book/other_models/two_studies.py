@@ -15,9 +15,10 @@ from scipy.stats import hypergeom
 
 from book.words import NotRun, interval
 from kn_core import models
-from kn_core.measures.metrics import differences, headline, per_image, perplexity_limit
+from kn_core.measures.metrics import headline, per_image
 from kn_core.measures.overlap import Neuron, overlap
 from kn_core.measures.stats import SIGNED, estimate, holm
+from kn_core.measures.summaries import differences, perplexity_limit
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study.study import Study
 

@@ -1,7 +1,7 @@
 """What interventions do to captions: over the dose, setting by setting, concept by concept, method by method.
 
 Frames are those of `readings` and `methods`, with columns metric, value, low, high and what they are by. `kept` is the
-reading of S_re that is drawn (`metrics.main_retention`).
+reading of S_re that is drawn (`summaries.main_retention`).
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from book.perturbation.readings import OF, harmonic_mean, printed, sweep
 from book.style import METHODS, methods_of
 from book.words import interval, told
 from kn_core.measures import matched
-from kn_core.measures.metrics import main_retention, per_image, perplexity_limit
+from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import Estimate
+from kn_core.measures.summaries import main_retention, perplexity_limit
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 

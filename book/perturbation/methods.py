@@ -15,8 +15,9 @@ from book.perturbation.readings import harmonic_mean, sweep
 from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
-from kn_core.measures.metrics import headline, main_retention, paired, per_image, perplexity_limit, with_intervals
+from kn_core.measures.metrics import headline, per_image
 from kn_core.measures.stats import SIGNED, each_alone, effect_size, holm, paired_permutation, percentile_among
+from kn_core.measures.summaries import main_retention, paired, perplexity_limit, with_intervals
 from kn_core.method.identification import found_by
 from kn_core.profile import Profile
 from kn_core.settings import Identification

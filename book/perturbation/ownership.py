@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from book.claims.rules import Measurement
 from book.words import compared_with_zero, interval
 from kn_core.drawing import WIDTH, title
-from kn_core.measures.metrics import headline, per_image, probability_suppression, with_intervals
+from kn_core.measures.metrics import headline, per_image, probability_suppression
 from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.summaries import with_intervals
 from kn_core.profile import Profile
 from kn_core.study.experiments.ownership import PARTS, cross
 from kn_core.study.study import Study

@@ -16,7 +16,8 @@ from book.claims.rules import load_claims
 from book.stages.neurons import shared
 from book.style import READINGS
 from book.words import compared_with_zero, interval, spread
-from kn_core.measures.metrics import TEXT, contrast, headline, main_retention, perplexity_limit, summarise
+from kn_core.measures.metrics import TEXT, headline
+from kn_core.measures.summaries import contrast, main_retention, perplexity_limit, summarise
 from kn_core.profile import Profile
 from kn_core.study.study import Study
 
@@ -66,7 +67,7 @@ def sweep(
 def curve(
     perturbations: pd.DataFrame, profile: Profile, over: Over, methods: Sequence[str] = ("two-stage", "random")
 ) -> pd.DataFrame:
-    """`metrics.summarise` of a sweep: columns method, `over`, metric, value, low, high, n_images, n_concepts."""
+    """`summaries.summarise` of a sweep: columns method, `over`, metric, value, low, high, n_images, n_concepts."""
     rows = sweep(perturbations, profile, over, methods)
     return summarise(rows, ["method", over], perplexity_limit=perplexity_limit(perturbations)).sort_values(
         ["method", "metric", over], ignore_index=True

@@ -14,7 +14,8 @@ import pandas as pd
 
 from book.style import METHODS, READINGS
 from book.words import interval
-from kn_core.measures.metrics import repetition, retention, summarise
+from kn_core.measures.metrics import repetition, retention
+from kn_core.measures.summaries import summarise
 from kn_core.measures.truth import truth_retention
 
 
@@ -45,7 +46,7 @@ def chance(perturbations: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(perturbations: pd.DataFrame, limit: float, images: Collection[str] | None = None) -> pd.DataFrame:
-    """`metrics.summarise` of all three, for tables and figures: columns method, metric, value, low, high and so on.
+    """`summaries.summarise` of all three, for tables and figures: columns method, metric, value, low, high and so on.
 
     Of `images` alone, where what they stand beside was not tried on every held-out picture.
     """

@@ -13,8 +13,9 @@ from book.perturbation import references
 from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from book.words import NotRun, interval, listed, spread, told
-from kn_core.measures.metrics import per_image, perplexity_limit
+from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.summaries import perplexity_limit
 from kn_core.method.thresholds import contrast, false_shares
 from kn_core.study.experiments import null_thresholds
 from kn_core.study.experiments.null_thresholds import OWN, RANDOM

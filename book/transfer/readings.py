@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from book.words import compared_with_zero, interval, of_every, spread, told
-from kn_core.measures.metrics import with_intervals
 from kn_core.measures.stats import SIGNED
+from kn_core.measures.summaries import with_intervals
 from kn_core.study.experiments import transfer
 from kn_core.study.experiments.transfer import FOUND, RANDOM
 from kn_core.study.study import Study

@@ -27,7 +27,8 @@ from book.stages import layer_figures, neurons
 from kn_core.concepts import slug
 from kn_core.drawing import WIDTH, figure_of, theme
 from kn_core.fingerprint import writing
-from kn_core.measures.metrics import headline, main_retention, perplexity_limit
+from kn_core.measures.metrics import headline
+from kn_core.measures.summaries import main_retention, perplexity_limit
 from kn_core.method.filtering import explain
 from kn_core.study.own import OwnStudy, kept
 

@@ -3,9 +3,8 @@
 The paper gives the meaning of S_se and S_re and not their formulas. Both are read here by caption (the headline) and by
 probability, and never without fluency, because a model that answers 'RRRRRR' suppresses perfectly.
 
-The upper half works on one caption or its token probabilities, the lower half on the perturbations table: there an
-image's value is the mean over noise seeds, a concept's the mean over its images, the reported one the mean over
-concepts, with a 95 % interval over concepts.
+The upper half works on one caption or its token probabilities, the lower half on the perturbations table, image by
+image. Means over images and concepts, with intervals, are in `summaries`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kn_core.concepts import content_words, names
-from kn_core.measures.stats import LOST, SIGNED, Ends, cluster_interval
 from kn_core.profile import Profile
 
 
@@ -34,18 +32,6 @@ def headline(perturbations: pd.DataFrame, profile: Profile, held_out: bool = Tru
     return perturbations[same & (perturbations["heldout"] == held_out)]
 
 
-def perplexity_limit(perturbations: pd.DataFrame) -> float:
-    """The 95th percentile of clean captions' perplexity: what is above reads worse than almost all of them."""
-    clean = perturbations.drop_duplicates("image_id")["clean_perplexity"]
-    return float(clean.quantile(0.95))
-
-
-def main_retention(perturbations: pd.DataFrame) -> str:
-    """The reading of S_re that leads: by truth where at least half of the pictures have something true to keep."""
-    pictures = perturbations[perturbations["heldout"]].drop_duplicates("image_id")
-    return "retention_truth" if pictures["retained_truth"].notna().mean() >= 0.5 else "retention"
-
-
 MIN_WORDS = 3
 # None of 4,806 human captions of COCO photographs comes above 0.24; 'The . The .' has 0.33 and 'RRRRRR' 0.8.
 MAX_REPETITION = 0.25
@@ -57,7 +43,6 @@ EFFECTS = (
     *("retained", "retained_truth", "retained_probability", "perplexity", "repetition"),
 )
 # Where a caption has been scored as text too (`comparison.with_text`), a table holds these columns.
-WITHIN = {"suppression_probability": LOST, "selectivity": SIGNED, "log_perplexity": SIGNED}  # no shares
 TEXT = tuple(f"{score}_{side}" for score in ("bleu", "rouge", "bertscore") for side in ("suppression", "retention"))
 
 
@@ -157,7 +142,7 @@ def per_image(perturbations: pd.DataFrame, by: Sequence[str], *, perplexity_limi
     keys = list(dict.fromkeys((*by, "image_concept", "image_id")))
     if missing := sorted({"concept", *SETTINGS, *EFFECTS, *keys}.difference(perturbations.columns)):
         raise ValueError(f"perturbations must have the columns {missing}. Got {list(perturbations.columns)}.")
-    _one_setting(perturbations, by, SETTINGS)
+    one_setting(perturbations, by, SETTINGS)
     rows = perturbations[list(map(names, perturbations["clean_caption"], perturbations["image_concept"]))]
 
     present = rows["target_present"].astype(float)
@@ -181,75 +166,8 @@ def per_image(perturbations: pd.DataFrame, by: Sequence[str], *, perplexity_limi
     return images.reset_index().melt(id_vars=keys, var_name="metric").dropna(subset="value", ignore_index=True)
 
 
-def summarise(
-    perturbations: pd.DataFrame,
-    by: Sequence[str],
-    *,
-    perplexity_limit: float = math.inf,
-) -> pd.DataFrame:
-    """The metrics of `per_image` with intervals: columns `by`, metric, value, low, high, n_images, n_concepts.
-
-    `value` is the mean over concepts of the mean over their images: a concept with many images weighs no more.
-    """
-    return with_intervals(per_image(perturbations, by, perplexity_limit=perplexity_limit), by)
-
-
-def differences(
-    perturbations: pd.DataFrame,
-    method: str,
-    against: str,
-    by: Sequence[str] = (),
-    *,
-    perplexity_limit: float = math.inf,
-) -> pd.DataFrame:
-    """`method` minus `against`, image by image on the images that both have; columns as in `per_image`.
-
-    Pairing keeps what makes one image harder than another out of the difference.
-    """
-    if unknown := {method, against}.difference(perturbations["method"]):
-        known = sorted(perturbations["method"].unique())
-        raise ValueError(f"method and against must be two of {known}. Got {sorted(unknown)}.")
-    if "method" in by:
-        raise ValueError("by must not hold 'method', which is what is contrasted.")
-    both = perturbations[perturbations["method"].isin([method, against])]
-    return paired(per_image(both, ["method", *by], perplexity_limit=perplexity_limit), method, against)
-
-
-def paired(images: pd.DataFrame, method: str, against: str) -> pd.DataFrame:
-    """`differences` of two of the methods of `per_image`, for a caller who has them side by side."""
-    ours, theirs = (images[images["method"] == side].drop(columns="method") for side in (method, against))
-    found = ours.merge(theirs, on=[*ours.columns.drop("value")], suffixes=("", "_against"))
-    found["value"] -= found.pop("value_against")
-    return found
-
-
-def contrast(
-    perturbations: pd.DataFrame,
-    method: str,
-    against: str,
-    by: Sequence[str] = (),
-    *,
-    perplexity_limit: float = math.inf,
-) -> pd.DataFrame:
-    """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
-    _one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
-    images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(images, by, within=SIGNED)
-
-
-def with_intervals(images: pd.DataFrame, by: Sequence[str], *, within: Ends | None = None) -> pd.DataFrame:
-    """The mean over concepts of the mean over images, with its 95 % interval; of `differences` `within` SIGNED."""
-    keys = [*by, "metric"]
-    records = []
-    for key, group in images.groupby(keys, dropna=False, sort=False):
-        clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
-        value = float(np.mean([values.mean() for values in clusters]))
-        ends = cluster_interval(clusters, within or WITHIN.get(str(key[-1])))
-        records.append((*key, value, *ends, len(group), len(clusters)))
-    return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])
-
-
-def _one_setting(perturbations: pd.DataFrame, by: Sequence[str], settings: Sequence[str]) -> None:
+def one_setting(perturbations: pd.DataFrame, by: Sequence[str], settings: Sequence[str]) -> None:
+    """Raises ValueError where a group holds several settings: a mean over both would say nothing."""
     groups = perturbations.groupby(list(by) or np.zeros(len(perturbations)), dropna=False)
     for name in settings:
         if name not in by and groups[name].nunique(dropna=False).gt(1).any():

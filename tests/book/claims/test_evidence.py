@@ -7,7 +7,7 @@ import pytest
 
 from book.claims import evidence
 from book.claims.rules import Measurement, load_claims, table
-from kn_core.measures import metrics
+from kn_core.measures import metrics, summaries
 from tests.perturbed import headline_rows, perturbations, profile, row
 
 THRESHOLDS = {"bear": {"delta": 1.0, "gradcam": 1e-3}, "bus": {"delta": 2.6, "gradcam": 2e-3}}
@@ -47,7 +47,7 @@ def test_without_noise_the_headline_asks_for_no_sigma() -> None:
 
 
 def test_the_perplexity_limit_is_the_95th_percentile_of_clean_captions_each_counted_once() -> None:
-    assert metrics.perplexity_limit(pd.DataFrame(headline_rows())) == pytest.approx(30 + 0.85 * 10)
+    assert summaries.perplexity_limit(pd.DataFrame(headline_rows())) == pytest.approx(30 + 0.85 * 10)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from book import tables, words
 from book.perturbation import captions, figures, plane, readings
 from book.style import READINGS, method_colour
 from kn_core.drawing import theme
-from kn_core.measures.metrics import TEXT, main_retention
+from kn_core.measures.metrics import TEXT
+from kn_core.measures.summaries import main_retention
 from tests.perturbed import headline_rows, perturbations, profile
 
 PAPER = {"suppression": 0.77, "retention": 0.73}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kn_core import concepts
-from kn_core.measures import metrics
+from kn_core.measures import metrics, summaries
 from kn_core.method import perturbation
 from kn_core.method.capture import find_target
 from kn_core.method.interventions import (
@@ -278,7 +278,7 @@ def test_a_run_has_one_row_a_picture_set_and_setting(taught_model, pictures):
     assert rows["target_present"].tolist() == expected
     assert rows["clean_probability"].gt(0.5).all()
     assert rows["perplexity"].gt(1).all()
-    summary = metrics.summarise(rows[:3], ["method"])
+    summary = summaries.summarise(rows[:3], ["method"])
     assert set(summary["metric"]) >= {"suppression", "retention", "retention_others", "fluent"}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kn_core import concepts
-from kn_core.measures import metrics
+from kn_core.measures import metrics, summaries
 from kn_core.models import MiniGPT4, load_model
 from kn_core.pictures import scenes
 from kn_core.profile import Profile, load_profile
@@ -134,7 +134,7 @@ def test_perturbations_are_measured_on_found_and_random_neurons(study):
     assert {"noise", "zero"} <= set(rows["intervention"])
     assert rows["target_probability"].between(0, 1).all()
     assert rows["clean_probability"].between(0, 1, inclusive="right").all()
-    summary = metrics.summarise(rows, ["method", "intervention", "positions", "n", "sigma"])
+    summary = summaries.summarise(rows, ["method", "intervention", "positions", "n", "sigma"])
     by = summary.groupby(["intervention", "metric", "method"])["value"].first()
     for method in ("two-stage", "random"):
         assert 0 <= by["noise", "suppression", method] <= 1
