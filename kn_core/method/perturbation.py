@@ -33,6 +33,14 @@ from kn_core.models.hooks import Edit, intervene
 
 
 @dataclass(frozen=True, eq=False)
+class Undisturbed:
+    """What the model makes of a picture's own caption with nothing disturbed."""
+
+    chances: np.ndarray  # (C,), probabilities of its tokens, teacher-forced
+    perplexity: float  # of the caption without the picture
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A kept picture, ready to be captioned again."""
 
@@ -46,7 +54,7 @@ class Picture:
     prompt: Tensor  # (T, H)
     prompt_inpainted: Tensor  # (T, H), for 'patch'
     things: tuple[str, ...] = ()  # what else it shows (`Sample.things`)
-    clean: list[np.ndarray] = field(default_factory=list)  # what `clean_chances` found, kept for whoever asks again
+    clean: list[Undisturbed] = field(default_factory=list)  # what `undisturbed` found, kept for whoever asks again
 
 
 # Pictures: those that chose no neurons ('fresh'); of these the concept's own; of these some; those that chose neurons
@@ -104,10 +112,13 @@ def run(
 
 def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer]) -> pd.DataFrame:
     """A row a job, with what was answered: the columns of `perturbations.parquet`."""
-    before = clean_chances(model, list({picture.image_id: picture for _, picture in jobs}.values()))
-    frame = pd.DataFrame([_row(*job, before[job[1].image_id], answer) for job, answer in zip(jobs, said, strict=True)])
-    written = pd.unique(frame[["caption", "clean_caption"]].to_numpy().ravel()).tolist()
-    perplexity = dict(zip(written, model.perplexity(written), strict=True))
+    shown = {picture.image_id: picture for _, picture in jobs}
+    before = undisturbed(model, list(shown.values()))
+    rows = [_row(*job, before[job[1].image_id].chances, answer) for job, answer in zip(jobs, said, strict=True)]
+    frame = pd.DataFrame(rows)
+    perplexity = {picture.caption: before[image_id].perplexity for image_id, picture in shown.items()}
+    written = [caption for caption in frame["caption"].unique() if caption not in perplexity]
+    perplexity |= zip(written, model.perplexity(written), strict=True)
     frame["perplexity"] = frame["caption"].map(perplexity)
     frame["clean_perplexity"] = frame["clean_caption"].map(perplexity)
     return frame
@@ -233,14 +244,14 @@ class Answer:
     probabilities: np.ndarray  # (C,), of the tokens of the reference caption, teacher-forced
 
 
-def clean_chances(model: CaptionModel, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
-    """The probabilities of each picture's own caption, by image_id, with nothing disturbed; run once a picture.
-
-    Each by itself, so that no other caption's length, which pads a batch, moves its last digits.
-    """
-    for one in pictures:
-        if not one.clean:
-            one.clean.extend(chances(model, one.prompt[None], [one.caption]))
+def undisturbed(model: CaptionModel, pictures: Sequence[Picture]) -> dict[str, Undisturbed]:
+    """What the model makes of each picture's own caption, by image_id, with nothing disturbed; run once a picture."""
+    new = [one for one in pictures if not one.clean]
+    if new:
+        captions = [one.caption for one in new]
+        found = chances(model, torch.stack([one.prompt for one in new]), captions)
+        for one, *made in zip(new, found, model.perplexity(captions), strict=True):
+            one.clean.append(Undisturbed(*made))
     return {one.image_id: one.clean[0] for one in pictures}
 
 

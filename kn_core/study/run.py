@@ -52,7 +52,7 @@ from kn_core.weights import wheels
 Stage = Callable[[Study, str], object]
 
 STAGES: dict[str, Stage] = {
-    "pairs": lambda study, concept: study.pairs(concept),
+    "pairs": lambda study, concept: (study.pairs(concept), study.undisturbed(concept)),
     "scores": lambda study, concept: study.scores(concept),
     "neurons": lambda study, concept: study.neurons(concept),
     "perturbations": lambda study, concept: study.perturbations(concept),

@@ -30,6 +30,7 @@ from kn_core.study.pairs import StudyError
 __all__ = ["Study", "StudyError"]
 
 Role = Literal["select", "held_out"]
+ROLES: tuple[Role, ...] = ("select", "held_out")
 PROMPTS = 2**28  # bytes of embedded pictures that a study keeps in memory
 
 
@@ -84,19 +85,36 @@ class Study(NeuronStudy):
     def pictures(self, concept: str, role: Role, first: int | None = None) -> list[perturbation.Picture]:
         """A concept's pairs of one role, all or the `first`, as embedded prompts with and without the object."""
         rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
-        if not rows:
-            return []
         settings, known = self.effort.perturbation, self._embedded(concept, role, rows)
         marked = settings.choosing if role == "select" else settings.sweep_pictures
-        few = {one.image_id for one in known[:marked]}
+        few, clean = {one.image_id for one in known[:marked]}, self.undisturbed(concept)
         return [
             replace(
                 one,
+                clean=[clean[one.image_id]],
                 chooses_dose=role == "select" and one.image_id in few,
                 swept=role == "held_out" and one.image_id in few,
             )
             for one in known
         ]
+
+    def undisturbed(self, concept: str) -> dict[str, perturbation.Undisturbed]:
+        """What the model makes of the captions of a concept's kept pairs, by image_id, with nothing disturbed."""
+
+        def compute() -> pd.DataFrame:
+            kept = self.pairs(concept).query("kept")
+            shown = [
+                one
+                for role in ROLES
+                for one in self._embedded(concept, role, kept[kept["role"] == role].to_dict("records"))
+            ]
+            found = perturbation.undisturbed(self.model, shown)
+            rows = [(image_id, one.chances, one.perplexity) for image_id, one in found.items()]
+            return pd.DataFrame(rows, columns=["image_id", "chances", "perplexity"])
+
+        inputs = fingerprint(self._pair_inputs(concept), code(perturbation.__name__))
+        rows = self.store.table(f"undisturbed-{concept}", inputs, compute).itertuples(index=False)
+        return {image_id: perturbation.Undisturbed(*found) for image_id, *found in rows}
 
     @cached_property
     def _known(self) -> dict[tuple[int, str, str], perturbation.Picture]:
@@ -104,6 +122,8 @@ class Study(NeuronStudy):
 
     def _embedded(self, concept: str, role: Role, rows: Sequence[Mapping[Hashable, Any]]) -> list[perturbation.Picture]:
         """Pictures of these pairs, without marks: the tower sees one once, as long as `PROMPTS` bytes of them last."""
+        if not rows:
+            return []
         keys = [(id(self.model), concept, row["image_id"]) for row in rows]
         missing = [row for key, row in zip(keys, rows, strict=True) if key not in self._known]
         samples = [self.sample(concept, row["image_id"]) for row in missing]

@@ -85,15 +85,16 @@ def cross(study: Study, concept: str) -> pd.DataFrame:
         shown = [one for name in study.studied() for one in study.pictures(name, "held_out", most)]
         main, neurons = protocol.main_setting(settings.perturbation, found), study.neuron_set(concept)
         prompts, captions = torch.stack([one.prompt for one in shown]), [one.caption for one in shown]
-        before, model = perturbation.clean_chances(study.model, shown), study.model
+        before, model = perturbation.undisturbed(study.model, shown), study.model
 
         def edits(rows: slice) -> dict[int, Edit]:
             return edits_for(model, neurons, main, [one.image_id for one in shown[rows]])
 
         after = perturbation.chances(model, prompts, captions, edits, main.site)
         records = [
-            (concept, one.concept, one.image_id, before[one.image_id][one.target.position], now[one.target.position])
+            (concept, one.concept, one.image_id, before[one.image_id].chances[at], now[at])
             for one, now in zip(shown, after, strict=True)
+            for at in [one.target.position]
         ]
         columns = ["concept", "image_concept", "image_id", "clean_probability", "target_probability"]
         return pd.DataFrame(records, columns=columns)

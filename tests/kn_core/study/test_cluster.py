@@ -160,7 +160,7 @@ def test_a_cluster_that_is_running_one_concept_up_to_one_stage(here, tmp_path, t
     )
     assert said[0] == f"1 workers of {here}"
     made = ["pairs-bear", "pairs-bus", "pairs-pizza", "scores-bear", "scores-bus", "scores-pizza", "neurons-bus"]
-    made += ["dai-bear", "dai-bus", "dai-pizza"]
+    made += ["dai-bear", "dai-bus", "dai-pizza", "undisturbed-bear", "undisturbed-bus", "undisturbed-pizza"]
     assert sorted(Path(file).stem for file in Store(tmp_path / "r" / "parts").held()) == sorted(made)
 
 
@@ -173,7 +173,7 @@ def test_what_goes_wrong_on_a_worker_is_told_when_the_others_are_done(here, tmp_
 
     with pytest.raises(cluster.ClusterError, match="(?s)pairs: 1 of 3 concepts failed.* RuntimeError: no weights here"):
         list(cluster.run(toy_profile, tmp_path / "r", here, load=load))
-    assert len(Store(tmp_path / "r" / "parts").held()) == 2
+    assert len(Store(tmp_path / "r" / "parts").held()) == 4  # two concepts' pairs, and the clean model on them
     said = list(cluster.run(toy_profile, tmp_path / "r", here, until="pairs", load=load))
     assert len(said) == 2  # the workers, and the concept that had failed
 

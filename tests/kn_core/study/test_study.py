@@ -19,7 +19,7 @@ from kn_core import models
 from kn_core.fingerprint import ROOT
 from kn_core.measures import metrics
 from kn_core.method import filtering, perturbation
-from kn_core.method.perturbation import chances, clean_chances
+from kn_core.method.perturbation import chances, undisturbed
 from kn_core.method.two_stages import identify
 from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
@@ -374,17 +374,25 @@ def test_the_tower_sees_a_picture_once_and_the_undisturbed_model_reads_it_once(s
     monkeypatch.setattr(model, "image_embeds", lambda images: seen.extend(images) or towers(images))
     monkeypatch.setattr(model, "extend", lambda *given, **more: read.append(given) or extends(*given, **more))
     one, other = study.pictures("bear", "held_out")
-    assert len(seen) == 4 and not one.chooses_dose  # with and without the object
+    kept = len(study.pairs("bear").query("kept"))
+    assert len(seen) == 2 * kept and not one.chooses_dose  # with and without the object
     (again,) = study.pictures("bear", "held_out", 1)
-    assert len(seen) == 4 and again.prompt is one.prompt
-    first, second = (clean_chances(model, [each])[one.image_id] for each in (one, again))
-    assert first is second and len(read) == 1
+    assert len(seen) == 2 * kept and again.prompt is one.prompt
+    once = len(read)
+    found, _ = (undisturbed(model, [each])[one.image_id] for each in (one, again))
+    assert len(read) == once
     both = chances(model, torch.stack([one.prompt, other.prompt]), [one.caption, other.caption])
-    assert first == pytest.approx(both[0], abs=1e-6)
+    assert found.chances == pytest.approx(both[0], abs=1e-6)
+    assert found.perplexity == pytest.approx(model.perplexity([one.caption])[0], rel=1e-5)
     monkeypatch.setattr("kn_core.study.study.PROMPTS", 0)  # no more than are asked for at once
     study.pictures("bear", "held_out", 1)
     study.pictures("bear", "held_out")
-    assert len(seen) == 6
+    assert len(seen) == 2 * kept + 2
+    read.clear()
+    later = start()  # another process: what the model makes of the undisturbed is on disk
+    monkeypatch.setattr(later, "model", model)
+    undisturbed(model, later.pictures("bear", "held_out"))
+    assert read == []
 
 
 def test_a_profile_that_ran_beside_shows_the_verdicts_of_its_main_setting(go_on, toy_profile, tmp_path, monkeypatch):
