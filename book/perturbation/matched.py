@@ -221,16 +221,9 @@ def suppresses(doses: Doses, method: str, sigma: float) -> bool:
 
 
 def own_doses(doses: Doses, chosen: pd.DataFrame) -> dict[str, float]:
-    """The noise of each method: what `methods.doses` chose for it, else the main one, on pictures that chose neurons.
-
-    At text no such picture was tried: there it is the best on the pictures that are reported, which flatters rivals.
-    """
+    """The noise of each method: the main one, or what `methods.doses` chose on pictures that chose neurons."""
     best = chosen[chosen["chosen"]].set_index("method")["sigma"]
-    own = {name: float(best.get(name, doses.main)) for name in doses.means}
-    for name in (name for name in AT_TEXT if name in own):
-        balance = {sigma: _balance(doses, name, {name: sigma})[0] for sigma in doses.sigma[name][1:]}
-        own[name] = max(balance, key=balance.__getitem__)
-    return own
+    return {name: float(best.get(name, doses.main)) for name in doses.means}
 
 
 def rivals_in_words(best: Mapping[str, str]) -> str:

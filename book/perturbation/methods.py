@@ -25,6 +25,7 @@ from kn_core.study.experiments.texts import with_text
 from kn_core.study.study import Study
 
 CHOOSING = methods_of("ours", "stage", "rival")  # methods that choose neurons
+AT_TEXT = methods_of("at text")
 SUPPRESSION, RETENTION = readings_of("suppression"), (*readings_of("retention"), "fluent")  # columns of Table II
 BOUNDS = methods_of("bound")  # what S_se and S_re are where no neuron is disturbed
 CONTROLS = methods_of("control")  # those of single neurons too, which no perturbation has
@@ -51,10 +52,11 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         )
         return unchosen.assign(suppression=np.nan, retention=np.nan, score=np.nan, chosen=True)
     rows = perturbations[~perturbations["heldout"] & (perturbations["concept"] == perturbations["image_concept"])]
-    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["positions"] == settings.positions)]
-    rows = rows[rows["n"] == profile.identification.budget]
+    rows = rows[(rows["seed"] == 0) & (rows["intervention"] == "noise") & (rows["n"] == profile.identification.budget)]
+    rows = rows[(rows["positions"] == settings.positions) | rows["method"].isin(AT_TEXT)]
     tried = rows.groupby(["method", "image_id"])["sigma"].transform("nunique")
-    rows = rows[tried == len({*settings.sweep_sigma, settings.sigma})]  # two-stage ones have seen others at one dose
+    every = {False: len({*settings.sweep_sigma, settings.sigma}), True: len(settings.text_sigma)}
+    rows = rows[tried == rows["method"].isin(AT_TEXT).map(every)]  # two-stage ones have seen others at one dose
     found = per_image(rows, ["method", "sigma"]).groupby(["method", "sigma", "metric", "image_concept"])["value"].mean()
     means = found.groupby(["method", "sigma", "metric"]).mean().reset_index()
     wide = means.pivot_table(index=["method", "sigma"], columns="metric", values="value")
@@ -66,9 +68,9 @@ def doses(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def swept(doses: pd.DataFrame) -> list[str]:
-    """The methods of `doses` among several of which one was chosen; the only one that was tried is nobody's own."""
+    """The methods, at image tokens, that have one of several `doses`; the only one that was tried is nobody's own."""
     tried = doses.groupby("method")["sigma"].nunique()
-    return [name for name in METHODS if tried.get(name, 0) > 1]
+    return [name for name in (*CHOOSING, "random") if tried.get(name, 0) > 1]
 
 
 def at_own_dose(study: Study, perturbations: pd.DataFrame, doses: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def trials(
                 yield Trial(neurons, setting, "swept")
     for sigma in settings.text_sigma:
         for neurons in (*at_text, random[0]):
-            yield Trial(neurons, replace(main, positions="text", sigma=sigma), "swept")
+            yield Trial(neurons, replace(main, positions="text", sigma=sigma), "dose")
     if settings.directions and main.intervention == "noise" and main.positions == "image":
         for sigma in dict.fromkeys((main.sigma, *settings.sweep_sigma)):
             yield Trial(two_stage, replace(main, sigma=sigma), "swept", "direction")

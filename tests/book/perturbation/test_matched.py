@@ -111,10 +111,11 @@ def rival(name: str, gone: bool, sigmas: tuple[float, ...] = (3, 10), **changes:
 
 
 def held(*rivals: list[dict[str, object]], sigma: float = 3.0) -> tuple[Any, Any, dict[str, str]]:
-    """`over_rivals` of the run with these, all under one noise; at text under the best of theirs."""
+    """`over_rivals` of the run with these, all under one noise; at text under 4."""
     whole = pd.concat([perturbations(), *map(pd.DataFrame, rivals)])
     doses = matched.Doses(whole, text_tried())
-    chosen = pd.DataFrame({"method": list(doses.means), "sigma": sigma, "chosen": True})
+    own = {name: 4.0 if name.endswith("-text") else sigma for name in doses.means}
+    chosen = pd.DataFrame({"method": list(own), "sigma": list(own.values()), "chosen": True})
     (kept, balance), best = matched.over_rivals(doses, matched.own_doses(doses, chosen))
     return kept, balance, best
 

@@ -141,6 +141,23 @@ def test_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame, mo
     assert chosen["heldout"].all()
 
 
+def test_at_text_too_a_dose_is_chosen_on_pictures_that_chose_neurons(swept: pd.DataFrame) -> None:
+    settings = profile()
+    noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0), "text_sigma": (2.0, 4.0)})
+    there = {"heldout": False, "positions": "text", "retained_truth": 0.5}
+    tried = [
+        row("bear", method, image, sigma == 4.0 and method == "dai-text", sigma=sigma, **there)
+        for method in ("dai-text", "random")
+        for sigma in (2.0, 4.0)
+        for image in IMAGES[:2]
+    ]
+    whole = pd.concat([swept, pd.DataFrame(tried)])
+    found = methods.doses(whole, settings.model_copy(update={"perturbation": noise})).set_index(["method", "sigma"])
+    assert found.loc["dai-text", "chosen"].to_dict() == {2.0: False, 4.0: True}
+    assert "random" not in found.index.get_level_values("method")  # at text alone, it is no method of the main place
+    assert methods.swept(found.reset_index()) == ["two-stage", "dai"]
+
+
 def test_the_only_noise_that_was_tried_is_nobodys_own(swept: pd.DataFrame, table: pd.DataFrame) -> None:
     settings = profile()
     noise = settings.perturbation.model_copy(update={"sweep_sigma": (1.0, 3.0)})

@@ -78,7 +78,7 @@ def test_noise_has_directions_beside_it_and_rivals_their_own_place():
     assert extra == Counter([("direction", setting(), "swept"), ("direction", setting(sigma=1.0), "swept")])
     extra = planned(text_sigma=(0.5,)) - planned()
     at_text = setting(positions="text", sigma=0.5)
-    assert extra == Counter([("dai-text", at_text, "swept"), ("random", at_text, "swept")])
+    assert extra == Counter([("dai-text", at_text, "dose"), ("random", at_text, "dose")])
     removal = [
         one
         for one in trials(
