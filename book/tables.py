@@ -89,7 +89,7 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
     for column, pattern in (formats or {}).items():
         shown = shown.format(pattern, subset=[column], na_rep="–")
     if P_HOLM in frame:
-        shown = shown.format(_p_value, subset=[P_HOLM])
+        shown = shown.format(lambda p: p_value(p) if isinstance(p, float) else p, subset=[P_HOLM])
     if "verdict" in frame:
         shown = shown.format(chip, subset=["verdict"])
     if not len(frame.columns):  # nothing to say: pandas has no style for it
@@ -98,7 +98,8 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
     return shown.apply_index(lambda labels: ["text-align: left" if label in words else "" for label in labels], axis=1)
 
 
-def _p_value(p: Any) -> str:
+def p_value(p: float) -> str:
+    """'0.012', '< 0.001', or a dash where there is none."""
     return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -13,7 +13,7 @@ from book.claims.rules import Measurement
 from book.perturbation import references
 from book.perturbation.matched import Doses
 from book.style import READINGS
-from book.tables import P_HOLM
+from book.tables import P_HOLM, p_value
 from book.words import compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED, each_alone, holm, paired_permutation
@@ -152,10 +152,11 @@ def for_readers(
             | {READINGS[key].label: interval(*ends) if ends else "–" for key, ends in zip(TOLD, read, strict=True)}
             | {"suppression, random": f"{random[0]:.2f}" if random else "–"}
             | ({} if doses is None else {"retention, random at equal suppression": at_equal(doses, read[0])})
-            | {"change of both": "; ".join(said) or "–", P_HOLM: changes[-1]["p_holm"] if changes else math.nan}
+            | {"change of both": "; ".join(said) or "–"}
+            | {P_HOLM: "; ".join(p_value(each["p_holm"]) for each in changes) or "–"}
         )
     below = [] if bounds is None else references.for_readers(bounds, TOLD, "choice").to_dict("records")
-    words = {heading: "–" for heading in rows[0] if heading != P_HOLM}
+    words = dict.fromkeys(rows[0], "–")
     return pd.DataFrame([*rows, *(words | row for row in below)])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from book import tables
 from book.choices import attributions, figures, ladder, third_stage, whose
 from book.perturbation.matched import Doses
 from book.perturbation.readings import ENDS
@@ -72,6 +73,7 @@ def test_steps_are_in_order_and_have_their_controls(climbed):
     assert len(shown) == 2 * len(STEPS) + 2
     last = shown[shown["choice"] == f"{ladder.STEPS['between']}, zeroed"]
     assert last["suppression, random"].item() == "0.00"
+    assert len(last["change of both"].item().split("; ")) == len(last[tables.P_HOLM].item().split("; ")) == 2
     first = shown[shown["choice"].str.startswith(ladder.STEPS[ladder.PAPER])]
     under_noise, zeroed = first["change of both"]
     assert under_noise == "–"  # nothing stands before it
