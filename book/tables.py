@@ -89,7 +89,7 @@ def table(frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None =
     for column, pattern in (formats or {}).items():
         shown = shown.format(pattern, subset=[column], na_rep="–")
     if P_HOLM in frame:
-        shown = shown.format(lambda p: p_value(p) if isinstance(p, float) else p, subset=[P_HOLM])
+        shown = shown.format(lambda p: p_value(p) if isinstance(p, float) else str(p), subset=[P_HOLM])
     if "verdict" in frame:
         shown = shown.format(chip, subset=["verdict"])
     if not len(frame.columns):  # nothing to say: pandas has no style for it
