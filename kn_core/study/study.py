@@ -30,7 +30,6 @@ from kn_core.study.pairs import StudyError
 __all__ = ["Study", "StudyError"]
 
 Role = Literal["select", "held_out"]
-ROLES: tuple[Role, ...] = ("select", "held_out")
 PROMPTS = 2**28  # bytes of embedded pictures that a study keeps in memory
 
 
@@ -87,11 +86,12 @@ class Study(NeuronStudy):
         rows = self.pairs(concept).query("role == @role").to_dict("records")[:first]
         settings, known = self.effort.perturbation, self._embedded(concept, role, rows)
         marked = settings.choosing if role == "select" else settings.sweep_pictures
-        few, clean = {one.image_id for one in known[:marked]}, self.undisturbed(concept)
+        few = {one.image_id for one in known[:marked]}
+        clean = self.undisturbed(concept) if role == "held_out" else {}  # few of the others are disturbed
         return [
             replace(
                 one,
-                clean=[clean[one.image_id]],
+                clean=[clean[one.image_id]] if clean else one.clean,
                 chooses_dose=role == "select" and one.image_id in few,
                 swept=role == "held_out" and one.image_id in few,
             )
@@ -99,18 +99,13 @@ class Study(NeuronStudy):
         ]
 
     def undisturbed(self, concept: str) -> dict[str, perturbation.Undisturbed]:
-        """What the model makes of the captions of a concept's kept pairs, by image_id, with nothing disturbed."""
+        """What the model makes of its captions of a concept's held-out pairs, by image_id, with nothing disturbed."""
 
         def compute() -> pd.DataFrame:
-            kept = self.pairs(concept).query("kept")
-            shown = [
-                one
-                for role in ROLES
-                for one in self._embedded(concept, role, kept[kept["role"] == role].to_dict("records"))
-            ]
-            found = perturbation.undisturbed(self.model, shown)
-            rows = [(image_id, one.chances, one.perplexity) for image_id, one in found.items()]
-            return pd.DataFrame(rows, columns=["image_id", "chances", "perplexity"])
+            rows = self.pairs(concept).query("role == 'held_out'").to_dict("records")
+            found = perturbation.undisturbed(self.model, self._embedded(concept, "held_out", rows))
+            made = [(image_id, one.chances, one.perplexity) for image_id, one in found.items()]
+            return pd.DataFrame(made, columns=["image_id", "chances", "perplexity"])
 
         inputs = fingerprint(self._pair_inputs(concept), code(perturbation.__name__))
         rows = self.store.table(f"undisturbed-{concept}", inputs, compute).itertuples(index=False)
