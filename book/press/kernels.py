@@ -28,7 +28,7 @@ NAME = "kn-core-forked"  # of the provisioner
 _context = multiprocessing.get_context("forkserver")
 # tqdm first: imported before there is a kernel, it draws its bars as on a terminal, where ours belong.
 _context.set_forkserver_preload(
-    ["tqdm.auto", "ipykernel.kernelapp", "seaborn", "book.page", "book.pictures", "myst_nb", "book.press.read"]
+    ["tqdm.auto", "ipykernel.kernelapp", "seaborn", "book.page", "book.pictures", "myst_nb", "book.press.preread"]
 )
 
 
