@@ -112,11 +112,9 @@ def run(
 
 def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer]) -> pd.DataFrame:
     """A row a job, with what was answered: the columns of `perturbations.parquet`."""
-    shown = {picture.image_id: picture for _, picture in jobs}
-    before = undisturbed(model, list(shown.values()))
+    before = undisturbed(model, list({picture.image_id: picture for _, picture in jobs}.values()))
     rows = [_row(*job, before[job[1].image_id].chances, answer) for job, answer in zip(jobs, said, strict=True)]
-    frame = pd.DataFrame(rows)
-    perplexity = {picture.caption: before[image_id].perplexity for image_id, picture in shown.items()}
+    frame, perplexity = pd.DataFrame(rows), {one.caption: before[one.image_id].perplexity for _, one in jobs}
     written = [caption for caption in frame["caption"].unique() if caption not in perplexity]
     perplexity |= zip(written, model.perplexity(written), strict=True)
     frame["perplexity"] = frame["caption"].map(perplexity)

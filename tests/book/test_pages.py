@@ -124,7 +124,8 @@ def test_a_concepts_page_asks_for_that_concept_alone_listed_or_not(book_of, tmp_
     for concept in ("bus", "pizza"):
         assert run("concept", profile="toy", concept=concept) == ("", set())
         made = {path.stem for path in (tmp_path / "results" / "toy" / "parts").glob("[!.]*")}
-        assert made == {f"{what}-{concept}" for what in ("pairs", "scores", "neurons", "heatmaps", "examples")}
+        what = ("pairs", "undisturbed", "scores", "neurons", "heatmaps", "examples")
+        assert made == {f"{each}-{concept}" for each in what}
         told = [line.split()[1].rstrip(",") for line in capsys.readouterr().err.splitlines()]
         assert set(told) == made and told[0] == f"pairs-{concept}"
         shutil.rmtree(tmp_path / "results")
