@@ -243,13 +243,14 @@ class Answer:
 
 
 def undisturbed(model: CaptionModel, pictures: Sequence[Picture]) -> dict[str, Undisturbed]:
-    """What the model makes of each picture's own caption, by image_id, with nothing disturbed; run once a picture."""
-    new = [one for one in pictures if not one.clean]
-    if new:
-        captions = [one.caption for one in new]
-        found = chances(model, torch.stack([one.prompt for one in new]), captions)
-        for one, *made in zip(new, found, model.perplexity(captions), strict=True):
-            one.clean.append(Undisturbed(*made))
+    """What the model makes of each picture's own caption, by image_id, with nothing disturbed; run once a picture.
+
+    Each by itself, so that no other caption's length, which pads a batch, moves its last digits.
+    """
+    for one in pictures:
+        if not one.clean:
+            (found,) = chances(model, one.prompt[None], [one.caption])
+            one.clean.append(Undisturbed(found, float(model.perplexity([one.caption])[0])))
     return {one.image_id: one.clean[0] for one in pictures}
 
 
