@@ -133,7 +133,7 @@ def card(found: dict[str, Result], concept: str) -> str:
         ),
         f"retention: of {one.kept_of.removeprefix('the ')}": (one.kept, _rank(found, concept, "retention")),
         "selectivity: its own noise, less others’": (
-            interval(*one.selectivity.ends, "{:+.2f}"),
+            interval(*one.selectivity.ends, "{:+z.2f}"),
             _rank(found, concept, "selectivity"),
         ),
         "neurons of its own": (f"{one.own}", f"{one.shared} are in the set of every concept"),

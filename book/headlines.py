@@ -101,8 +101,8 @@ def for_readers(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def called(own: Profile, more: Profile) -> str:
     """A body of evidence in a few words: concepts, pictures, and whose layer it is."""
     what = f"{len(more.concepts)} concepts, {more.data.held_out} pictures each"
-    anew = more.parts.projection != own.parts.projection
-    return f"{what}, last part of the layer's training anew ({more.name.rpartition('-')[2]})" if anew else what
+    other = more.parts.projection != own.parts.projection
+    return f"{what}, another end of the layer's training ({more.name.rpartition('-')[2]})" if other else what
 
 
 def recorded(study: Study) -> pd.DataFrame:
@@ -140,8 +140,8 @@ def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
         return ""
     told = listed([f"{value:.2f}" for value in values])
     return (
-        f"Under {len(values)} layers of the captioner, which share the first part of the training and learnt to "
-        f"describe on other batches each, the third stage's suppression is {told}."
+        f"Under {len(values)} layers of the captioner, which share the first part of the training and went on "
+        f"apart, the book's own for longest, the third stage's suppression is {told}."
     )
 
 
@@ -151,7 +151,7 @@ def later(study: Study) -> str:
     if not names:
         return ""
     told = "The long version of this book (EFFORT=full) runs the headline settings on more: every kind that scenes can "
-    told += "draw, and 40 held-out pictures a concept, under layers too whose last part of the training was done anew "
+    told += "draw, and 40 held-out pictures a concept, under layers too whose training ended otherwise "
     told += f"(profiles {listed(names)})."
     return told + (" What earlier runs made of them is on record, in the table above." if len(recorded(study)) else "")
 
@@ -159,15 +159,14 @@ def later(study: Study) -> str:
 def in_short(study: Study) -> str:
     """For the first page, in half a sentence, what is on record of many kinds and of other layers; else ''."""
     own, found = study.profile, load_verdicts()
-    kinds, anew = [], []
+    kinds, others = [], []
     for more in profiles(own):
         if taken := _estimate(found.get(more.name, {}).get("third-stage-suppresses"), "{:z.0%}"):
             if set(more.concepts) != set(own.concepts):
                 kinds.append(f"{taken} of the names over {len(more.concepts)} kinds")
             elif more.parts.projection != own.parts.projection:
-                anew.append(taken)
-    again = "with the last part of the captioner's training done anew"
-    trained = [f"{listed(anew)} {again}"] if anew else []
+                others.append(taken)
+    trained = [f"{listed(others)} with another end of the captioner's training"] if others else []
     return f"; the third stage takes away {', '.join(kinds + trained)}" if kinds + trained else ""
 
 

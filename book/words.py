@@ -64,7 +64,7 @@ def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") ->
     return "{} [{},\u00a0{}]".format(*map(pattern.format, (value, low, high)))  # breaks before the bracket alone
 
 
-def spread(value: float, low: float, high: float, pattern: str = "{:.2f}") -> str:
+def spread(value: float, low: float, high: float, pattern: str = "{:z.2f}") -> str:
     """The same within a sentence: '0.57 (95 % interval 0.43 to 0.70)'."""
     if np.isnan(value):
         return "not measured"

@@ -104,11 +104,11 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
             both = {"suppression": "suppression", kept: f"retention {READ_BY[kept]}"}
             words[f"{name}{suffix}"] = _changes({said: found[at, gain, of] for of, said in both.items()})
     value, low, high = found[BUDGET, "stage 2 to stage 1", "suppression"]
-    words["adds-2"] = f"{interval(value, low, high, '{:+.2f}')}, {compared_with_zero(low, high)}"
+    words["adds-2"] = f"{interval(value, low, high, '{:+z.2f}')}, {compared_with_zero(low, high)}"
     value, low, high = found[BUDGET, "together", "suppression"]
     unclear = "not clearly more or less than"
     words["together"] = told(low, high, "more than", "less than", unclear, unclear)
-    return words | {"interaction": spread(value, low, high, "{:+.2f}")}
+    return words | {"interaction": spread(value, low, high, "{:+z.2f}")}
 
 
 def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
@@ -116,6 +116,6 @@ def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
     unclear = "makes no clear difference to"
     verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}
     (one, first), (other, second) = (
-        (f"{of}, {spread(ends[0], ends[1], ends[2], '{:+.2f}')}", verbs[of]) for of, ends in found.items()
+        (f"{of}, {spread(ends[0], ends[1], ends[2], '{:+z.2f}')}", verbs[of]) for of, ends in found.items()
     )
     return f"{first} {one}, and {'' if first == second else second + ' '}{other}"

@@ -10,7 +10,7 @@ import pandas as pd
 from book.choices.ladder import cells
 from book.tables import n_neurons, n_pictures
 from book.words import interval, of_every, told
-from kn_core.measures.stats import SIGNED, estimate
+from kn_core.measures.stats import GAP, SIGNED, estimate
 from kn_core.study.experiments import attribution
 from kn_core.study.study import Study
 
@@ -25,7 +25,7 @@ SCORES = {  # in tables and figures, cheapest last
     "gradcam-sum": "stage 2’s score, summed",
     "gradcam": "stage 2’s score (maximum)",
 }
-WITHIN = dict.fromkeys(("spearman", "pearson"), SIGNED)
+WITHIN = dict.fromkeys(("spearman", "pearson"), GAP)
 READ = {"spearman": "Spearman’s ρ", "pearson": "Pearson’s r", "sign": "right sign", "precision": "best fifth found"}
 
 
@@ -86,6 +86,8 @@ def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
     words["atp"] = ", at the cost of one backward pass" if best == "atp" else beside
     found = attribution.agreement(patches).query("over == 'all'").pivot_table("spearman", "concept", "method")
     gap = estimate(found["gradcam-sum"] - found["gradcam"], within=SIGNED)
-    words["sum-or-max"] = told(gap.low, gap.high, "better than", "worse than", "not clearly better than")
+    words["sum-or-max"] = told(
+        gap.low, gap.high, "better than", "worse than", "neither clearly better nor clearly worse than"
+    )
     largest = one.loc[np.abs(one["effect"]).idxmax()]
     return words | {"largest": f"{largest['effect']:.2f}"}

@@ -201,7 +201,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
 
 
 def _change(row: Mapping[Hashable, Any]) -> str:
-    return interval(row["value"], row["low"], row["high"], "{:+.2f}")
+    return interval(row["value"], row["low"], row["high"], "{:+z.2f}")
 
 
 def _mark(row: Mapping[Hashable, Any]) -> str:

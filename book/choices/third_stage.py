@@ -17,9 +17,10 @@ from book.perturbation.references import references
 from book.tables import n_pictures
 from book.words import interval, listed, of_every, spread
 from kn_core.measures.metrics import per_image
-from kn_core.measures.stats import SIGNED
+from kn_core.measures.stats import GAP
 from kn_core.measures.summaries import main_retention, paired, perplexity_limit, summarise, with_intervals
 from kn_core.measures.truth import says
+from kn_core.method import recipes
 from kn_core.pictures.scenes.settings import SETTINGS
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import THIRD
@@ -88,13 +89,13 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     both = both[both["concept"] == both["image_concept"]]
     images = per_image(both, ["method"], perplexity_limit=limit)
     images = images[images["metric"].isin(["retention", "retention_truth"])]
-    more = cells(with_intervals(paired(images, THIRD, "removal"), [], within=SIGNED), "metric")
+    more = cells(with_intervals(paired(images, THIRD, "removal"), [], within=GAP), "metric")
     if not more:
         return "Taking the object out of the picture itself was not tried."
     keeps, leads = cells(with_intervals(images, ["method"]), "method", "metric"), main_retention(perturbations)
     order = [name for name in dict.fromkeys((leads, "retention")) if (name,) in more]
     said = [f"{interval(*keeps['removal', name])} {READ_BY[name]}" for name in order]
-    gaps = [f"{interval(*more[name,], '{:+.2f}')} {READ_BY[name]}" for name in order]
+    gaps = [f"{interval(*more[name,], '{:+z.2f}')} {READ_BY[name]}" for name in order]
     value, low, _ = more[leads,]
     return (
         f"Taking the object out of the picture itself keeps {' and '.join(said)} on the same pictures; the difference "
@@ -132,6 +133,8 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     words["pictures"] = f"{chosen.loc[chosen['metric'] == 'suppression', 'n_images'].sum()}"
     tried = sorted(set(budgets["n"]))
     words["tried"] = f"{tried[0]} to {tried[-1]}"
+    last = list(recipes.LADDER.values())[-1]
+    words["steps"] = f"which are {'those' if recipe == last else 'not those'} of the last step"
     kept = main_retention(study.perturbations())
     words |= {"smallest": _smallest(budgets, kept), "surely": _smallest(budgets, kept, "low")}
     foreign = found[found["whose"] == "other"].set_index("method")["n_images"]
@@ -158,10 +161,10 @@ def _reached(value: float, low: float, aim: float) -> str:
 
 
 def _smallest(budgets: pd.DataFrame, kept: str, end: str = "value") -> str:
-    """`smallest` in the reading that leads, then by words, where that is another one with another answer."""
+    """`smallest` in the reading that leads, then by words, where that is another one."""
     found = {name: smallest(budgets, name, end) for name in dict.fromkeys((kept, "retention"))}
     said = {name: f"{least} neurons" if least else "none of the numbers tried" for name, least in found.items()}
-    return "; ".join(f"{READ_BY[name]}, {of}" for name, of in said.items() if name == kept or of != said[kept])
+    return "; ".join(f"{READ_BY[name]}, {of}" for name, of in said.items())
 
 
 def reached(study: Study) -> list[Measurement]:

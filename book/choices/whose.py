@@ -12,7 +12,7 @@ from book.choices.ladder import cells
 from book.words import interval, spread, told
 from kn_core.measures.metrics import headline, probability_suppression
 from kn_core.measures.overlap import overlap
-from kn_core.measures.stats import LOST, SIGNED, Estimate, estimate
+from kn_core.measures.stats import GAP, LOST, SIGNED, Estimate, estimate
 from kn_core.method.recipes import Recipe
 from kn_core.study.experiments import companions, ladder
 from kn_core.study.experiments.ladder import THIRD
@@ -109,7 +109,7 @@ def dropped(found: pd.DataFrame, column: str) -> Estimate:
     share = (counted[column] / counted["candidates"]).rename("share")
     wide = counted.join(share).pivot_table(index=["concept", "image_id"], columns="kind", values="share")
     wide = wide.reindex(columns=["companion", "own"]).dropna()
-    return estimate(wide["companion"] - wide["own"], wide.index.get_level_values("concept"), within=SIGNED)
+    return estimate(wide["companion"] - wide["own"], wide.index.get_level_values("concept"), within=GAP)
 
 
 def planted_in_words(found: pd.DataFrame | None) -> dict[str, str]:
@@ -121,7 +121,7 @@ def planted_in_words(found: pd.DataFrame | None) -> dict[str, str]:
     counted = found[found["kind"] != ""].groupby("kind")[["candidates", "best", "third_best"]].sum()
     parts = counted / counted.sum().clip(lower=1)
     words = {"note": "", "scenes": f"{found[found['kind'] != '']['image_id'].nunique()}"}
-    words |= {"gap-two": spread(*two.ends, "{:+.2f}"), "gap-third": spread(*third.ends, "{:+.2f}")}
+    words |= {"gap-two": spread(*two.ends, "{:+z.2f}"), "gap-third": spread(*third.ends, "{:+z.2f}")}
     for kind in ("own", "companion"):
         words |= {f"{kind}-two": f"{parts['best'].get(kind, math.nan):.0%}"}
         words |= {f"{kind}-third": f"{parts['third_best'].get(kind, math.nan):.0%}"}

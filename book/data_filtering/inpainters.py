@@ -11,7 +11,7 @@ import pandas as pd
 
 from book.pictures import Panel
 from book.words import interval, told
-from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.stats import GAP, SIGNED, Estimate, estimate
 from kn_core.study.experiments import inpainters
 from kn_core.study.experiments.inpainters import EXACT, OTHER, Way, taken_out
 from kn_core.study.study import Study
@@ -24,7 +24,7 @@ NAMES = {
     "diffusion": "diffusion",
     "other": "(another picture)",
 }
-WITHIN = {"rho": SIGNED}
+WITHIN = {"rho": GAP}
 MEASURES = {  # column -> how the table heads it, how it writes a number
     "lost": ("captions that lose it", "{:.0%}"),
     "rho": ("correlation of ΔO", "{:.2f}"),

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
 from book.words import NotRun, interval, of_every
-from kn_core.measures.stats import SIGNED, estimate
+from kn_core.measures.stats import GAP, estimate
 from kn_core.study.experiments.single_neurons import effects, rank_correlation
 from kn_core.study.study import Study
 
@@ -29,7 +29,7 @@ def correlations(neurons: pd.DataFrame) -> pd.DataFrame:
     records = []
     found = rank_correlation(neurons).dropna(subset=["rho"])
     for (method, over), rows in found.groupby(["method", "over"], sort=False):
-        rho = estimate(rows["rho"], within=SIGNED)
+        rho = estimate(rows["rho"], within=GAP)
         records.append((method, over, *rho.ends, rho.n_concepts))
     return pd.DataFrame(records, columns=["method", "over", "rho", "low", "high", "n_concepts"])
 
@@ -55,7 +55,7 @@ def measured(study: Study) -> list[Measurement]:
     except NotRun:
         return []
     of = {
-        "gradient_rank_within": estimate(found["rho"].dropna(), within=SIGNED),
+        "gradient_rank_within": estimate(found["rho"].dropna(), within=GAP),
         "gradient_sign_within": estimate(found["helps"]),
     }
     return [Measurement(name, *each.ends, int(found["n"].sum())) for name, each in of.items()]
@@ -70,6 +70,7 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
     said = {f"rho-{method}": interval(*by_method.loc[method, ["rho", "low", "high"]]) for method in by_method.index}
     scored = neurons.groupby("method")["score"].count()
     of_all_neurons = by_method["rho"][scored.reindex(by_method.index) == scored.max()]
+    inside = estimate(own["rho"].dropna(), within=GAP)
     best = str(of_all_neurons.drop(list(methods_of("reference")), errors="ignore").idxmax())
     return said | {
         "ablated": f"{one.groupby('concept').size().median():.0f}",
@@ -79,7 +80,8 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
         "best": METHODS[best].label,
         "rho-best": said[f"rho-{best}"],
         "sum-name": METHODS["gradcam-sum"].label,
-        "rho-within": interval(*estimate(own["rho"].dropna(), within=SIGNED).ends),
+        "rho-within": interval(*inside.ends),
+        "stretched": "less than" if inside.value < float(by_method["rho"]["stage-2"]) else "no less than",
         "helps": f"{own['helps'].mean():.0%}",
         "within": f"{own['n'].sum()}",
     }

@@ -14,7 +14,7 @@ from book.faithfulness import maps
 from book.other_models.two_studies import DIFFERENCE, MEASURED, Ends, Studies, ends, with_variant, works
 from book.style import READINGS
 from book.words import compared_with_zero, interval, told
-from kn_core.measures.stats import SIGNED, estimate
+from kn_core.measures.stats import GAP, estimate
 from kn_core.study.experiments import query_maps
 
 LINEAR, QUERIES = "linear layer", "Q-Former"
@@ -144,7 +144,7 @@ def gain(where: pd.DataFrame, model: str, name: str, against: str) -> Ends:
     of_model = where[where["model"] == model]
     wide = of_model.pivot_table(index=["concept", "image_id"], columns="map", values="inside")
     change = wide[name] - wide[against]
-    return estimate(change, change.index.get_level_values("concept"), within=SIGNED).ends
+    return estimate(change, change.index.get_level_values("concept"), within=GAP).ends
 
 
 def places_in_words(where: pd.DataFrame, means: pd.DataFrame) -> dict[str, str]:

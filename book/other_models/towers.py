@@ -8,7 +8,7 @@ from book.claims import evidence, rules
 from book.other_models.two_studies import DIFFERENCE, MEASURED, QUANTITIES, Ends, Studies, ends, with_variant, works
 from book.tables import P_HOLM
 from book.words import compared_with_zero, indexed, interval, told
-from kn_core.measures.stats import SIGNED, estimate
+from kn_core.measures.stats import GAP, estimate
 from kn_core.models import TOWERS
 
 
@@ -30,7 +30,6 @@ def verdicts(studies: Studies, concepts: list[str]) -> pd.DataFrame:
             for of in (study.neurons, study.perturbations)
         )
         measured = [
-            *evidence.in_range({concept: study.thresholds(concept) for concept in concepts}),
             evidence.late_share(neurons, study.n_layers),
             evidence.late_share(neurons, study.n_layers, study.profile.identification.budget),
             *evidence.effects(trials, study.profile),
@@ -95,7 +94,7 @@ def _told(row: Ends, above: str, below: str) -> str:
 
 def shared_in_words(shared: pd.DataFrame) -> dict[str, str]:
     """`two_studies.shared_neurons` for sentences."""
-    own = estimate(shared["jaccard"] - shared["jaccard_others"], within=SIGNED)
+    own = estimate(shared["jaccard"] - shared["jaccard_others"], within=GAP)
     return {
         "shared": f"{shared['shared'].mean():.0f}",
         "jaccard": interval(*estimate(shared["jaccard"]).ends),

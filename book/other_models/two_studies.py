@@ -17,7 +17,7 @@ from book.words import NotRun, interval
 from kn_core import models
 from kn_core.measures.metrics import headline, per_image
 from kn_core.measures.overlap import Neuron, overlap
-from kn_core.measures.stats import SIGNED, estimate, holm
+from kn_core.measures.stats import GAP, SIGNED, estimate, holm
 from kn_core.measures.summaries import differences, perplexity_limit
 from kn_core.profile import Profile, ProfileError, load_profile
 from kn_core.study.study import Study
@@ -29,7 +29,7 @@ DIFFERENCE = "difference"
 OVER_RANDOM = "-over-random"  # how quantities end that are differences of their own
 MEASURED = ("suppression", "retention_truth", "retention")
 QUANTITIES = {
-    "naming": "captions that name the concept",
+    "naming": "captions of the same pictures that name the concept",
     "suppression": "suppression, two-stage",
     "suppression-random": "suppression, random",
     "suppression-over-random": "suppression, two-stage minus random",
@@ -148,8 +148,8 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
 
 def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
     """One row of `compare` from values indexed by concept, or by concept and picture."""
-    signed = model == DIFFERENCE or quantity.endswith(OVER_RANDOM)
-    found = estimate(values, values.index.get_level_values("concept"), within=SIGNED if signed else None)
+    gaps = (model == DIFFERENCE) + quantity.endswith(OVER_RANDOM)
+    found = estimate(values, values.index.get_level_values("concept"), within=(None, GAP, SIGNED)[gaps])
     counts = {"n_images": found.n if values.index.nlevels > 1 else 0, "n_concepts": found.n_concepts}
     return {"quantity": quantity, "model": model, "value": found.value, "low": found.low, "high": found.high} | counts
 

@@ -16,7 +16,7 @@ from book.perturbation.references import references
 from book.style import METHODS, READINGS, methods_of, readings_of
 from book.words import listed
 from kn_core.measures.metrics import headline, per_image
-from kn_core.measures.stats import SIGNED, each_alone, effect_size, holm, paired_permutation, percentile_among
+from kn_core.measures.stats import GAP, each_alone, effect_size, holm, paired_permutation, percentile_among
 from kn_core.measures.summaries import main_retention, paired, perplexity_limit, with_intervals
 from kn_core.method.identification import found_by
 from kn_core.profile import Profile
@@ -222,22 +222,39 @@ def _own_noise(same: pd.DataFrame, own: pd.DataFrame, doses: pd.DataFrame, kept:
     return (
         f"Several noises were tried for these: {tried}. "
         + (f"Under one alone, so without a diamond: {one}. " if alone else "")
-        + f"For the two-stage neurons the best is σ = {chosen['two-stage']:g}. {_ranking(own, kept)}."
+        + f"For the two-stage neurons σ = {chosen['two-stage']:g} was chosen{_balance(own, kept)}. "
+        + f"{_ranking(own, kept)}."
     )
+
+
+def _balance(own: pd.DataFrame, kept: str) -> str:
+    """What the noise of their own gives the two-stage neurons and random ones, on the pictures that report it."""
+    wide = own.pivot_table(index="method", columns="metric", values="value").reindex(["two-stage", "random"])
+    ours, theirs = (2 / (1 / wide[["suppression", kept]].clip(lower=1e-9)).sum(axis=1, skipna=False)).tolist()
+    beside = "" if np.isnan(theirs) else f", where random neurons under theirs have {theirs:.2f}"
+    return f"; with it the harmonic mean of suppression and retention is {ours:.2f}{beside}"
 
 
 def _ranking(table: pd.DataFrame, kept: str) -> str:
     """Who suppresses most and who keeps most, of the methods that choose neurons."""
     found = table[table["method"].isin(CHOOSING)].set_index("method")
     most, least_lost = (found[found["metric"] == metric]["value"] for metric in ("suppression", kept))
-    suppresses, keeps = str(most.idxmax()), str(least_lost.idxmax())
-    first, last = METHODS[suppresses].label, METHODS[keeps].label
     place = int((most > most["two-stage"]).sum()) + 1
     return (
-        f"Most is suppressed by the neurons of {first} ({most.max():.2f}; two-stage "
-        f"{most['two-stage']:.2f}, place {place} of {len(most)}), and most is kept with "
-        f"those of {last} ({least_lost.max():.2f}; two-stage {least_lost['two-stage']:.2f})"
+        f"Most is suppressed by {_first(most, f', place {place} of {len(most)}')}, "
+        f"and most is kept with {_first(least_lost)}"
     )
+
+
+def _first(values: pd.Series, where: str = "") -> str:
+    """The method of the largest of `values` beside the two-stage neurons; if these are the first, beside the next."""
+    two_stage, others = values["two-stage"], values.drop("two-stage")
+    if others.empty:
+        return f"the two-stage neurons ({two_stage:.2f})"
+    next_best = f"those of {METHODS[str(others.idxmax())].label}"
+    if others.max() > two_stage:
+        return f"{next_best} ({others.max():.2f}; two-stage {two_stage:.2f}{where})"
+    return f"the two-stage neurons ({two_stage:.2f}; {next_best} {others.max():.2f})"
 
 
 def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
@@ -248,7 +265,7 @@ def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:
 def _against(images: pd.DataFrame, ours: str, method: str) -> pd.DataFrame:
     differences = paired(images, ours, method)
     names = {"value": "difference", "low": "difference_low", "high": "difference_high"}
-    found = with_intervals(differences, [], within=SIGNED)[["metric", *names]].rename(columns=names)
+    found = with_intervals(differences, [], within=GAP)[["metric", *names]].rename(columns=names)
     clusters = {metric: _clusters(of_metric) for metric, of_metric in differences.groupby("metric")}
     found["effect"] = [effect_size(clusters[metric]) for metric in found["metric"]]
     found["p"] = [paired_permutation(clusters[metric]) for metric in found["metric"]]

@@ -11,7 +11,7 @@ from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
 from book.tables import P_HOLM
 from book.words import interval, told
-from kn_core.measures.stats import SIGNED, each_alone, estimate, holm, paired_permutation
+from kn_core.measures.stats import GAP, each_alone, estimate, holm, paired_permutation
 from kn_core.study.study import Study
 
 
@@ -89,12 +89,13 @@ def in_table(late: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_activation(found: pd.DataFrame, control: pd.DataFrame, n_layers: int) -> str:
-    """Whether more neurons are in the upper two thirds than among those of `any_layer_same_activation`."""
+    """Whether more of the best are in the upper two thirds than of those of `any_layer_same_activation`."""
     ours, theirs = (is_late(each["layer"], n_layers).groupby(each["concept"]).mean() for each in (found, control))
-    gap = estimate((ours - theirs).dropna(), within=SIGNED)
+    gap = estimate((ours - theirs).dropna(), within=GAP)
     less, more = "activation alone does not explain it", "activation alone would put more of them there"
     said = told(gap.low, gap.high, less, more, "activation alone could explain it", "too few concepts to tell")
-    return f"The share of the two-stage neurons less that of random ones is {interval(*gap.ends, '{:+.2f}')}: {said}."
+    ends = interval(*gap.ends, "{:+z.2f}")
+    return f"The share of the best less that of random ones with their activation is {ends}: {said}."
 
 
 def in_words(over: pd.DataFrame, late: Measurement, n_layers: int) -> dict[str, str]:

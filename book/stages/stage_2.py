@@ -8,7 +8,7 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import by_concept
 from book.words import compared_with_zero, interval, told
-from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.stats import GAP, Estimate, estimate
 from kn_core.study.experiments.companions import companion_of, companions, example
 from kn_core.study.study import Study
 
@@ -67,7 +67,7 @@ def drop_gap(found: pd.DataFrame, above: bool = False) -> Estimate:
     """
     by = shares(found, above).pivot_table("share", ["concept", "image_id"], "kind", sort=False)
     by = by.reindex(columns=["companion", "own"]).dropna()
-    return estimate(by["companion"] - by["own"], by.index.get_level_values("concept"), within=SIGNED)
+    return estimate(by["companion"] - by["own"], by.index.get_level_values("concept"), within=GAP)
 
 
 def drops(found: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from book.perturbation.readings import READ_BY
 from book.style import READINGS
 from book.words import NotRun, interval, listed, spread, told
 from kn_core.measures.metrics import per_image
-from kn_core.measures.stats import SIGNED, Estimate, estimate
+from kn_core.measures.stats import GAP, Estimate, estimate
 from kn_core.measures.summaries import perplexity_limit
 from kn_core.method.thresholds import contrast, false_shares
 from kn_core.study.experiments import null_thresholds
@@ -159,7 +159,7 @@ def gain(of_images: pd.DataFrame, metric: str, rule: str = AUTOMATIC, against: s
     rows = of_images[of_images["metric"] == metric]
     wide = rows.pivot_table("value", ["concept", "image_id"], "rule").reindex(columns=[rule, against])
     difference = (wide[rule] - wide[against]).dropna()
-    return estimate(difference, difference.index.get_level_values("concept"), within=SIGNED)
+    return estimate(difference, difference.index.get_level_values("concept"), within=GAP)
 
 
 def curves(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
@@ -222,13 +222,13 @@ def in_words(
         "reached": _reached(reached, len(own), q),
         "flips-exchanged": f"{flips['exchanged'].mean():,.0f}",
         "flips": f"{flips['candidates'].mean():,.0f}",
-        "flips-false": f"{flips['false_share'].mean():.0%}",
+        "flips-false": f"{flips['false_share'][flips['candidates'] > 0].mean():.0%}",
         "best": _best(study, rules),
         "tried": f"{of_images['image_id'].nunique()}",
         "gain-suppression": f"{told(*suppression.ends[1:], *worse)}",
-        "gain-suppression-spread": spread(*suppression.ends, "{:+.2f}"),
+        "gain-suppression-spread": spread(*suppression.ends, "{:+z.2f}"),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
-        "gain-retention-spread": f"{spread(*retention.ends, '{:+.2f}')} in retention {READ_BY[kept]}",
+        "gain-retention-spread": f"{spread(*retention.ends, '{:+z.2f}')} in retention {READ_BY[kept]}",
         "shared": _shared(shared(rules)) if len(own) > 1 else "",
         "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",

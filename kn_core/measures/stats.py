@@ -19,7 +19,8 @@ from scipy.stats import nct, percentileofscore, permutation_test
 from scipy.stats import t as student_t
 
 Ends = tuple[float, float]
-SIGNED: Ends = (-math.inf, math.inf)  # differences, correlations
+SIGNED: Ends = (-math.inf, math.inf)  # what has no bounds
+GAP: Ends = (-1.0, 1.0)  # of two shares; correlations
 LOST: Ends = (-math.inf, 1.0)  # what is lost of a probability, which may also grow
 
 

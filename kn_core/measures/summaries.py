@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kn_core.measures.metrics import SETTINGS, one_setting, per_image
-from kn_core.measures.stats import LOST, SIGNED, Ends, cluster_interval
+from kn_core.measures.stats import GAP, LOST, SIGNED, Ends, cluster_interval
 
 WITHIN = {"suppression_probability": LOST, "selectivity": SIGNED, "log_perplexity": SIGNED}  # no shares
 
@@ -84,16 +84,21 @@ def contrast(
     """`differences` with intervals, columns as in `summarise`. Both methods must have been tried at one setting."""
     one_setting(perturbations[perturbations["method"].isin([method, against])], by, SETTINGS[1:])
     images = differences(perturbations, method, against, by, perplexity_limit=perplexity_limit)
-    return with_intervals(images, by, within=SIGNED)
+    return with_intervals(images, by, within=GAP)
 
 
 def with_intervals(images: pd.DataFrame, by: Sequence[str], *, within: Ends | None = None) -> pd.DataFrame:
-    """The mean over concepts of the mean over images, with its 95 % interval; of `differences` `within` SIGNED."""
+    """The mean over concepts of the mean over images, with its 95 % interval.
+
+    `within` says where values can lie if these are not the metrics' own: GAP for `differences`, which those of
+    metrics that are no shares may leave.
+    """
     keys = [*by, "metric"]
     records = []
     for key, group in images.groupby(keys, dropna=False, sort=False):
         clusters = [values.to_numpy(float) for _, values in group.groupby("image_concept")["value"]]
         value = float(np.mean([values.mean() for values in clusters]))
-        ends = cluster_interval(clusters, within or WITHIN.get(str(key[-1])))
+        own = WITHIN.get(str(key[-1]))
+        ends = cluster_interval(clusters, SIGNED if within and own else within or own)
         records.append((*key, value, *ends, len(group), len(clusters)))
     return pd.DataFrame.from_records(records, columns=[*keys, "value", "low", "high", "n_images", "n_concepts"])

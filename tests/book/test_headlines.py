@@ -93,7 +93,7 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     ends = "[40%,\u00a060%]"
     assert headlines.in_short(own) == (
         f"; the third stage takes away 50% {ends} of the names over {len(KINDS)} kinds, 80% {ends} and 70% {ends} "
-        "with the last part of the captioner's training done anew"
+        "with another end of the captioner's training"
     )
     assert headlines.in_short(Study(toy_profile, tmp_path)) == ""
     assert "on record" in headlines.later(own)
@@ -103,8 +103,8 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
         "9 concepts, 12 pictures each",
         f"{len(KINDS)} concepts, 12 pictures each",
         "9 concepts, 40 pictures each",
-        "9 concepts, 40 pictures each, last part of the layer's training anew (1)",
-        "9 concepts, 40 pictures each, last part of the layer's training anew (2)",
+        "9 concepts, 40 pictures each, another end of the layer's training (1)",
+        "9 concepts, 40 pictures each, another end of the layer's training (2)",
     ]
     assert shown["pictures"].tolist() == [108, 90, 360, 360, 360]
     assert shown["third stage: suppressed"].iloc[1] == "0.50 [0.40,\u00a00.60]"

@@ -118,7 +118,7 @@ def test_the_fewest_neurons_that_reach_the_paper_s_numbers():
     few = budgets[budgets["n"] != 40]
     assert third_stage.smallest(budgets, "retention") == third_stage.smallest(budgets, "retention_truth") == 40
     assert third_stage.smallest(few, "retention") is None and third_stage.smallest(few, "retention_truth") == 80
-    assert third_stage._smallest(budgets, "retention_truth") == "of what is true, 40 neurons"
+    assert third_stage._smallest(budgets, "retention_truth") == "of what is true, 40 neurons; by words, 40 neurons"
     assert third_stage._smallest(few, "retention_truth").endswith("80 neurons; by words, none of the numbers tried")
     for kept, said in (("retention", "No number"), ("retention_truth", "80 neurons reach")):
         figure = figures.budgets(few, {"suppression": 0.77, "retention": 0.73}, kept)

@@ -67,11 +67,11 @@ def test_the_numbers_decide_what_is_said():
     words = towers.compared_in_words(frame)
     assert words["advantage-told"] == "too few concepts to tell"
     assert words["naming-told"] == "a names more"
-    assert words["depends"] == "captions that name the concept"
+    assert words["depends"] == "captions of the same pictures that name the concept"
     shown = two_studies.compared_for_readers(frame)
     assert shown.columns.tolist() == ["quantity", "a", "b", "difference"]
     assert shown.iloc[0].tolist() == [
-        "captions that name the concept",
+        "captions of the same pictures that name the concept",
         *["0.50 [0.40,\u00a00.60]"] * 2,
         "0.20 [0.10,\u00a00.30]",
     ]

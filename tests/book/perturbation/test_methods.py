@@ -185,11 +185,11 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     words = methods.in_words(table, own, doses, "retention")
     assert words["own-noise"].startswith(
         "Several noises were tried for these: both stages. Under one alone, so without a diamond: Pan et al. (gated); "
-        "random, same layers; random, any layer. For the two-stage neurons the best is σ = 3. Most is suppressed by "
+        "random, same layers; random, any layer. For the two-stage neurons σ = 3 was chosen; with it the harmonic mean "
     )
     assert words["better"] == "they differ clearly from none in either number"
     assert words["ranking"].startswith(
-        "Most is suppressed by the neurons of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
+        "Most is suppressed by those of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
     )
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
     assert methods.in_words(table, table, doses, "retention")["better"] == (

@@ -135,6 +135,14 @@ def test_of_a_probability_all_can_be_lost_and_no_more_and_some_can_be_won() -> N
     assert (shares["low"], shares["high"]) == (0, 1)
 
 
+def test_two_shares_differ_by_no_more_than_one_and_what_is_no_share_may() -> None:
+    gaps = pd.DataFrame({"image_concept": ["dog", "cat"], "metric": "suppression", "value": [0.0, 0.5]})
+    ends = summaries.with_intervals(gaps, [], within=stats.GAP).iloc[0]
+    assert (ends["low"], ends["high"]) == (-1, 1)  # by t of two concepts -2.9 and 3.4
+    logs = summaries.with_intervals(gaps.assign(metric="log_perplexity"), [], within=stats.GAP).iloc[0]
+    assert logs["low"] < -2 and logs["high"] > 3
+
+
 def test_the_contrast_pairs_images() -> None:
     control = perturbations().assign(method="random", target_present=True, retained=1.0)
     control = control[control["image_id"] != "d2"]
