@@ -13,7 +13,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -120,21 +120,32 @@ def whole(profile: Profile, concept: str, images: Path, folder: Path, workers: i
 
     Raises StudyError at the end where not all could be done; what could be is there.
     """
-    coco_checks.log.setLevel(logging.ERROR)  # what is left out stands in the notes
-    own = OwnStudy(profile, concept, images, folder)
-    run.prepare([own.profile])
-    yield f"{len(own.shown)} pictures of '{own.concept}'; results in {folder}"
-    yield from (f"note: {note}" for note in own.notes)
-    with suppress(StudyError):  # told below, with what would help
-        yield from own.compute(workers or (2 if profile.model.device == "cpu" else 1))
-    own.tables()
-    try:  # the book imports this package, and a wheel of it comes without the book
-        page = import_module("book.your_concept.page").render(own)
-        yield f"Saved {page}, and its tables in {folder / 'tables'}"
-    except ModuleNotFoundError as error:
-        yield f"Saved tables in {folder / 'tables'}; no page without the package {error.name} (a checkout, `.[book]`)"
-    if own.lacking:
-        raise StudyError(own.lacking)
+    with _silent(coco_checks.log):  # what is left out stands in the notes
+        own = OwnStudy(profile, concept, images, folder)
+        run.prepare([own.profile])
+        yield f"{len(own.shown)} pictures of '{own.concept}'; results in {folder}"
+        yield from (f"note: {note}" for note in own.notes)
+        with suppress(StudyError):  # told below, with what would help
+            yield from own.compute(workers or (2 if profile.model.device == "cpu" else 1))
+        own.tables()
+        try:  # the book imports this package, and a wheel of it comes without the book
+            page = import_module("book.your_concept.page").render(own)
+            yield f"Saved {page}, and its tables in {folder / 'tables'}"
+        except ModuleNotFoundError as error:
+            yield f"Saved tables in {folder / 'tables'}; no page without {error.name} (a checkout, `.[book]`)"
+        if own.lacking:
+            raise StudyError(own.lacking)
+
+
+@contextmanager
+def _silent(log: logging.Logger) -> Iterator[None]:
+    """Warnings of `log` unsaid, and said again behind it."""
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def made_for(profile: Profile, concept: str, pictures: int) -> Profile:

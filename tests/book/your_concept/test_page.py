@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from book.press.proofreading import flaws
+from kn_core.pictures import coco_checks
 from kn_core.study import own, pairs, processes, run
 from kn_core.study.study import StudyError
 from kn_core.weights import wheels
@@ -67,6 +69,7 @@ def test_a_folder_becomes_a_page_that_stands_alone_and_tables(study, tmp_path, m
     monkeypatch.setattr(pairs, "load_model", lambda profile: pytest.fail("everything is on disk"))
     monkeypatch.setattr(run, "_studies", {})
     assert study()[0] == told[0] and page.read_text() == text  # the same command goes on
+    assert coco_checks.log.level == logging.NOTSET  # and what others leave out is said again
 
 
 def test_another_study_is_not_written_over_and_no_table_outlives_its_pictures(study, tmp_path):
