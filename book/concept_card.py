@@ -12,7 +12,7 @@ import pandas as pd
 from book.perturbation import ownership, readings
 from book.perturbation.readings import OF
 from book.pictures import data_address
-from book.words import interval, listed
+from book.words import CHANGE, interval, listed
 from kn_core.concepts import slug
 from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.measures.summaries import main_retention
@@ -133,7 +133,7 @@ def card(found: dict[str, Result], concept: str) -> str:
         ),
         f"retention: of {one.kept_of.removeprefix('the ')}": (one.kept, _rank(found, concept, "retention")),
         "selectivity: its own noise, less others’": (
-            interval(*one.selectivity.ends, "{:+z.2f}"),
+            interval(*one.selectivity.ends, CHANGE),
             _rank(found, concept, "selectivity"),
         ),
         "neurons of its own": (f"{one.own}", f"{one.shared} are in the set of every concept"),

@@ -48,10 +48,9 @@ def profiles(own: Profile) -> list[Profile]:
 
 
 def studies(study: Study) -> list[Study]:
-    """Theirs: in the long version, or where all their results lie beside this one's."""
+    """Those all of whose results lie beside this one's, as they do in the long version."""
     found = [Study(profile, study.folder.with_name(profile.name)) for profile in profiles(study.profile)]
-    long = bool(study.profile.full) and study.effort == study.profile.long
-    return [each for each in found if long or _lies_there(each)]
+    return [each for each in found if _lies_there(each)]
 
 
 def _lies_there(more: Study) -> bool:

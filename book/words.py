@@ -50,6 +50,9 @@ def compared_with_zero(low: float, high: float) -> str:
     return told(low, high, "clear of zero", "on the wrong side of zero", "not clear of zero")
 
 
+CHANGE = "{:+z.2f}"  # how a difference is written
+
+
 def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") -> str:
     """'0.57 [0.43, 0.70]'; a count of two or more, which is its own interval, alone; a dash where there is no value.
 

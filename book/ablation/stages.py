@@ -15,9 +15,9 @@ import pandas as pd
 from book.perturbation import references
 from book.perturbation.readings import ENDS, READ_BY
 from book.style import READINGS
-from book.words import compared_with_zero, interval, of_every, spread, told
+from book.words import CHANGE, compared_with_zero, interval, of_every, spread, told
 from kn_core.measures.metrics import per_image
-from kn_core.measures.stats import SIGNED
+from kn_core.measures.stats import GAP, SIGNED
 from kn_core.measures.summaries import with_intervals
 from kn_core.study.experiments import thresholds
 from kn_core.study.experiments.thresholds import ARMS, BUDGET, OWN
@@ -56,7 +56,9 @@ def gains(ablation: pd.DataFrame, *, perplexity_limit: float = math.inf) -> pd.D
         "together": both - first - second + neither,
     }
     long = pd.DataFrame(differences).reset_index().melt(id_vars=index, var_name="gain").dropna(subset="value")
-    return with_intervals(long, ["at", "gain"], within=SIGNED)
+    together = long["gain"] == "together"  # a difference of differences
+    sides = (long[~together], GAP), (long[together], SIGNED)
+    return pd.concat([with_intervals(rows, ["at", "gain"], within=ends) for rows, ends in sides], ignore_index=True)
 
 
 def bounds(perturbations: pd.DataFrame, ablation: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -104,11 +106,11 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
             both = {"suppression": "suppression", kept: f"retention {READ_BY[kept]}"}
             words[f"{name}{suffix}"] = _changes({said: found[at, gain, of] for of, said in both.items()})
     value, low, high = found[BUDGET, "stage 2 to stage 1", "suppression"]
-    words["adds-2"] = f"{interval(value, low, high, '{:+z.2f}')}, {compared_with_zero(low, high)}"
+    words["adds-2"] = f"{interval(value, low, high, CHANGE)}, {compared_with_zero(low, high)}"
     value, low, high = found[BUDGET, "together", "suppression"]
     unclear = "not clearly more or less than"
     words["together"] = told(low, high, "more than", "less than", unclear, unclear)
-    return words | {"interaction": spread(value, low, high, "{:+z.2f}")}
+    return words | {"interaction": spread(value, low, high, CHANGE)}
 
 
 def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
@@ -116,6 +118,6 @@ def _changes(found: Mapping[str, tuple[float, float, float]]) -> str:
     unclear = "makes no clear difference to"
     verbs = {metric: told(low, high, "raises", "lowers", unclear, unclear) for metric, (_, low, high) in found.items()}
     (one, first), (other, second) = (
-        (f"{of}, {spread(ends[0], ends[1], ends[2], '{:+z.2f}')}", verbs[of]) for of, ends in found.items()
+        (f"{of}, {spread(ends[0], ends[1], ends[2], CHANGE)}", verbs[of]) for of, ends in found.items()
     )
     return f"{first} {one}, and {'' if first == second else second + ' '}{other}"

@@ -14,7 +14,7 @@ from book.perturbation import references
 from book.perturbation.matched import Doses
 from book.style import READINGS
 from book.tables import P_HOLM, p_value
-from book.words import compared_with_zero, interval, listed, of_every
+from book.words import CHANGE, compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import SIGNED, each_alone, holm, paired_permutation
 from kn_core.measures.summaries import perplexity_limit, with_intervals
@@ -201,7 +201,7 @@ def in_words(effects: pd.DataFrame, gains: pd.DataFrame, kept: str) -> dict[str,
 
 
 def _change(row: Mapping[Hashable, Any]) -> str:
-    return interval(row["value"], row["low"], row["high"], "{:+z.2f}")
+    return interval(row["value"], row["low"], row["high"], CHANGE)
 
 
 def _mark(row: Mapping[Hashable, Any]) -> str:

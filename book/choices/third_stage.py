@@ -15,7 +15,7 @@ from book.claims.rules import Measurement
 from book.perturbation.readings import READ_BY, printed
 from book.perturbation.references import references
 from book.tables import n_pictures
-from book.words import interval, listed, of_every, spread
+from book.words import CHANGE, interval, listed, of_every, spread
 from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import GAP
 from kn_core.measures.summaries import main_retention, paired, perplexity_limit, summarise, with_intervals
@@ -95,7 +95,7 @@ def beside_removal(perturbations: pd.DataFrame, rows: pd.DataFrame, budget: int,
     keeps, leads = cells(with_intervals(images, ["method"]), "method", "metric"), main_retention(perturbations)
     order = [name for name in dict.fromkeys((leads, "retention")) if (name,) in more]
     said = [f"{interval(*keeps['removal', name])} {READ_BY[name]}" for name in order]
-    gaps = [f"{interval(*more[name,], '{:+z.2f}')} {READ_BY[name]}" for name in order]
+    gaps = [f"{interval(*more[name,], CHANGE)} {READ_BY[name]}" for name in order]
     value, low, _ = more[leads,]
     return (
         f"Taking the object out of the picture itself keeps {' and '.join(said)} on the same pictures; the difference "

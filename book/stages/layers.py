@@ -10,7 +10,7 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import METHODS, methods_of
 from book.tables import P_HOLM
-from book.words import interval, told
+from book.words import CHANGE, interval, told
 from kn_core.measures.stats import GAP, each_alone, estimate, holm, paired_permutation
 from kn_core.study.study import Study
 
@@ -94,7 +94,7 @@ def beside_activation(found: pd.DataFrame, control: pd.DataFrame, n_layers: int)
     gap = estimate((ours - theirs).dropna(), within=GAP)
     less, more = "activation alone does not explain it", "activation alone would put more of them there"
     said = told(gap.low, gap.high, less, more, "activation alone could explain it", "too few concepts to tell")
-    ends = interval(*gap.ends, "{:+z.2f}")
+    ends = interval(*gap.ends, CHANGE)
     return f"The share of the best less that of random ones with their activation is {ends}: {said}."
 
 

@@ -12,7 +12,7 @@ from book.claims.rules import Measurement
 from book.perturbation import references
 from book.perturbation.readings import READ_BY
 from book.style import READINGS
-from book.words import NotRun, interval, listed, spread, told
+from book.words import CHANGE, NotRun, interval, listed, spread, told
 from kn_core.measures.metrics import per_image
 from kn_core.measures.stats import GAP, Estimate, estimate
 from kn_core.measures.summaries import perplexity_limit
@@ -226,9 +226,9 @@ def in_words(
         "best": _best(study, rules),
         "tried": f"{of_images['image_id'].nunique()}",
         "gain-suppression": f"{told(*suppression.ends[1:], *worse)}",
-        "gain-suppression-spread": spread(*suppression.ends, "{:+z.2f}"),
+        "gain-suppression-spread": spread(*suppression.ends, CHANGE),
         "gain-retention": f"{told(*retention.ends[1:], *worse)}",
-        "gain-retention-spread": f"{spread(*retention.ends, '{:+z.2f}')} in retention {READ_BY[kept]}",
+        "gain-retention-spread": f"{spread(*retention.ends, CHANGE)} in retention {READ_BY[kept]}",
         "shared": _shared(shared(rules)) if len(own) > 1 else "",
         "auto-disturbed": f"{automatic['disturbed'].mean():.0f}",
         "own-disturbed": f"{own['disturbed'].mean():.0f}",

@@ -90,9 +90,7 @@ def test_every_quantity_is_the_mean_over_concepts_of_their_pictures(studies):
 def test_intervals_of_differences_between_concepts_span_what_concepts_give(studies):
     frame = compare(studies, CONCEPTS).set_index(["quantity", "model"])
     low, high = frame.loc[("suppression", DIFFERENCE), ["low", "high"]]
-    assert (
-        low < -0.9 and high == 1
-    )  # of two concepts, 0.5 and 0.75, next to nothing, but no more than shares can differ
+    assert low < -0.9 and high == 1  # of two concepts, 0.5 and 0.75, next to nothing; shares differ by no more
     alone = compare(studies, ["bear"]).set_index(["quantity", "model"])
     assert math.isnan(alone.loc[("suppression", DIFFERENCE), "low"])
     assert not math.isnan(alone.loc[("naming", DIFFERENCE), "low"])
