@@ -16,7 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from myst_nb import glue
@@ -94,7 +96,7 @@ class Page:
         return tables.table(frame if shown is None else shown, tables.counted(caption, frame), formats)
 
     def figure(self, drawn: Figure | Axes, name: str, of: pd.DataFrame | str = "", *, preview: bool = False) -> None:
-        """Keep a figure as `figures/<name>.svg` and `.pdf`; the notebook draws it below the cell.
+        """Keep a figure as `figures/<name>.svg` and `.pdf`, and show the first below the cell.
 
         `of`: the frame that is drawn, or words, for how many pictures it is of: its caption ends with that. `preview`:
         as `.png` too, for where the book is spoken of.
@@ -102,7 +104,9 @@ class Page:
         if counted := tables.n_pictures(of) if isinstance(of, pd.DataFrame) else of:
             glue(f"{COUNTED}{name}", counted, display=False)  # `press.book` ends the caption with it
         figure = drawn if isinstance(drawn, Figure) else figure_of(drawn)
-        save_figure(self.study, figure, f"{name}{self.suffix}", preview=preview)
+        path = save_figure(self.study, figure, f"{name}{self.suffix}", preview=preview)
+        plt.close(figure)  # else the notebook would draw it once more
+        display({"image/svg+xml": path.read_text(encoding="utf-8")}, raw=True)  # type: ignore[no-untyped-call]
 
     def settled(self) -> Styler | str:
         """The claims that the page settles, with verdicts; of one concept alone none is decided."""
@@ -115,7 +119,7 @@ def save_figure(study: Study, figure: Figure, name: str, *, preview: bool = Fals
     """`results/<profile>/figures/<name>.svg` and `.pdf`, and `.png`, which knows its own words; the path of the first.
 
     `<name>-narrow.svg` is for telephones: the book finds it by the figure's id, which is its name. The figure is laid
-    out once: what is drawn of it afterwards, by the notebook too, looks the same.
+    out once.
     """
     words = [text.get_text() for ax in figure.axes for text in (ax.title, ax.xaxis.label) if text.get_text()]
     known: dict[str, dict[str, Any]] = {"png": {"Description": " ".join(words)}}

@@ -109,9 +109,10 @@ def test_a_number_that_stands_twice_is_the_same():
     for name in PAGES:
         soup = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
         article = soup.select_one("article") or soup
-        alike = [_estimates(table) for table in article.select("table")]  # rows are of two things, alike by chance
+        rows = [_estimates(table) for table in article.select("table")]
         for ends, values in _estimates(article).items():
-            if len(values) > 1 and not any(len(of.get(ends, ())) > 1 for of in alike):
+            tabled = set().union(*(of.get(ends, ()) for of in rows))
+            if len(values) > 1 and not values <= tabled:  # else rows are of two things, alike by chance
                 unlike[name, *ends] = values
         for row in article.select("table tbody tr:has(.verdict)"):
             cells = {str(cell.get("data-label")).split(" [")[0]: cell for cell in row.find_all(["td", "th"])}
