@@ -158,7 +158,7 @@ def different(found: dict[str, Result], concept: str) -> str:
         if others and (here < min(others) or here > max(others)):
             said.append(EXTREMES[name][here > max(others)])
     return (
-        f"Of all {len(found)} concepts, {concept} {listed(said)}"
+        f"Of all {len(found)} concepts, {concept} {listed(said)} (by its means: their intervals may overlap)"
         if said
         else f"Neither first nor last of the {len(found)} concepts in any of these numbers"
     )

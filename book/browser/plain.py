@@ -80,7 +80,7 @@ def in_words(found: Records) -> dict[str, str]:
         "shared": f"{sum(count == len(found.concepts) for count in two.values())}",
         "own": f"{sum(count == 1 for count in two.values())}",
         "third": f"{len(third)}",
-        "third-own": f"{sum(count == 1 for count in third.values())}",
+        "third-own": f"{own} are" if (own := sum(count == 1 for count in third.values())) < len(third) else "all are",
         "concepts": f"{len(found.concepts)}",
     }
 

@@ -29,10 +29,10 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
     ax.set_xticks(middle, layers["window"].str.removeprefix("layers "), rotation=45 if len(layers) > 5 else 0)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()
-    (most,) = layers.nlargest(1, "value").to_dict("records")
-    title(
-        ax, f"The most is lost with {most['window']} patched: {most['value']:.0%} of what the object adds to its word"
-    )
+    first, last = layers.sort_values("first").iloc[[0, -1]].to_dict("records")
+    lost = f"{first['value']:.0%} of what the object adds to its word"
+    beside = f"; {last['window']}: {last['value']:.0%}" if len(layers) > 1 else ""
+    title(ax, f"With {first['window']} patched, {lost} is lost{beside}")
     return ax
 
 

@@ -139,7 +139,7 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     words |= {"smallest": _smallest(budgets, kept), "surely": _smallest(budgets, kept, "low")}
     foreign = found[found["whose"] == "other"].set_index("method")["n_images"]
     there = [f"{foreign[method]}" for method in SETS if method in foreign]
-    words["foreign"] = listed(there) if there else "no"
+    words["foreign"] = listed(there if len(set(there)) > 1 else there[:1]) if there else "no"
     ends = cells(found, "method", "whose")
     words["aim-selective"] = _aim(*ends.get((THIRD, "own - other"), nothing), SELECTIVE)
     for key, method in (("before", "two-stage"), ("plain", "no contrasts"), ("after", THIRD)):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from book.choices.ladder import cells
-from book.words import CHANGE, interval, spread, told
+from book.words import interval, spread, told
 from kn_core.measures.metrics import headline, probability_suppression
 from kn_core.measures.overlap import overlap
 from kn_core.measures.stats import GAP, LOST, SIGNED, Estimate, estimate
@@ -121,7 +121,7 @@ def planted_in_words(found: pd.DataFrame | None) -> dict[str, str]:
     counted = found[found["kind"] != ""].groupby("kind")[["candidates", "best", "third_best"]].sum()
     parts = counted / counted.sum().clip(lower=1)
     words = {"note": "", "scenes": f"{found[found['kind'] != '']['image_id'].nunique()}"}
-    words |= {"gap-two": spread(*two.ends, CHANGE), "gap-third": spread(*third.ends, CHANGE)}
+    words |= {f"gap-{name}": spread(*gap.ends, "{:+z.3f}") for name, gap in (("two", two), ("third", third))}
     for kind in ("own", "companion"):
         words |= {f"{kind}-two": f"{parts['best'].get(kind, math.nan):.0%}"}
         words |= {f"{kind}-third": f"{parts['third_best'].get(kind, math.nan):.0%}"}

@@ -78,6 +78,7 @@ def in_words(frame: pd.DataFrame, reference: Way, reason: str) -> dict[str, str]
     other = means.get((*OTHER, "rho"), math.nan)
     words = {
         "pictures": f"{frame.drop_duplicates(['concept', 'image_id']).shape[0]}",
+        "most": f"{inpainters.PICTURES}",
         "reference": named(reference),
         "other": "–" if math.isnan(other) else f"{other:.2f}",
         "diffusion": _diffusion(means, reason),

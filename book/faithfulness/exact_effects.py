@@ -68,6 +68,8 @@ def in_words(neurons: pd.DataFrame, rho: pd.DataFrame) -> dict[str, str]:
     largest = one.nlargest(1, "effect").to_dict("records")[0]
     by_method = rho[rho["over"] == "all"].set_index("method")
     said = {f"rho-{method}": interval(*by_method.loc[method, ["rho", "low", "high"]]) for method in by_method.index}
+    drawn = rho[rho["over"] == "random"].set_index("method")
+    said |= {f"rho-{method}-random": interval(*drawn.loc[method, ["rho", "low", "high"]]) for method in drawn.index}
     scored = neurons.groupby("method")["score"].count()
     of_all_neurons = by_method["rho"][scored.reindex(by_method.index) == scored.max()]
     inside = estimate(own["rho"].dropna(), within=GAP)

@@ -33,6 +33,7 @@ def correlations(rho: pd.DataFrame) -> Figure:
     figure.legend(loc="outside lower center", ncols=2)
     best = found[found["over"] == "all"]["value"]
     ours = "stage-2" if "stage-2" in best else "two-stage"  # whose score is the same, of fewer neurons
+    best = best.drop("two-stage", errors="ignore") if ours == "stage-2" else best
     paper = f"The gradient score ranks neurons by what they do with ρ = {best[ours]:.2f}"
     title(figure, f"{paper}; the best score, {label(str(best.idxmax()))}, with {best.max():.2f}")
     return figure

@@ -82,7 +82,7 @@ def compared_in_words(compared: pd.DataFrame) -> dict[str, str]:
         said |= {f"{name}-over-{side}": interval(*rows[f"{name}-over-random", tower]) for name in MEASURED}
     said["naming-told"] = _told(rows["naming", DIFFERENCE], f"{first} names more", f"{second} names more")
     advantage = rows["suppression-over-random", DIFFERENCE]
-    said["advantage-told"] = _told(advantage, f"is larger with {first}", f"is larger with {second}")
+    said["advantage-told"] = _told(advantage, f"larger with {first}", f"larger with {second}")
     said["layers-told"] = _told(rows["last-third", DIFFERENCE], f"{first} has more there", f"{second} has more there")
     moved = [name for quantity, name in QUANTITIES.items() if _told(rows[quantity, DIFFERENCE], "yes", "yes") == "yes"]
     return said | {"depends": "; ".join(moved) or "none of them"}

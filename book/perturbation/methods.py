@@ -236,25 +236,30 @@ def _balance(own: pd.DataFrame, kept: str) -> str:
 
 
 def _ranking(table: pd.DataFrame, kept: str) -> str:
-    """Who suppresses most and who keeps most, of the methods that choose neurons."""
-    found = table[table["method"].isin(CHOOSING)].set_index("method")
-    most, least_lost = (found[found["metric"] == metric]["value"] for metric in ("suppression", kept))
-    place = int((most > most["two-stage"]).sum()) + 1
+    """Who suppresses most and who keeps most, of the methods that choose neurons; beside them, random neurons."""
+    by = {metric: rows.set_index("method") for metric, rows in table.groupby("metric")}
+    most, least_lost = by["suppression"], by[kept]
+    values = most["value"].reindex(CHOOSING).dropna()
+    where = f", place {(values > values['two-stage']).sum() + 1} of {len(values)}"
     return (
-        f"Most is suppressed by {_first(most, f', place {place} of {len(most)}')}, "
+        f"Of the methods that choose neurons, most is suppressed by {_first(most, where)}, "
         f"and most is kept with {_first(least_lost)}"
     )
 
 
-def _first(values: pd.Series, where: str = "") -> str:
-    """The method of the largest of `values` beside the two-stage neurons; if these are the first, beside the next."""
+def _first(found: pd.DataFrame, where: str = "") -> str:
+    """The method of the largest value beside the two-stage neurons; if these are the first, beside the next."""
+    values = found["value"].reindex(CHOOSING).dropna()
     two_stage, others = values["two-stage"], values.drop("two-stage")
+    chance = f"; random neurons {found['value']['random']:.2f}" if "random" in found.index else ""
     if others.empty:
-        return f"the two-stage neurons ({two_stage:.2f})"
-    next_best = f"those of {METHODS[str(others.idxmax())].label}"
+        return f"the two-stage neurons ({two_stage:.2f}{chance})"
+    best = str(others.idxmax())
+    theirs = f"those of {METHODS[best].label}"
+    unclear = ", not to be told apart" if found["p_holm"][best] >= 0.05 else ""
     if others.max() > two_stage:
-        return f"{next_best} ({others.max():.2f}; two-stage {two_stage:.2f}{where})"
-    return f"the two-stage neurons ({two_stage:.2f}; {next_best} {others.max():.2f})"
+        return f"{theirs} ({others.max():.2f}; two-stage {two_stage:.2f}{where}{unclear}{chance})"
+    return f"the two-stage neurons ({two_stage:.2f}; {theirs} {others.max():.2f}{unclear}{chance})"
 
 
 def _means(rows: pd.DataFrame, by: list[str], limit: float) -> pd.Series:

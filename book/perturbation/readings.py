@@ -172,7 +172,7 @@ def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
         for frame, metric in ((found, "suppression"), (found, main_retention(perturbations)), (gap, "suppression"))
     )
     seen = f"On {found['n_images'].max()} pictures that had chosen the neurons"
-    return f"{seen}, suppression is {suppression}, above that of random neurons by {over}, and retention is {retention}"
+    return f"{seen}, suppression is {suppression} (less that of random neurons {over}), and retention is {retention}"
 
 
 def noise_units(neurons: pd.DataFrame, activation: Mapping[str, np.ndarray], budget: int, sigma: float) -> pd.DataFrame:

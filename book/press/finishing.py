@@ -218,8 +218,9 @@ def _number(soup: BeautifulSoup) -> None:
     ]
     for place, table in enumerate(tables, start=1):
         caption = table.find("caption")
-        if caption is None:  # one of the text's, or as it comes: it is what its section is about
-            heading = table.find_previous(["h1", "h2", "h3"])
+        if caption is None:  # one of the text's, or as it comes: it is what its section, or its fold, is about
+            fold = table.find_parent("details")
+            heading = (fold and fold.find("summary")) or table.find_previous(["h1", "h2", "h3"])
             caption = soup.new_tag("caption")
             caption.string = HEADING.sub("", heading.get_text()).strip() if heading else ""
             table.insert(0, caption)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from book.words import compared_with_zero, interval, of_every, spread, told
-from kn_core.measures.stats import SIGNED
+from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.measures.summaries import with_intervals
 from kn_core.study.experiments import transfer
 from kn_core.study.experiments.transfer import FOUND, RANDOM
@@ -123,31 +123,27 @@ def sizes_in_words(study: Study, found: pd.DataFrame, concepts: Sequence[str]) -
     return words
 
 
-def helps(taken: pd.DataFrame, success: pd.DataFrame) -> tuple[float, float, float]:
-    """How much an edit's success rises with what its set takes from the word: slope within concepts, with its interval.
+def helps(taken: pd.DataFrame, success: pd.DataFrame) -> Estimate:
+    """How much an edit's success rises with what its set takes from the word: slope within concepts, over concepts.
 
-    `taken` (`transfer.taken`) and `success` (columns image_concept, neurons, value) are averaged a concept and set; a
-    concept's slope is that of its sets' line. NaN where a concept has a single set, or all take alike.
+    `taken` (`transfer.taken`) is averaged a concept and set, and so is `success` (columns image_concept, new, image_id,
+    neurons, value), over the pictures that all sets of a concept were tried on. A concept's slope is that of its sets'
+    line; it has none where it has a single set, or all take alike.
     """
-    x = taken.groupby(["concept", "neurons"])["lost"].mean()
-    y = success.groupby(["image_concept", "neurons"])["value"].mean()
-    both = pd.DataFrame({"x": x, "y": y.rename_axis(x.index.names)}).dropna()
+    lost = taken.groupby(["concept", "neurons"])["lost"].mean()
     slopes = []
-    for concept, rows in both.groupby("concept"):
-        if len(rows) > 1 and rows["x"].std() > 0.01:
-            slopes.append(
-                {"image_concept": concept, "metric": "slope", "value": float(np.polyfit(rows["x"], rows["y"], 1)[0])}
-            )
-    if not slopes:
-        return np.nan, np.nan, np.nan
-    row = with_intervals(pd.DataFrame(slopes), [], within=SIGNED).iloc[0]
-    return float(row["value"]), float(row["low"]), float(row["high"])
+    for concept, rows in success.groupby("image_concept"):
+        renamed = rows.pivot_table(index=["new", "image_id"], columns="neurons", values="value").dropna()
+        sets = pd.DataFrame({"x": lost.get(concept, pd.Series(dtype=float)), "y": renamed.mean()}).dropna()
+        if len(sets) > 1 and sets["x"].std() > 0.01:
+            slopes.append(float(np.polyfit(sets["x"], sets["y"], 1)[0]))
+    return estimate(slopes, within=SIGNED)
 
 
-def helps_in_words(slope: tuple[float, float, float]) -> dict[str, object]:
+def helps_in_words(slope: Estimate) -> dict[str, object]:
     """The answer to 'does localisation help editing?', whichever it is."""
-    helped = told(*slope[1:], "it helps", "it harms", "no difference can be told")
-    return {"slope": spread(*slope), "helps": helped}
+    helped = told(*slope.ends[1:], "it helps", "it harms", "no difference can be told")
+    return {"slope": spread(*slope.ends), "helps": helped, "slopes-of": f"{slope.n}"}
 
 
 def taken(study: Study, concepts: Sequence[str]) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -136,16 +138,19 @@ def test_every_colour_of_concepts_and_methods_stands_out_from_both_grounds():
 
 def test_a_kept_figure_has_its_name_in_the_drawing_and_a_narrow_one_beside_it(tmp_path, monkeypatch):
     monkeypatch.setenv("KN_RESULTS", str(tmp_path))
+    shown = Mock()
+    monkeypatch.setattr("book.page.display", shown)
     page = Page("stage-1", "embedded", "hot dog")
-    figure, ax = plt.subplots()
+    before = plt.get_fignums()
+    _, ax = plt.subplots()
     ax.set_title("Found")
-    shown = plt.get_fignums()
     page.figure(ax, "found", preview=True)
     kept = sorted(path.name for path in (page.study.folder / "figures").iterdir())
     assert kept == [f"found-hot-dog{end}" for end in ("-narrow.svg", ".pdf", ".png", ".svg")]
-    assert 'id="figure:found-hot-dog"' in (page.study.folder / "figures" / "found-hot-dog.svg").read_text()
-    assert plt.get_fignums() == shown  # the copy is not
-    plt.close(figure)
+    drawing = (page.study.folder / "figures" / "found-hot-dog.svg").read_text()
+    assert 'id="figure:found-hot-dog"' in drawing
+    shown.assert_called_once_with({"image/svg+xml": drawing}, raw=True)
+    assert plt.get_fignums() == before  # nothing is left for the notebook to draw
 
 
 def test_a_table_s_caption_says_of_how_many_pictures_it_is():

@@ -61,7 +61,7 @@ def test_the_numbers_decide_what_is_said():
     assert words["advantage-told"] == words["naming-told"] == "the towers cannot be told apart"
     assert words["depends"] == "none of them"
     words = towers.compared_in_words(made_up({"a": across, "b": above, DIFFERENCE: (-0.1, -0.2, -0.05)}))
-    assert words["advantage-told"] == "is larger with b"
+    assert words["advantage-told"] == "larger with b"
     assert words["depends"] == "suppression, two-stage minus random"
     frame = made_up({"a": across, "b": across, DIFFERENCE: (0.0, np.nan, np.nan)}, naming=(0.2, 0.1, 0.3))
     words = towers.compared_in_words(frame)

@@ -189,7 +189,8 @@ def test_words_and_cells_come_from_the_numbers(table: pd.DataFrame) -> None:
     )
     assert words["better"] == "they differ clearly from none in either number"
     assert words["ranking"].startswith(
-        "Most is suppressed by those of Pan et al. (gated) (1.00; two-stage 0.75, place 2 of 2)"
+        "Of the methods that choose neurons, most is suppressed by those of Pan et al. (gated) (1.00; two-stage 0.75, "
+        "place 2 of 2, not to be told apart; random neurons "
     )
     table.loc[(table["method"] == "pan-gated") & (table["metric"] == "suppression"), "p_holm"] = 0.01
     assert methods.in_words(table, table, doses, "retention")["better"] == (

@@ -88,7 +88,7 @@ def test_pictures_that_chose_the_neurons_have_a_sentence_of_their_own() -> None:
     assert said.startswith(
         f"On 4 pictures that had chosen the neurons, suppression is {rows.loc['suppression', 'two_stage']:.2f} ["
     )
-    assert f"random neurons by {rows.loc['suppression', 'difference']:.2f} [" in said
+    assert f"random neurons {rows.loc['suppression', 'difference']:.2f} [" in said
 
 
 def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
