@@ -68,11 +68,13 @@ def interval(value: float, low: float, high: float, pattern: str = "{:z.2f}") ->
 
 
 def spread(value: float, low: float, high: float, pattern: str = "{:z.2f}") -> str:
-    """The same within a sentence: '0.57 (95 % interval 0.43 to 0.70)'."""
+    """The same within a sentence: '0.57 (95 % interval 0.43 to 0.70)'; without a width, what that comes of."""
     if np.isnan(value):
         return "not measured"
     if np.isnan(low) or np.isnan(high):
         return f"{pattern.format(value)} (too few pictures for an interval)"
+    if low == high:
+        return f"{pattern.format(value)} (the same in every concept)"
     return "{} (95 % interval {} to {})".format(*map(pattern.format, (value, low, high)))
 
 

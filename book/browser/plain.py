@@ -74,13 +74,14 @@ def _best(found: Records, method: str) -> Iterator[list[object]]:
 def in_words(found: Records) -> dict[str, str]:
     """What the page says of the sets."""
     two, third = (_held(found.sets[method].values()) for method in FIRST)
+    alone = sum(count == 1 for count in third.values())
     return {
         "neurons": f"{len(two)}",
         "places": f"{sum(two.values())}",
         "shared": f"{sum(count == len(found.concepts) for count in two.values())}",
         "own": f"{sum(count == 1 for count in two.values())}",
         "third": f"{len(third)}",
-        "third-own": f"{own} are" if (own := sum(count == 1 for count in third.values())) < len(third) else "all are",
+        "third-own": "all are" if alone == len(third) else f"{alone} are",
         "concepts": f"{len(found.concepts)}",
     }
 

@@ -209,9 +209,7 @@ def in_words(rows: pd.DataFrame, images: pd.DataFrame, found: pd.DataFrame, stud
     low_high = tuple(gap.loc["generality", ["value", "low", "high"]]) if "generality" in gap.index else (np.nan,) * 3
     there = random["generality"][0] + low_high[0] if "generality" in random else np.nan  # ours, where these were tried
     words |= {"beside-random": "not measured" if np.isnan(there) else f"{there:.2f}"}
-    alike = low_high[1] == low_high[2]  # the same difference in every concept: no interval can be told
-    words |= {"gap": f"{low_high[0]:.2f}" if alike else spread(*low_high)}
-    words |= {"gap-sure": "the same in all concepts" if alike else compared_with_zero(*low_high[1:])}
+    words |= {"gap": spread(*low_high), "gap-sure": compared_with_zero(*low_high[1:])}
     shown = rows[rows["main"]]
     words |= {"best": EDITORS[editor], "set": chosen, "n": int(shown["n"].max())}
     words |= {"pictures": shown.query("what == 'own'")["image_id"].nunique(), "learnt-from": settings.pictures}

@@ -104,9 +104,8 @@ def test_a_neuron_that_carries_language_is_told_and_left_out(study, monkeypatch)
 def test_figures_state_what_they_show(by_hand):
     with theme():
         ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
-        assert "With layers 0–0 patched, 50% of what the object adds to its word is lost" in " ".join(
-            ax.get_title(loc="left").split()
-        )
+        said = " ".join(ax.get_title(loc="left").split())
+        assert "With layers 0–0 patched, 50% of what the object adds to its word is lost" in said
         figure = figures.curves(curves.points(by_hand), 0.08)
         assert "Sets of one size take away: two-stage neurons 25%" in " ".join(figure.get_suptitle().split())
     plt.close("all")

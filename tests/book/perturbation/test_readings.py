@@ -97,6 +97,7 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     assert readings.in_words(table, "retention")["selectivity"] == "not measured"
     one = readings.against_random(own.query("image_id == 'bear-1'"), profile())
     assert readings.in_words(one, "retention")["suppression"] == "1.00 (too few pictures for an interval)"
+    assert words.spread(0.5, 0.5, 0.5) == "0.50 (the same in every concept)"
     shown = readings.for_readers(table).set_index("reading")
     assert shown.loc[READINGS["selectivity"].label, "difference"] == "–"
     assert shown.loc[READINGS["suppression"].label, "random"].startswith("0.12 [0.")
