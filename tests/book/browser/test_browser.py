@@ -39,7 +39,7 @@ def opened(chromium, site) -> Iterator:
         viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
     )
     page, wrong, asked = context.new_page(), [], []
-    page.set_default_timeout(5000)
+    page.set_default_timeout(60_000)  # on a busy machine
     page.on("console", lambda told: wrong.append(told.text) if told.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))

@@ -221,7 +221,7 @@ def test_the_table_of_contents_is_the_default_profiles():
 
 def doit(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "doit", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "doit", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -116,7 +116,7 @@ def test_workers_end_with_whoever_asked_for_them(tmp_path, sent):
         # Ctrl-C reaches the whole group
         os.killpg(toy.pid, sent) if sent == signal.SIGINT else toy.send_signal(sent)
         while any(alive(int(worker.name)) for worker in workers):
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 60, "they outlive it"  # of the 99 seconds that a task takes
             time.sleep(0.02)
         said = toy.communicate()[1]
     if sent != signal.SIGKILL:
