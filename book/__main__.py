@@ -90,7 +90,9 @@ def _check(edition: str, claims: pd.DataFrame, record: str) -> int:
 
     recorded = verdicts.load_verdicts().get(edition)
     if not recorded:
-        raise CommandError(f"no verdicts of '{edition}' in {verdicts.VERDICTS} yet. Record these: {record}.")
+        raise CommandError(
+            f"no verdicts of '{edition}' with this captioner in {verdicts.VERDICTS} yet. Record these: {record}."
+        )
     if stale := _stale_picture(edition):
         print(stale)
         return 1

@@ -22,10 +22,9 @@ from kn_core.models.qformer import QFormerMiniGPT4, QFormerProjection, load_qfor
 from kn_core.models.towers import Dinov2Small, EfficientNetLite0
 from kn_core.profile import Profile, ProfileError, load_profile, profile_names
 from kn_core.settings import Checkpoint, Model
-from kn_core.weights import local, wheels
+from kn_core.weights import PROJECTIONS, local, wheels
 from kn_core.weights.local import device
 
-PROJECTIONS = Path(wheels.__file__).parent / "projections"
 TOWERS: dict[str, type[EfficientNetLite0] | type[Dinov2Small]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "dinov2-small": Dinov2Small,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from book import __main__, claims_table
 from book.claims import verdicts
 from book.claims.rules import ClaimsError, Measurement, load_claims, table
 from book.claims.verdicts import OnRecord, differences, load_verdicts, record
+from kn_core.profile import load_profile
 
 HERO = Path(__main__.__file__).parent / "_static" / "hero.png"
 
@@ -40,6 +42,25 @@ def test_what_is_recorded_is_read_again_in_the_order_of_the_claims_and_beside_ot
     assert [left.name for left in tmp_path.iterdir()] == ["verdicts.yml"]
 
 
+def test_a_record_of_another_layer_counts_as_none_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, layers = tmp_path / "verdicts.yml", tmp_path / "layers"
+    layers.mkdir()
+    projection = layers / f"{load_profile('embedded').parts.projection}.safetensors"
+    monkeypatch.setattr(verdicts, "PROJECTIONS", layers)
+    for edition in ("embedded", "embedded, full", "llava-1.5-7b", "nobody's"):
+        projection.write_bytes(b"one")
+        record(edition, frame(causal="reproduced"), path)
+    projection.write_bytes(b"another")
+    assert list(load_verdicts(path)) == ["llava-1.5-7b", "nobody's"]
+    record("embedded", frame(causal="not run"), path)
+    assert load_verdicts(path)["embedded"]["causal"].verdict == "not run"
+    found = {name: each["layer"] for name, each in yaml.safe_load(path.read_text()).items()}
+    one, other = (hashlib.sha256(content).hexdigest()[:12] for content in (b"one", b"another"))
+    assert found == {"embedded": other, "embedded, full": one, "llava-1.5-7b": None, "nobody's": None}
+    projection.write_bytes(b"one")
+    assert list(load_verdicts(path)) == ["embedded, full", "llava-1.5-7b", "nobody's"]
+
+
 def test_a_verdict_that_changed_and_claims_that_are_new_or_gone_are_differences() -> None:
     before = {"suppression": "reproduced", "gone": "not run", "causal": "reproduced"}
     recorded = {claim: OnRecord.model_validate({"verdict": word}) for claim, word in before.items()}
@@ -58,8 +79,12 @@ def test_a_verdict_that_changed_and_claims_that_are_new_or_gone_are_differences(
         ("embedded: [", "is not YAML"),
         ("- embedded", "Input should be a valid dictionary"),
         ("embedded:", "key 'embedded': Input should be a valid dictionary"),
-        ("embedded: {causal: reproducd}", "key 'embedded.causal': Input should be a valid dictionary"),
-        ("embedded: {causal: {verdict: reproducd}}", "key 'embedded.causal.verdict': Input should be 'reproduced'"),
+        ("embedded: {causal: {verdict: reproduced}}", "key 'embedded.claims': Field required"),
+        ("embedded: {claims: {causal: reproducd}}", "key 'embedded.claims.causal': Input should be a valid dictionary"),
+        (
+            "embedded: {claims: {causal: {verdict: reproducd}}}",
+            "key 'embedded.claims.causal.verdict': Input should be 'reproduced'",
+        ),
     ],
 )
 def test_a_malformed_record_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:
@@ -114,7 +139,7 @@ def test_a_check_without_a_record_or_without_results_is_one_line_with_the_comman
     assert check("--check") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "no verdicts of 'embedded' in" in said
+    assert "no verdicts of 'embedded' with this captioner in" in said
     assert "`python -m book claims --profile embedded --record`" in said
     results.unlink()
     assert check("--check") == check("--record") == 2
@@ -129,7 +154,7 @@ def test_a_check_agrees_until_a_verdict_differs(results: Path, capsys: pytest.Ca
     assert f"All {n} verdicts of 'embedded' are those on record." in capsys.readouterr().out
 
     recorded = yaml.safe_load(verdicts.VERDICTS.read_text())
-    recorded["embedded"]["suppression"]["verdict"] = "not reproduced"
+    recorded["embedded"]["claims"]["suppression"]["verdict"] = "not reproduced"
     verdicts.VERDICTS.write_text(yaml.safe_dump(recorded))
     assert check("--check") == 1
     header, row, _, last = capsys.readouterr().out.splitlines()
