@@ -128,19 +128,24 @@ def spread(study: Study, means: Mapping[str, pd.DataFrame]) -> str:
 
     `means` are the `summary` of each profile, by its name.
     """
-    values, kept = [], load_verdicts()
-    for name in (profile.name for profile in beside(study.profile, "seed-")):
+    values, kept, own = [], load_verdicts(), ""
+    for profile in beside(study.profile, "seed-"):
+        name = profile.name
         if name in means:
             row = means[name].query("metric == 'suppression' and method == @THIRD")
             values.append(float(row["value"].iloc[0]))
         elif (found := kept.get(name, {}).get("third-stage-suppresses")) and found.ours is not None:
             values.append(found.ours)
+        else:
+            continue
+        if profile.parts.projection == study.profile.parts.projection:
+            own = ", the book's own for longest"
     if len(values) < 2:
         return ""
     told = listed([f"{value:.2f}" for value in values])
     return (
         f"Under {len(values)} layers of the captioner, which share the first part of the training and went on "
-        f"apart, the book's own for longest, the third stage's suppression is {told}."
+        f"apart{own}, the third stage's suppression is {told}."
     )
 
 

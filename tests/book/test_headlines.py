@@ -97,7 +97,14 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     )
     assert headlines.in_short(Study(toy_profile, tmp_path)) == ""
     assert "on record" in headlines.later(own)
-    assert headlines.spread(own, {}).endswith("suppression is 0.90, 0.80 and 0.70.")
+    told = headlines.spread(own, {})
+    assert told.endswith(
+        "went on apart, the book's own for longest, the third stage's suppression is 0.90, 0.80 and 0.70."
+    )
+    without = {name: found for name, found in kept.items() if name != "embedded-seed-0"}  # as when it is trained on
+    monkeypatch.setattr(headlines, "load_verdicts", lambda: without)
+    assert headlines.spread(own, {}).endswith("went on apart, the third stage's suppression is 0.80 and 0.70.")
+    monkeypatch.setattr(headlines, "load_verdicts", lambda: kept)
     shown = headlines.recorded(own)
     assert shown["evidence"].tolist() == [
         "9 concepts, 12 pictures each",
