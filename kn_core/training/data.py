@@ -30,8 +30,6 @@ from kn_core.pictures.token_grid import cells
 log = logging.getLogger(__name__)
 PHOTO_CONCEPTS = ("bed", "bear", "bus", "cat", "dog", "giraffe", "pizza", "toilet", "train")
 SIDE = 256  # pixels of a picture that objects are pasted into
-COMPANY = 3.0  # how often a scene of several objects is drawn, against one of a single object or of none
-MISREAD = {"lake": 2.0}  # how often a place is drawn that captioners took for another, against other places
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +47,15 @@ def scene_examples(per_kind: int, seed: int) -> Iterator[Example]:
     """Scenes of every kind from one namespace, of all its drawings.
 
     Absence is learnt too: a third of the scenes come without their main object as well, a third without its company.
-    Scenes of several objects weigh more, and so do places that are misread.
     """
-
-    def weight(scene: scenes.Scene, objects: int) -> float:
-        return (COMPANY if objects > 1 else 1.0) * MISREAD.get(scene.setting, 1.0)
-
     for (number, kind), index in product(enumerate(scenes.KINDS), range(per_kind)):
         scene = scenes.scene((seed, number, index), kind)
         masks = tuple((placed.kind, scene.mask(i)) for i, placed in enumerate(scene.objects))
-        yield Example("scene", scene.render(), scene.captions(), masks, weight(scene, len(masks)))
+        yield Example("scene", scene.render(), scene.captions(), masks)
         gone = scene.order[index % 3 : index % 3 + 1] if index % 3 < 2 else ()
         for missing in gone:
             rest = tuple(mask for i, mask in enumerate(masks) if i != missing)
-            left = scene.render(without=missing), scene.captions(without=missing)
-            yield Example("scene", *left, rest, weight(scene, len(rest)))
+            yield Example("scene", scene.render(without=missing), scene.captions(without=missing), rest)
 
 
 def photo_examples(folder: CocoFolder, held_out: frozenset[str], views: int, seed: int) -> Iterator[Example]:

@@ -19,21 +19,11 @@ from torch.nn.utils import parametrize
 from kn_core.fingerprint import digest
 from kn_core.models import held_out_ids
 from kn_core.models.minigpt4 import load_projection
-from kn_core.pictures import scenes
 from kn_core.pictures.coco import CocoFolder
 from kn_core.training import __main__ as training
 from kn_core.training import command, data
 from kn_core.training import train as trainer
-from kn_core.training.data import (
-    Bank,
-    Example,
-    all_examples,
-    make_bank,
-    pasted_examples,
-    photo_examples,
-    ridge,
-    scene_examples,
-)
+from kn_core.training.data import Bank, Example, all_examples, make_bank, pasted_examples, photo_examples, ridge
 from kn_core.training.data import template_captions as templates
 from kn_core.training.loss import caption_loss, token_weights
 from kn_core.training.train import Recipe, ResumeError, batch, save_projection, train
@@ -367,23 +357,6 @@ def test_held_out_photographs_are_never_seen_in_training(folder, monkeypatch):
     monkeypatch.setattr(data, "held_out_ids", lambda: held_out)
     for example in (one for source in all_examples(folder, 0, views=5, pasted=12) for one in source):
         assert "zebra" not in " ".join(example.captions)
-
-
-def test_scenes_of_company_and_places_that_are_misread_come_more_often(monkeypatch):
-    monkeypatch.setattr(scenes, "KINDS", {kind: scenes.KINDS[kind] for kind in ("boat", "bear")})
-    found = []
-    for number, kind in enumerate(scenes.KINDS):
-        for index in range(9):
-            drawn = scenes.scene((3, number, index), kind)
-            left = len(drawn.objects)
-            found.append((left, drawn.setting))
-            if index % 3 < min(left, 2):  # without the main object, or without its largest companion
-                found.append((left - 1, drawn.setting))
-    examples = list(scene_examples(9, seed=3))
-    assert [len(example.masks) for example in examples] == [left for left, _ in found]
-    assert len({(place == "lake", left > 1) for left, place in found}) == 4, "every case is there"
-    for example, (left, place) in zip(examples, found, strict=True):
-        assert example.weight == (3.0 if left > 1 else 1.0) * (2.0 if place == "lake" else 1.0)
 
 
 def test_the_photographs_that_are_held_out_are_fixed_in_the_repository():
