@@ -32,6 +32,7 @@ from book.press import commands, running
 from kn_core.concepts import slug
 from kn_core.fingerprint import at_home, code
 from kn_core.profile import ProfileError, load_profile, nearest, profile_file, profile_names, results
+from kn_core.weights import PROJECTIONS
 
 SECTIONS = (
     "data-filtering",
@@ -78,7 +79,6 @@ for variable in ("KN_COCO", "KN_MODELS", "KN_PROFILES", "KN_RESULTS"):
         os.environ[variable] = str(Path(HERE, at_home(folder)).resolve())
 if DASK.endswith(".json"):
     DASK = str(Path(HERE, at_home(DASK)).resolve())
-PROJECTIONS = ROOT / "kn_core" / "weights" / "projections"
 
 
 def siblings(profile: str) -> list[str]:

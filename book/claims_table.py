@@ -65,7 +65,7 @@ def by_profile(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """
     own, recorded = study.profile.name, verdicts.load_verdicts()
     found: dict[str, Mapping[str, str]] = {own: dict(zip(claimed["claim"], claimed["verdict"], strict=True))}
-    long = f"{own}, full"
+    long = own + verdicts.FULL
     others = [long] if long in recorded and study.effort == study.profile else []
     for name in [*others, *(one for one in profile_names() if one != own and not one.startswith(f"{own}-seed-"))]:
         made = None if name == long else _made_beside(study, name)
@@ -85,7 +85,7 @@ def tried(beside: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def with_long(study: Study, claimed: pd.DataFrame) -> pd.DataFrame:
     """`claims_table` with what is on record of the long version where the short one ran: a column `long`, in words."""
-    recorded = {} if _effort(study) else verdicts.load_verdicts().get(f"{study.profile.name}, full", {})
+    recorded = {} if _effort(study) else verdicts.load_verdicts().get(study.profile.name + verdicts.FULL, {})
 
     def said(claim: str) -> str:
         if claim not in recorded or recorded[claim].ours is None:
