@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,7 @@ def table(model: CaptionModel, jobs: Sequence[Job], said: Sequence[Answer]) -> p
 
 
 Job = tuple[Trial, Picture]
+Edits = dict[Place, dict[int, Edit]]  # by where they take hold, then by layer
 Watcher = Callable[[int, int], None]  # is told how many of how many answers there are
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
@@ -138,71 +140,64 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def answers_under(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int) -> list[Answer]:
-    """The answer of each job. Trials that edit one site share batches; noise on weights has batches of its own."""
-
-    def edits(part: Sequence[Job]) -> dict[int, Edit]:
-        groups: list[tuple[int, dict[int, Edit]]] = []
-        patched = {picture.image_id: picture for trial, picture in part if trial.setting.intervention == "patch"}
-        if patched:  # once a picture, whatever the number of trials: the jobs have one site
-            without = torch.stack([picture.prompt_inpainted for picture in patched.values()])
-            inpainted = inpainted_activations(model, without, part[0][0].setting.site)
-            place = {image_id: i for i, image_id in enumerate(patched)}
-        for _, group in groupby(part, key=lambda job: id(job[0])):
-            rows = list(group)
-            trial, shown, replacement = rows[0][0], [picture for _, picture in rows], None
-            ids = [picture.image_id for picture in shown]
-            if trial.instead == "removal":
-                groups.append((len(rows), {}))
-                continue
-            if trial.instead == "direction":
-                prompts = torch.stack([picture.prompt for picture in shown])
-                groups.append((len(rows), direction_edits(model, trial.neurons, trial.setting, ids, prompts)))
-                continue
-            if trial.setting.intervention == "mean":
-                replacement = mean
-            elif trial.setting.intervention == "patch":
-                rows_of = [place[image_id] for image_id in ids]
-                same = rows_of == list(range(len(inpainted)))  # as they lie, without a copy for each trial
-                replacement = inpainted if same else inpainted[rows_of]
-            made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
-            groups.append((len(rows), made))
-        return side_by_side(groups)
-
+    """The answer of each job. Trials share batches, wherever they edit; noise on weights has batches of its own."""
     found: list[Answer] = []
 
-    def answered(part: Sequence[Job], *under: Any) -> None:
-        for answer in _answers(model, part, max_new_tokens, *under):
+    def answered(part: Sequence[Job], edits: Callable[[slice], Edits] | None) -> None:
+        prompts = torch.stack([p.prompt_inpainted if trial.instead == "removal" else p.prompt for trial, p in part])
+        captions = [picture.caption for _, picture in part]
+        for answer in answers(model, prompts, captions, max_new_tokens, edits):
             found.append(answer)
             if (tell := _watcher.get()) and (len(found) % model.batch_size == 0 or len(found) == len(jobs)):
                 tell(len(found), len(jobs))
 
-    for (on_weights, place), group in groupby(
-        jobs, key=lambda job: (job[0].setting.intervention == "weights", job[0].place)
-    ):
-        if on_weights:
-            for _, same in groupby(group, key=lambda job: id(job[0])):
-                part = list(same)
-                with noisy_weights(model, part[0][0].neurons, part[0][0].setting):
-                    answered(part)
-        else:
-            answered(list(group), edits, place)
+    for on_weights, group in groupby(jobs, key=lambda job: job[0].setting.intervention == "weights"):
+        part = list(group)
+        if not on_weights:
+            answered(part, partial(_edits, model, part, mean, max_new_tokens))
+            continue
+        for _, same in groupby(part, key=lambda job: id(job[0])):
+            of_trial = list(same)
+            with noisy_weights(model, of_trial[0][0].neurons, of_trial[0][0].setting):
+                answered(of_trial, None)
     return found
 
 
-def _answers(
-    model: CaptionModel,
-    jobs: Sequence[Job],
-    max_new_tokens: int,
-    edits: Callable[[Sequence[Job]], dict[int, Edit]] | None = None,
-    site: Place = "activation",
-) -> Iterator[Answer]:
-    prompts = torch.stack([p.prompt_inpainted if trial.instead == "removal" else p.prompt for trial, p in jobs])
-    captions = [picture.caption for _, picture in jobs]
+def _edits(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_new_tokens: int, rows: slice) -> Edits:
+    """What these rows of the jobs change, each trial its own."""
+    part, inpainted = jobs[rows], {}
+    patched = {
+        (trial.setting.site, p.image_id): p.prompt_inpainted
+        for trial, p in part
+        if trial.setting.intervention == "patch" and not trial.instead
+    }
+    for site in dict.fromkeys(site for site, _ in patched):  # once a picture, whatever the number of trials
+        of_site = {image_id: prompt for (where, image_id), prompt in patched.items() if where == site}
+        inpainted[site] = list(of_site), inpainted_activations(model, torch.stack(list(of_site.values())), site)
 
-    def of_rows(rows: slice) -> dict[int, Edit]:
-        return edits(jobs[rows]) if edits else {}
-
-    return answers(model, prompts, captions, max_new_tokens, of_rows, site)
+    groups: list[tuple[int, Edits]] = []
+    for _, group in groupby(part, key=lambda job: id(job[0])):
+        of_trial = list(group)
+        trial, shown, replacement = of_trial[0][0], [picture for _, picture in of_trial], None
+        ids = [picture.image_id for picture in shown]
+        if trial.instead == "removal":
+            groups.append((len(ids), {}))
+            continue
+        if trial.instead == "direction":
+            prompts = torch.stack([picture.prompt for picture in shown])
+            made = direction_edits(model, trial.neurons, trial.setting, ids, prompts)
+            groups.append((len(ids), {trial.place: made}))
+            continue
+        if trial.setting.intervention == "mean":
+            replacement = mean
+        elif trial.setting.intervention == "patch":
+            order, replacement = inpainted[trial.setting.site]
+            if order != ids:  # else as they lie, without a copy for each trial
+                replacement = replacement[[order.index(image_id) for image_id in ids]]
+        made = edits_for(model, trial.neurons, trial.setting, ids, replacement, max_new_tokens)
+        groups.append((len(ids), {trial.place: made}))
+    places = dict.fromkeys(place for _, of_group in groups for place in of_group)
+    return {place: side_by_side([(n, of_group.get(place, {})) for n, of_group in groups]) for place in places}
 
 
 def _row(trial: Trial, picture: Picture, before: np.ndarray, answer: Answer) -> dict[str, object]:
@@ -258,17 +253,24 @@ def chances(
     model: CaptionModel,
     prompts: Tensor,
     references: Sequence[str],
-    edits: Callable[[slice], dict[int, Edit]] | None = None,
-    site: Place = "activation",
+    edits: Callable[[slice], Edits] | None = None,
 ) -> list[np.ndarray]:
     """The probabilities alone, as in `answers`, at a third of the cost: nothing is written."""
     found: list[np.ndarray] = []
     for rows in _batches(model, len(prompts)):
-        with intervene(model, edits(rows) if edits else {}, site), torch.no_grad():
+        with _changed(model, edits(rows) if edits else {}), torch.no_grad():
             logits = model.logits(prompts[rows], references[rows])
         found += [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
         del logits  # or two batches' would lie beside each other
     return found
+
+
+@contextmanager
+def _changed(model: CaptionModel, edits: Edits) -> Iterator[None]:
+    with ExitStack() as stack:
+        for place, of_place in edits.items():
+            stack.enter_context(intervene(model, of_place, place))
+        yield
 
 
 def _batches(model: CaptionModel, n: int) -> Iterator[slice]:
@@ -288,12 +290,11 @@ def answers(
     prompts: Tensor,
     references: Sequence[str],
     max_new_tokens: int,
-    edits: Callable[[slice], dict[int, Edit]] | None = None,
-    site: Place = "activation",
+    edits: Callable[[slice], Edits] | None = None,
 ) -> Iterator[Answer]:
     """Caption embedded prompts (B, T, H) and score the reference captions, under edits made for each batch of rows."""
     for rows in _batches(model, len(prompts)):
-        with intervene(model, edits(rows) if edits else {}, site):
+        with _changed(model, edits(rows) if edits else {}):
             captions, logits = model.respond(prompts[rows], references[rows], max_new_tokens)
         said = [_chances(model, *pair) for pair in zip(references[rows], logits, strict=True)]
         del logits

@@ -6,7 +6,8 @@ model knows the object by; where they take it away, there is room for a set to b
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import torch
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import bounds, perturbation
 from kn_core.method.complements import naming
-from kn_core.method.interventions import Setting
+from kn_core.method.interventions import Setting, side_by_side
 from kn_core.method.perturbation import Trial
 from kn_core.method.relp import LIKE_LLAMA
 from kn_core.method.two_stages import NeuronSet
@@ -61,32 +62,35 @@ def lacks(profile: Profile) -> str:
 def _ceiling(study: Study, concept: str) -> pd.DataFrame:
     model, tokens = study.model, study.profile.model.max_new_tokens
     pictures = study.pictures(concept, "held_out", study.effort.ceiling.pictures)
-    captions = [picture.caption for picture in pictures]
 
     def whole(name: str, layers: range, site: Site = "product") -> Trial:
         return _trial(NeuronSet.of_layers(concept, name, np.array(layers), model.ffn_width), site)
+
+    def no_neurons(name: str) -> Trial:
+        return _trial(NeuronSet(concept, name, none, none, np.empty(0)), "product")
 
     everywhere, none = range(model.n_layers), np.empty(0, int)
     planned = [whole(EVERYTHING, everywhere), *(whole(window_name(layers), layers) for layers in windows(study))]
     budget = study.profile.identification.budget  # of which thresholds may leave fewer
     planned.append(_trial(study.neuron_set(concept).top(budget), "product", budget))
-    planned.append(whole(ACTIVATION, everywhere, "activation"))
-    said = perturbation.answers_under(model, [(trial, p) for trial in planned for p in pictures], None, tokens)
-    bare = torch.stack([picture.prompt_inpainted for picture in pictures])
-    said += perturbation.answers(model, bare, captions, tokens)
-    layers: dict[str, int] = {}
+    planned += [whole(ACTIVATION, everywhere, "activation"), replace(no_neurons(WITHOUT), instead="removal")]
+    jobs = [(trial, picture) for trial in planned for picture in pictures]
+    said, layers = perturbation.answers_under(model, jobs, None, tokens), dict[str, int]()
     if model.backbone.config.model_type in LIKE_LLAMA:
-        shown = torch.stack([picture.prompt for picture in pictures])
-        for name, (layer, edit) in _bounds(study, concept).items():
-            layers[name] = layer
-            said += perturbation.answers(model, shown, captions, tokens, partial(_always, {layer: edit}), "residual")
-    planned += [_trial(NeuronSet(concept, name, none, none, np.empty(0)), "product") for name in (WITHOUT, *layers)]
-    frame = perturbation.table(model, [(trial, p) for trial in planned for p in pictures], said)
+        found = _bounds(study, concept)
+        layers = {name: layer for name, (layer, _) in found.items()}
+        bounded = [(no_neurons(name), picture) for name in found for picture in pictures]
+
+        def edits(rows: slice) -> perturbation.Edits:
+            each = groupby(bounded[rows], key=lambda job: job[0].neurons.method)
+            return {"residual": side_by_side([(len(list(of)), dict([found[name]])) for name, of in each])}
+
+        shown, captions = torch.stack([p.prompt for _, p in bounded]), [p.caption for _, p in bounded]
+        said += perturbation.answers(model, shown, captions, tokens, edits)
+        jobs += bounded
+    frame = perturbation.table(model, jobs, said)
+    frame["method"] = frame["method"].replace({"removal": WITHOUT})
     return frame.assign(layer=frame["method"].map(layers).astype(float))
-
-
-def _always(edits: dict[int, Edit], _: slice) -> dict[int, Edit]:
-    return edits
 
 
 def _bounds(study: Study, concept: str) -> dict[str, tuple[int, Edit]]:

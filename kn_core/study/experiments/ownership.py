@@ -22,7 +22,6 @@ from kn_core.method.interventions import edits_for
 from kn_core.method.perturbation import Trial
 from kn_core.method.two_stages import NeuronSet
 from kn_core.models.base import CaptionModel
-from kn_core.models.hooks import Edit
 from kn_core.study.study import Study
 
 PARTS = ("all", "some", "own")  # of all concepts, of some others, of this one alone
@@ -62,7 +61,6 @@ def parts(study: Study, concept: str) -> pd.DataFrame:
                 Trial(each, replace(one, n=len(each)), "own")
                 for each, one in ((neurons, main), (drawn, main), (neurons, put_in))
             ]
-        planned.sort(key=lambda trial: trial.place)  # those of one place share batches
         pictures = study.pictures(concept, "held_out", shown)
         mean = study.mean_activation(without=concept) if main.intervention == "mean" else None
         return perturbation.run(study.model, pictures, planned, mean, settings.model.max_new_tokens)
@@ -87,10 +85,10 @@ def cross(study: Study, concept: str) -> pd.DataFrame:
         prompts, captions = torch.stack([one.prompt for one in shown]), [one.caption for one in shown]
         before, model = perturbation.undisturbed(study.model, shown), study.model
 
-        def edits(rows: slice) -> dict[int, Edit]:
-            return edits_for(model, neurons, main, [one.image_id for one in shown[rows]])
+        def edits(rows: slice) -> perturbation.Edits:
+            return {main.site: edits_for(model, neurons, main, [one.image_id for one in shown[rows]])}
 
-        after = perturbation.chances(model, prompts, captions, edits, main.site)
+        after = perturbation.chances(model, prompts, captions, edits)
         records = [
             (concept, one.concept, one.image_id, before[one.image_id].chances[at], now[at])
             for one, now in zip(shown, after, strict=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -147,7 +148,11 @@ def test_noise_without_strength_leaves_captions_and_probabilities_alone(taught_m
 
     def noisy(sigma):
         chosen = setting("noise", "all", sigma=sigma)
-        return answers(taught_model, prompts, said, 12, lambda rows: edits_for(taught_model, FOUND, chosen, ids[rows]))
+
+        def edits(rows):
+            return {chosen.site: edits_for(taught_model, FOUND, chosen, ids[rows])}
+
+        return answers(taught_model, prompts, said, 12, edits)
 
     for before, faint, loud in zip(clean, noisy(1e-9), noisy(50.0), strict=True):
         assert faint.caption == before.caption
@@ -290,6 +295,27 @@ def test_a_strong_patch_makes_the_model_say_what_it_says_without_the_object(taug
     own = rows[rows["image_concept"] == "bear"]
     before = dict(zip(own["image_id"], own["clean_probability"], strict=True))
     assert all(row.target_probability < before[row.image_id] for row in own.itertuples())
+
+
+def test_trials_that_edit_at_several_sites_share_batches(taught_model, pictures, monkeypatch):
+    product = replace(setting("patch", sigma=math.nan), site="product")
+    planned = [
+        *(Trial(FOUND, one, "all") for one in (setting(), product, setting("patch", sigma=math.nan))),
+        Trial(FOUND, setting(), "own", "direction"),
+        Trial(FOUND, product, "own", "removal"),
+        Trial(CONTROL, product, "own"),
+    ]
+    alone = [perturbation.run(taught_model, pictures, [trial], None, 12) for trial in planned]
+    sizes, respond = [], taught_model.respond
+
+    def counted(prompts, *rest):
+        sizes.append(len(prompts))
+        return respond(prompts, *rest)
+
+    monkeypatch.setattr(taught_model, "respond", counted)
+    together = perturbation.run(taught_model, pictures, planned, None, 12)
+    assert sizes == [3 * 3 + 3]
+    pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True), rtol=1e-4)
 
 
 def test_rows_do_not_depend_on_the_batches(taught_model, pictures, monkeypatch):
