@@ -174,7 +174,7 @@ class Perturbation(Settings):
     rival_seeds: Count = 1  # of these, for rivals
     rivals: tuple[Rival, ...] = ("stage-1", "stage-2")
     controls: tuple[Control, ...] = ("random", "uniform", "stage-1-layers")
-    draws: Count = 3  # of each control's neurons; all of the same-layer control's are disturbed, `seeds` of others'
+    draws: Count = 3  # of each control, in the main setting
     choosing: Annotated[int, Field(ge=0)] = 2  # selection pictures a concept on which each method's dose is chosen
     sweep_rivals: bool = False  # whether rivals get all sweeps, and these and random ones other concepts' pictures
     sweep_pictures: Count | None = None  # held-out pictures a concept that sweeps are tried on; None: all

@@ -38,8 +38,8 @@ def trials(
 
     `at_text` are the neurons of rivals that score where words are predicted, disturbed in their own place.
 
-    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed. Further draws of the
-    same-layer control, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
+    Seed s disturbs found neurons with noise s, and a control's draw s with the same seed; draws beyond the rivals'
+    seeds, which only say where the found neurons stand among many, are tried on the pictures of sweeps.
     """
     main = main_setting(settings, identification)
     two_stage, random = found["two-stage"], controls["random"]
@@ -50,8 +50,7 @@ def trials(
         for rival in list(found.values())[1:] if seed < settings.rival_seeds else ():
             yield Trial(rival, replace(main, seed=seed), "fresh" if settings.sweep_rivals and not seed else "own")
     for kind, draws in controls.items():
-        first, last = (settings.seeds, settings.draws) if kind == "random" else (0, settings.seeds)
-        for draw in range(first, last):
+        for draw in range(settings.seeds if kind == "random" else 0, settings.draws):
             yield Trial(draws[draw], replace(main, seed=draw), "own" if draw < settings.rival_seeds else "swept")
 
     pair, everyone = (two_stage, random[0]), (*found.values(), random[0])

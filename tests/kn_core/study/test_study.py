@@ -140,8 +140,8 @@ def test_a_study_from_pictures_to_captions_under_noise(start, toy_profile, count
     for rival in ("schwettmann", "dai"):
         assert per_seed.loc[0, rival].tolist() == [1 + 2] * 3  # one that chooses a dose
         assert rival not in per_seed.loc[1]  # one draw of the noise, unless the profile says otherwise
-    assert per_seed.loc[:, "uniform"].tolist() == [2] * 6  # as many draws as noises
-    assert per_seed.loc[2].tolist() == [2] * 3  # the third draw of the same-layer control
+    assert per_seed.loc[:, "uniform"].tolist() == [2] * 9  # three draws
+    assert per_seed.loc[2].tolist() == [2] * 6  # the third draws of both controls
     sweeps = 2 * 2 * (2 + 3 + 1) + 4 * 3 * 1  # methods, pictures; with sigma, those that choose a dose too
     assert len(perturbations) - len(headline) == 3 * (sweeps + 2 + 2)  # directions at another sigma, removal
     assert perturbations.query("image_concept != concept")["heldout"].all()
