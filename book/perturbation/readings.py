@@ -160,13 +160,6 @@ def neurons_in_words(study: Study, concepts: Sequence[str]) -> dict[str, str]:
     }
 
 
-def dai_scored(study: Study) -> str:
-    """On how many pictures a concept Dai et al.'s neurons were scored, or where they are."""
-    if "dai" in study.effort.perturbation.rivals:
-        return f"scored on {study.profile.identification.dai_images} of them a concept"
-    return "in the long version alone" if "dai" in study.profile.long.perturbation.rivals else "not tried here"
-
-
 def where_chosen(perturbations: pd.DataFrame, profile: Profile) -> str:
     """The main setting on the pictures that chose the neurons, in a sentence."""
     rows = headline(perturbations, profile, held_out=False)

@@ -185,8 +185,7 @@ def _edits(model: CaptionModel, jobs: Sequence[Job], mean: Tensor | None, max_ne
             continue
         if trial.instead == "direction":
             prompts = torch.stack([picture.prompt for picture in shown])
-            made = direction_edits(model, trial.neurons, trial.setting, ids, prompts)
-            groups.append((len(ids), {trial.place: made}))
+            groups.append((len(ids), {trial.place: direction_edits(model, trial.neurons, trial.setting, ids, prompts)}))
             continue
         if trial.setting.intervention == "mean":
             replacement = mean
