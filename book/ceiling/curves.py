@@ -91,13 +91,17 @@ def measured(study: Study) -> list[Measurement]:
     return [Measurement("ffn_share", *ffn_share(found), len(found.y), 0.0)]
 
 
-def layer_profile(found: Curves) -> pd.DataFrame:
-    """The share of the object's y that is gone with a window patched: columns window, first, last, value, low, high."""
+def layer_profile(found: Curves, neurons: pd.DataFrame) -> pd.DataFrame:
+    """The share of the object's y that is gone with a window patched: columns window, first, last, value, low, high.
+
+    And `holds`: the share of a concept's `neurons` (`Study.neurons`, of one method) that lie there, mean over concepts.
+    """
     rows = []
     for name in dict.fromkeys(key[0] for key in found.place if key[0].startswith("layers ")):
         first, last = map(int, name.removeprefix("layers ").split("–"))
-        rows.append((name, first, last, *found.estimate(partial(found.lost, anchor=name))))
-    return pd.DataFrame(rows, columns=["window", "first", "last", *ENDS])
+        holds = neurons["layer"].between(first, last).groupby(neurons["concept"]).mean().mean()
+        rows.append((name, first, last, *found.estimate(partial(found.lost, anchor=name)), holds))
+    return pd.DataFrame(rows, columns=["window", "first", "last", *ENDS, "holds"])
 
 
 def points(found: Curves) -> pd.DataFrame:

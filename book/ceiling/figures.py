@@ -9,23 +9,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from book.style import METHODS, SPARE, label, method_colour
-from kn_core.drawing import INK, WIDTH, title
+from kn_core.drawing import CARD, INK, WIDTH, title
 from kn_core.study.experiments.curves import KEPT, REMOVED, UNIFORM
 
 SIDES = {KEPT: "share of y with the set alone at work", REMOVED: "share of y without the set"}
 
 
 def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) -> Axes:
-    """The share of the object's y that is lost with a window of layers patched; a line for all layers (its ends)."""
+    """The share of the object's y that is lost with a window of layers patched; a line for all layers (its ends).
+
+    Beside it the share of the two-stage neurons that lie there: Figure 2, window by window.
+    """
     _, ax = plt.subplots(figsize=(WIDTH, 3.2))
     width = layers["last"] - layers["first"] + 1
     middle = layers["first"] + width / 2 - 0.5
-    ax.bar(middle, layers["value"], width=0.94 * width, color=method_colour("two-stage"))
+    ax.bar(
+        middle,
+        layers["value"],
+        width=0.94 * width,
+        color=method_colour("two-stage"),
+        label="of y, lost with them patched",
+    )
+    ax.plot(middle, layers["holds"], "D", color=CARD, markeredgecolor=INK, label="of the two-stage neurons, there")
     ax.vlines(middle, layers["low"], layers["high"], color=INK, linewidth=0.9)
     ax.axhline(everything[0], color=INK, linewidth=1.2, linestyle="--", label="all layers")
     ax.axhspan(everything[1], everything[2], color=INK, alpha=0.08, linewidth=0)
     ax.axhline(0, color=INK, linewidth=0.6)
-    ax.set(xlabel="layers patched together", ylabel="share of the object’s y lost")
+    ax.set(xlabel="layers patched together", ylabel="share of the object’s y, or of the neurons")
     ax.set_xticks(middle, layers["window"].str.removeprefix("layers "), rotation=45 if len(layers) > 5 else 0)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()

@@ -29,6 +29,11 @@ from kn_core.study.study import Study
 BETWEEN = {"none": "no contrast", "mean": "minus their mean", "largest": "minus the largest"}
 REACHED = ("suppression", "retention_truth", "retention", "retention_probability", "fluent")  # what it is to reach
 SELECTIVE = 0.85  # what the selectivity of the third stage was to reach
+AIMS = {  # what else was, beside the paper's S_re
+    "suppression": ("suppression", 0.85),
+    "retention_probability": ("retention by probability", 0.95),
+    "fluent": ("fluent captions", 0.9),
+}
 AIM = 0.1  # how much more of the rest than the object's removal itself the third stage was to keep
 
 
@@ -135,6 +140,12 @@ def in_words(study: Study, rows: pd.DataFrame, found: pd.DataFrame, limit: float
     words["tried"] = f"{tried[0]} to {tried[-1]}"
     last = list(recipes.LADDER.values())[-1]
     words["steps"] = f"which are {'those' if recipe == last else 'not those'} of the last step"
+    aims = [
+        f"{said} {aim:.2f}, {_reached(*found_here[name,][:2], aim)}"
+        for name, (said, aim) in AIMS.items()
+        if (name,) in found_here
+    ]
+    words["aims"] = f"The aims that were set before anything was measured: {'; '.join(aims)}"
     kept = main_retention(study.perturbations())
     words |= {"smallest": _smallest(budgets, kept), "surely": _smallest(budgets, kept, "low")}
     foreign = found[found["whose"] == "other"].set_index("method")["n_images"]

@@ -159,7 +159,7 @@ def control_draws(rows: pd.DataFrame, limit: float, kept: str) -> pd.DataFrame:
 
 
 def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: str = "two-stage") -> pd.DataFrame:
-    """Where `ours` stands among `control_draws`: control, metric, value, draws, low, high, percentile.
+    """Where `ours` stands among `control_draws`: control, metric, value, draws, low, high, percentile, n_images.
 
     low and high are the extremes of the draws, percentile the share of them that lies below `value`, ties half.
     """
@@ -169,7 +169,8 @@ def among_controls(rows: pd.DataFrame, draws: pd.DataFrame, limit: float, ours: 
     value = {control: _means(own[own["method"] == ours], [], limit) for control, own in tried.items()}
     found["value"] = [value[control][metric] for control, metric in zip(found["control"], found["metric"], strict=True)]
     found["percentile"] = list(map(percentile_among, found["value"], found["draws"]))
-    return found.assign(draws=found["draws"].map(len))
+    pictures = {name: of.loc[of["method"] == ours, "image_id"].nunique() for name, of in tried.items()}
+    return found.assign(draws=found["draws"].map(len), n_images=found["control"].map(pictures))
 
 
 def _with_every_draw(rows: pd.DataFrame, control: str) -> pd.DataFrame:

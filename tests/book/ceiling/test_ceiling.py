@@ -70,8 +70,10 @@ def by_hand(study, monkeypatch):
 
 def test_shares_by_hand(study, by_hand):
     assert curves.ffn_share(by_hand) == pytest.approx((0.8, 0.8, 0.8))  # 8 of 10, in either picture
-    layers = curves.layer_profile(by_hand)
+    chosen = pd.DataFrame({"concept": ["bear"] * 4 + ["cat"] * 2, "layer": [0, 1, 2, 2, 0, 2]})
+    layers = curves.layer_profile(by_hand, chosen)
     assert layers["value"].tolist() == pytest.approx([0.5, 0.1])
+    assert layers["holds"].tolist() == pytest.approx([(1 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 2) / 2])
     (row,) = curves.table(by_hand).to_dict("records")
     assert (row["alone"], row["lost"]) == pytest.approx((0.25, 0.25))
     assert row["cpr"] == pytest.approx((0.25 + 1) / 2) and row["cmd_log"] == pytest.approx((0.75 + 0) / 2)
@@ -102,8 +104,9 @@ def test_a_neuron_that_carries_language_is_told_and_left_out(study, monkeypatch)
 
 
 def test_figures_state_what_they_show(by_hand):
+    chosen = pd.DataFrame({"concept": ["bear"] * 2, "layer": [0, 2]})
     with theme():
-        ax = figures.layer_profile(curves.layer_profile(by_hand), curves.ffn_share(by_hand))
+        ax = figures.layer_profile(curves.layer_profile(by_hand, chosen), curves.ffn_share(by_hand))
         said = " ".join(ax.get_title(loc="left").split())
         assert "With layers 0–0 patched, 50% of what the object adds to its word is lost" in said
         figure = figures.curves(curves.points(by_hand), 0.08)
