@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,8 +19,8 @@ from kn_core.drawing import FAINT, INK, WIDTH, title
 from kn_core.study.experiments.ladder import CONTROL, PAPER
 
 LOOKS = {"noise": ("s", "#d55e00"), "mean": ("s", "#d55e00"), "zero": ("o", "#0072b2"), "patch": ("D", "#009e73")}
-HEADS = {"suppression": "suppression", "retention_truth": "retention, truth", "retention": "retention, words"}
-HEADS |= {"retention_probability": "retention, prob.", "fluent": "fluent"}
+HEADS = {"suppression": "suppression", "retention_truth": "retention,\ntruth", "retention": "retention,\nwords"}
+HEADS |= {"retention_probability": "retention,\nprobability", "fluent": "fluent"}
 
 
 def ladder(effects: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None) -> Figure:
@@ -31,7 +33,7 @@ def ladder(effects: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None)
     tried = list(dict.fromkeys(effects["intervention"]))
     size = (WIDTH, 1.5 + 0.36 * len(steps))
     figure, axes = plt.subplots(1, len(metrics), figsize=size, sharex=True, sharey=True)
-    names = [name(step) for step in steps]
+    names = [fill(name(step), 30) for step in steps]
     for ax, metric in zip(axes, metrics, strict=True):
         rows_of_shares(ax, names, HEADS[metric]).tick_params(axis="y", labelsize=8)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])

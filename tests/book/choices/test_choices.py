@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -104,6 +105,9 @@ def test_the_ladder_in_words_and_drawn(climbed):
     bounds = pd.DataFrame({"method": ["removal", "chance"], "metric": "retention", "value": [0.8, 0.1]})
     figure = figures.ladder(effects, "retention", bounds)
     assert len(figure.axes) == 4
+    figure.canvas.draw()
+    heads = [ax.title.get_window_extent() for ax in figure.axes]
+    assert all(one.x1 < other.x0 for one, other in pairwise(heads))
     assert [line.get_xdata()[0] for line in figure.axes[1].lines] == [0.8, 0.1] and not figure.axes[0].lines
     assert "suppression 25% and 100%" in figure.get_suptitle().replace("\n", " ")
     plt.close(figure)
