@@ -20,7 +20,7 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
 
     Beside it the share of the two-stage neurons that lie there: Figure 2, window by window.
     """
-    _, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.4))
     width = layers["last"] - layers["first"] + 1
     middle = layers["first"] + width / 2 - 0.5
     ax.bar(
@@ -35,10 +35,10 @@ def layer_profile(layers: pd.DataFrame, everything: tuple[float, float, float]) 
     ax.axhline(everything[0], color=INK, linewidth=1.2, linestyle="--", label="all layers")
     ax.axhspan(everything[1], everything[2], color=INK, alpha=0.08, linewidth=0)
     ax.axhline(0, color=INK, linewidth=0.6)
-    ax.set(xlabel="layers patched together", ylabel="share of the object’s y, or of the neurons")
+    ax.set(xlabel="layers patched together", ylabel="share")
     ax.set_xticks(middle, layers["window"].str.removeprefix("layers "), rotation=45 if len(layers) > 5 else 0)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     first, last = layers.sort_values("first").iloc[[0, -1]].to_dict("records")
     lost = f"{first['value']:.0%} of what the object adds to its word"
     beside = f"; {last['window']}: {last['value']:.0%}" if len(layers) > 1 else ""
