@@ -84,7 +84,7 @@ if DASK.endswith(".json"):
 def siblings(profile: str) -> list[str]:
     """Profiles that pages compare this one with, where they are: the same but for the connector, or the tower.
 
-    In the long version also those with more evidence: more concepts, more pictures, other trainings.
+    In the long version also those with more evidence: more concepts, or more pictures under other trainings.
     """
     asked = (f"{profile}-qformer", f"{profile}-vit", *([f"{profile}-many", f"{profile}-seed-*"] if EFFORT else []))
     names = [name for like in asked for name in fnmatch.filter(profile_names(), like)]

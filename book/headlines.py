@@ -1,4 +1,4 @@
-"""The headline settings on more evidence: every kind that scenes can draw, 40 pictures, three trainings.
+"""The headline settings on more evidence: every kind that scenes can draw, and 40 pictures under three trainings.
 
 Each is a profile beside the study's own: `<profile>-many`, and `<profile>-seed-0` and on.
 """
@@ -155,7 +155,7 @@ def later(study: Study) -> str:
     if not names:
         return ""
     told = "The long version of this book (EFFORT=full) runs the headline settings on more: every kind that scenes can "
-    told += "draw, 40 held-out pictures a concept, and layers whose training ended otherwise "
+    told += "draw, and 40 held-out pictures a concept, under layers too whose training ended otherwise "
     told += f"(profiles {listed(names)})."
     return told + (" What earlier runs made of them is on record, in the table above." if len(recorded(study)) else "")
 

@@ -28,16 +28,15 @@ def test_every_kind_that_scenes_can_draw_is_a_concept_in_the_settings_of_embedde
     assert [getattr(shipped.perturbation, name) for name in main] == [getattr(own.perturbation, name) for name in main]
 
 
-def test_three_layers_are_tried_in_the_settings_of_embedded_one_on_forty_pictures():
+def test_three_layers_are_tried_on_forty_pictures_in_the_settings_of_embedded():
     own = load_profile("embedded")
     seeds = headlines.beside(own, "seed-")
     assert [profile.name for profile in seeds] == [f"embedded-seed-{seed}" for seed in range(3)]
     assert len({profile.parts.projection for profile in seeds}) == 3
     assert seeds[0].parts == own.parts
     contrasts = ("scored", "choosing", "within", "between", "places", "interventions")
-    assert [profile.data.held_out for profile in seeds] == [40, 12, 12]
     for profile in seeds:
-        assert (profile.concepts, profile.data.select) == (own.concepts, own.data.select)
+        assert (profile.concepts, profile.data.held_out, profile.data.select) == (own.concepts, 40, own.data.select)
         for group in ("inpainting", "filtering", "identification"):
             assert getattr(profile, group) == getattr(own, group)
         assert all(getattr(profile.choices, name) == getattr(own.choices, name) for name in contrasts)
@@ -111,8 +110,8 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
         "9 concepts, 12 pictures each",
         f"{len(KINDS)} concepts, 12 pictures each",
         "9 concepts, 40 pictures each",
-        "9 concepts, 12 pictures each, another end of the layer's training (1)",
-        "9 concepts, 12 pictures each, another end of the layer's training (2)",
+        "9 concepts, 40 pictures each, another end of the layer's training (1)",
+        "9 concepts, 40 pictures each, another end of the layer's training (2)",
     ]
     assert shown["pictures"].tolist() == [108, 90, 360, 360, 360]
     assert shown["third stage: suppressed"].iloc[1] == "0.50 [0.40,\u00a00.60]"
