@@ -75,15 +75,17 @@ def _ceiling(study: Study, concept: str) -> pd.DataFrame:
     planned.append(_trial(study.neuron_set(concept).top(budget), "product", budget))
     planned += [whole(ACTIVATION, everywhere, "activation"), replace(no_neurons(WITHOUT), instead="removal")]
     jobs = [(trial, picture) for trial in planned for picture in pictures]
-    said, layers = perturbation.answers_under(model, jobs, None, tokens), dict[str, int]()
+    said = perturbation.answers_under(model, jobs, None, tokens)
+    layers: dict[str, int] = {}
     if model.backbone.config.model_type in LIKE_LLAMA:
         found = _bounds(study, concept)
         layers = {name: layer for name, (layer, _) in found.items()}
+        acting = {name: {layer: edit} for name, (layer, edit) in found.items()}
         bounded = [(no_neurons(name), picture) for name in found for picture in pictures]
 
         def edits(rows: slice) -> perturbation.Edits:
             each = groupby(bounded[rows], key=lambda job: job[0].neurons.method)
-            return {"residual": side_by_side([(len(list(of)), dict([found[name]])) for name, of in each])}
+            return {"residual": side_by_side([(len(list(of)), acting[name]) for name, of in each])}
 
         shown, captions = torch.stack([p.prompt for _, p in bounded]), [p.caption for _, p in bounded]
         said += perturbation.answers(model, shown, captions, tokens, edits)
