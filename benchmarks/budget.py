@@ -60,7 +60,7 @@ def costs(profile: Profile) -> dict[str, float]:
         + ceiling.mask_steps * ceiling.mask_pictures * (FORWARD + BACK)
         + ceiling.guarded * (n - 1) * FORWARD,
         "ownership": 9 * profile.ownership.pictures * CAPTION
-        + n * profile.ownership.crossed * FORWARD
+        + n * profile.ownership.crossed * CAPTION
         + profile.ownership.words * 1.1,
         "single neurons": (methods * profile.faithfulness.per_method + profile.faithfulness.random + 20)
         * profile.faithfulness.pictures

@@ -91,7 +91,7 @@ def _taken(study: Study, doses: matched.Doses) -> Answer:
 def _whose(study: Study) -> Answer:
     concepts = study.studied()
     crossed = pd.concat([cross(study, concept) for concept in concepts], ignore_index=True)
-    found = ownership.silenced(study.perturbations(), crossed, study.profile)
+    found = ownership.silenced(crossed)
     own, gap = found["concept"] == found["image_concept"], ownership.own_minus_foreign(found)
     means = [found[rows].groupby("image_concept")["probability"].mean().mean() for rows in (own, ~own)]
     here, there = ("–" if math.isnan(mean) else f"{mean:.0%}" for mean in means)

@@ -73,7 +73,7 @@ def results(study: Study) -> dict[str, Result]:
     rows = readings.by_concept(perturbations, study.profile).to_dict("records")
     means = {(row["method"], row["metric"], row["concept"]): row for row in rows}
     crossed = pd.concat([cross(study, concept) for concept in concepts], ignore_index=True)
-    silenced = ownership.silenced(perturbations, crossed, study.profile).to_dict("records")
+    silenced = ownership.silenced(crossed).to_dict("records")
     seen = {row["image_concept"]: int(row["n"]) for row in silenced}
     lost = {(row["concept"], row["image_concept"]): float(row["probability"]) for row in silenced}
     tops = {name: study.neuron_set(name).top(budget) for name in concepts}

@@ -236,7 +236,7 @@ class Ownership(Settings):
     """Whose a concept's neurons are: its set in parts, and the recipe on another word of its captions."""
 
     pictures: Count = 2  # held-out pictures a concept under noise on each part
-    crossed: Count = 3  # held-out pictures a concept under noise on every concept's set, by probability
+    crossed: Count = 3  # held-out pictures a concept under noise on every concept's set
     words: Count = 3  # selection pictures a concept that are scored for another word
 
 

@@ -207,7 +207,7 @@ def silencing(study: Study, third: pd.DataFrame) -> dict[str, np.ndarray]:
     """
     concepts = study.studied()
     crossed = pd.concat([ownership.cross(study, name) for name in concepts], ignore_index=True)
-    main = silenced(study.perturbations(), crossed, study.profile)
+    main = silenced(crossed)
     third = third[third["method"] == THIRD]
     lost = probability_suppression(third["clean_probability"], third["target_probability"])
     of_third = third.assign(probability=lost).groupby(["concept", "image_concept"])["probability"].mean().reset_index()

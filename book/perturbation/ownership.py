@@ -8,37 +8,33 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from book.claims.rules import Measurement
 from book.words import compared_with_zero, interval
 from kn_core.drawing import WIDTH, title
-from kn_core.measures.metrics import headline, per_image, probability_suppression
+from kn_core.measures.metrics import per_image, probability_suppression
 from kn_core.measures.stats import SIGNED, Estimate, estimate
 from kn_core.measures.summaries import with_intervals
-from kn_core.profile import Profile
 from kn_core.study.experiments.ownership import PARTS, cross
 from kn_core.study.study import Study
 
+BY = {"caption": "Names", "probability": "Probability"}  # of which a share is lost, as maps call it
 FIRST = 10  # places at the head of a gradient list
 LABELS = {"all": "shared by all concepts", "some": "shared by some", "own": "the concept's own"}
 
 
-def silenced(perturbations: pd.DataFrame, crossed: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+def silenced(crossed: pd.DataFrame) -> pd.DataFrame:
     """What noise on each concept's neurons takes from each concept's held-out pictures, the main setting.
 
-    A row a set and concept of pictures: columns concept (whose neurons), image_concept, caption (share of captions that
-    no longer name it), captions (how many pictures), probability (share of its word's probability that is lost, of
-    `crossed`, `experiments.ownership.cross` of all), n (how many pictures).
+    `crossed` is `experiments.ownership.cross` of all concepts. A row a set and concept of pictures: columns concept
+    (whose neurons), image_concept, caption (share of captions that no longer name it), probability (share of its word's
+    probability that is lost), n (how many pictures).
     """
-    rows = headline(perturbations, profile).query("method == 'two-stage'")
     lost = probability_suppression(crossed["clean_probability"], crossed["target_probability"])
-    by = ["concept", "image_concept"]
-    said = rows.assign(caption=1.0 - rows["target_present"]).groupby([*by, "image_id"])["caption"].mean().groupby(by)
-    told = crossed.assign(probability=lost).groupby(by)["probability"]
-    return pd.concat(
-        [said.mean(), said.size().rename("captions"), told.mean(), told.size().rename("n")], axis=1
-    ).reset_index()
+    rows = crossed.assign(caption=1.0 - crossed["target_present"], probability=lost)
+    of_cell = rows.groupby(["concept", "image_concept"])[list(BY)]
+    return of_cell.mean().assign(n=of_cell.size()).reset_index()
 
 
 def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Estimate:
@@ -51,25 +47,24 @@ def own_minus_foreign(found: pd.DataFrame, reading: str = "probability") -> Esti
 
 def measured(study: Study) -> list[Measurement]:
     """Selectivity, by probability: `own_minus_foreign` on all held-out pictures."""
-    crossed = pd.concat([cross(study, name) for name in study.studied()], ignore_index=True)
-    found = silenced(study.perturbations(), crossed, study.profile)
+    found = silenced(pd.concat([cross(study, name) for name in study.studied()], ignore_index=True))
     own = found[found["concept"] == found["image_concept"]]  # each picture once, of those that every set is tried on
     return [Measurement("selectivity", *own_minus_foreign(found).ends, int(own["n"].sum()))]
 
 
-def matrix(found: pd.DataFrame, concepts: Sequence[str], reading: str = "probability") -> Axes:
-    """`silenced` as a map: a row the concept whose neurons are disturbed, a column the concept that is shown."""
-    shown = found.pivot_table(index="concept", columns="image_concept", values=reading).reindex(
-        index=list(concepts), columns=list(concepts)
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 0.6 * WIDTH))
-    style = {"vmin": 0, "vmax": 1, "cmap": "magma_r", "annot": True, "fmt": ".0%", "annot_kws": {"size": 8}}
-    sns.heatmap(shown.clip(lower=0), ax=ax, cbar=False, linewidths=0.5, **style)
-    ax.set(xlabel="pictures of", ylabel="noise on the neurons of")
-    own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
-    beside = f", {np.nanmean(foreign):.0%} of others'" if np.isfinite(foreign).any() else ""
-    title(ax, f"Noise takes {np.nanmean(own):.0%} of its own word's probability{beside}")
-    return ax
+def maps(found: pd.DataFrame, concepts: Sequence[str]) -> Figure:
+    """`silenced` as two maps, one a reading: a row the concept whose neurons are disturbed, a column the one shown."""
+    figure, axes = plt.subplots(1, len(BY), figsize=(WIDTH, 0.56 * WIDTH), sharey=True)
+    style = {"vmin": 0, "vmax": 1, "cmap": "magma_r", "annot": True, "annot_kws": {"size": 6.5}, "fmt": ".0f"}
+    for ax, (reading, what) in zip(axes, BY.items(), strict=True):
+        wide = found.pivot_table(index="concept", columns="image_concept", values=reading)
+        shown = wide.reindex(index=list(concepts), columns=list(concepts)).clip(lower=0)
+        sns.heatmap(shown, ax=ax, cbar=False, square=True, linewidths=0.5, **style | {"annot": 100 * shown})
+        ax.set(xlabel="pictures of", ylabel="noise on the neurons of" if ax is axes[0] else "")
+        own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
+        beside = f", other {np.nanmean(foreign):.0%}" if np.isfinite(foreign).any() else ""
+        title(ax, f"{what}: own {np.nanmean(own):.0%}{beside}")
+    return figure
 
 
 def parts(tried: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +148,6 @@ def other_word(neurons: pd.DataFrame, other: pd.DataFrame, budget: int) -> pd.Da
 
 def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, words: pd.DataFrame) -> dict[str, str]:
     """`silenced`, `parts`, `generic` and `other_word` for sentences."""
-    diagonal = found["concept"] == found["image_concept"]
     gap, by_caption = own_minus_foreign(found), own_minus_foreign(found, "caption")
     own = split[(split["part"] == "own") & (split["done"] == "noise") & (split["metric"] == "suppression_probability")]
     first = (units.drop(columns=["layer", "unit", "difference"]) <= FIRST).all(axis=1)
@@ -162,8 +156,6 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
         "own-less-foreign": f"{interval(*gap.ends)}, {compared_with_zero(gap.low, gap.high)}",
         "own-less-foreign-caption": interval(*by_caption.ends),
         "cell-pictures": _many(found["n"]),
-        "cell-captions-own": _many(found.loc[diagonal, "captions"]),
-        "cell-captions-foreign": _many(found.loc[~diagonal, "captions"]),
         "own-alone": interval(*own.iloc[0][["value", "low", "high"]].to_numpy(float)) if len(own) else "not measured",
         "generic": named,
         "generic-first": f"{first.sum()} of these {len(first)} are",
@@ -174,9 +166,6 @@ def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, word
 
 
 def _many(counts: pd.Series) -> str:
-    """'1 picture' or '8 to 12 pictures', of how many each of some cells has; 'no picture' where there are none."""
-    tried = counts.dropna()
-    if not len(tried):
-        return "no picture"
-    least, most = int(tried.min()), int(tried.max())
+    """'1 picture' or '8 to 12 pictures', of how many each of some cells has."""
+    least, most = int(counts.min()), int(counts.max())
     return f"{most if least == most else f'{least} to {most}'} picture{'s' if most > 1 else ''}"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kn_core.concepts import content_words
+from kn_core.concepts import content_words, names
 from kn_core.fingerprint import code, fingerprint
 from kn_core.method import controls, identification, perturbation, protocol
 from kn_core.method.capture import Target, capture
@@ -71,10 +71,11 @@ def parts(study: Study, concept: str) -> pd.DataFrame:
 
 
 def cross(study: Study, concept: str) -> pd.DataFrame:
-    """What the main noise on the concept's set takes from every concept's held-out pictures, by probability alone.
+    """What the main noise on the concept's set takes from every concept's pictures, by caption and probability.
 
-    Columns concept (whose set), image_concept, image_id, clean_probability, target_probability (of the first token of
-    the picture's own concept). The first `ownership.crossed` pictures of each.
+    Columns concept (whose set), image_concept, image_id, caption, target_present (whether it names the picture's own
+    concept), clean_probability, target_probability (of that concept's first token). The first `ownership.crossed`
+    held-out pictures of each.
     """
     settings, found = study.effort, study.profile.identification
     most = settings.ownership.crossed
@@ -88,14 +89,20 @@ def cross(study: Study, concept: str) -> pd.DataFrame:
         def edits(rows: slice) -> perturbation.Edits:
             return {main.site: edits_for(model, neurons, main, [one.image_id for one in shown[rows]])}
 
-        after = perturbation.chances(model, prompts, captions, edits)
+        said = perturbation.answers(model, prompts, captions, study.profile.model.max_new_tokens, edits)
         records = [
-            (concept, one.concept, one.image_id, before[one.image_id].chances[at], now[at])
-            for one, now in zip(shown, after, strict=True)
-            for at in [one.target.position]
+            {
+                "concept": concept,
+                "image_concept": one.concept,
+                "image_id": one.image_id,
+                "caption": now.caption,
+                "target_present": names(now.caption, one.concept),
+                "clean_probability": before[one.image_id].chances[one.target.position],
+                "target_probability": now.probabilities[one.target.position],
+            }
+            for one, now in zip(shown, said, strict=True)
         ]
-        columns = ["concept", "image_concept", "image_id", "clean_probability", "target_probability"]
-        return pd.DataFrame(records, columns=columns)
+        return pd.DataFrame(records)
 
     upstream = [study.inputs(name) for name in study.studied()]
     inputs = fingerprint(concept, upstream, settings.fingerprint("perturbation"), most, code(__name__))

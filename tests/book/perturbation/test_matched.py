@@ -27,15 +27,19 @@ def removed() -> pd.DataFrame:
 
 
 def crossed() -> pd.DataFrame:
-    """Two pictures of each concept: a concept's own lose .8 and .4 of their word's probability, others' .2."""
+    """Two pictures of each concept: a concept's own lose .8 and .4 of their word's probability, others' .2.
+
+    Where most is lost the caption loses the name; noise on bear neurons takes it from one bus too.
+    """
     of = {image: image.split("-")[0] for image in CLEAN}
     lost = {"bear-1": 0.8, "bear-2": 0.4, "bus-1": 0.8, "bus-2": 0.4}
-    made = [
-        (whose, of[image], image, 0.5, 0.5 * (1 - (lost[image] if whose == of[image] else 0.2)))
-        for whose in ("bear", "bus")
-        for image in CLEAN
-    ]
-    columns = ["concept", "image_concept", "image_id", "clean_probability", "target_probability"]
+    made = []
+    for whose in ("bear", "bus"):
+        for image in CLEAN:
+            share = lost[image] if whose == of[image] else 0.2
+            named = share < 0.5 and (whose, image) != ("bear", "bus-2")
+            made.append((whose, of[image], image, named, 0.5, 0.5 * (1 - share)))
+    columns = ["concept", "image_concept", "image_id", "target_present", "clean_probability", "target_probability"]
     return pd.DataFrame(made, columns=columns)
 
 
@@ -163,19 +167,21 @@ def test_rivals_in_their_own_place_are_rivals_too() -> None:
 
 
 def test_whose_noise_silences_whom() -> None:
-    found = ownership.silenced(perturbations(), crossed(), profile()).set_index(["concept", "image_concept"])
+    found = ownership.silenced(crossed()).set_index(["concept", "image_concept"])
     assert found["caption"].to_dict() == {
-        ("bear", "bear"): 0.75,
-        ("bear", "bus"): 0.0,
+        ("bear", "bear"): 0.5,
+        ("bear", "bus"): 0.5,
+        ("bus", "bear"): 0.0,
         ("bus", "bus"): 0.5,
-        ("bus", "bear"): 0.5,
     }
     assert found.loc[("bear", "bear"), "probability"] == pytest.approx((0.8 + 0.4) / 2)
     gap = ownership.own_minus_foreign(found.reset_index(), "caption")
-    assert gap.value == pytest.approx(((0.75 - 0.5) + (0.5 - 0.0)) / 2)
+    assert gap.value == pytest.approx(((0.5 - 0.0) + (0.5 - 0.5)) / 2)
     with theme():
-        ax = ownership.matrix(found.reset_index(), ["bear", "bus"])
-        assert ax.get_title(loc="left").split()[2:9:6] == ["60%", "20%"]
+        axes = ownership.maps(found.reset_index(), ["bear", "bus"]).axes
+        titles = [ax.get_title(loc="left") for ax in axes]
+        assert titles == ["Names: own 50%, other 25%", "Probability: own 60%, other 20%"]
+        assert [text.get_text() for text in axes[1].texts] == ["60", "20", "20", "60"]
     plt.close("all")
 
 
@@ -204,11 +210,8 @@ def test_parts_and_other_words_are_told() -> None:
     words = ownership.other_word(neurons.assign(method="two-stage"), other, 80)
     assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
     units = ownership.generic({"bear": {"delta": np.ones((2, 2)), "gradcam": np.ones((2, 2))}}, n=1)
-    said = ownership.in_words(ownership.silenced(perturbations(), crossed(), profile()), split, units, words)
-    cells = [said[f"cell-{of}"] for of in ("pictures", "captions-own", "captions-foreign")]
-    assert cells == ["2 pictures", "2 pictures", "1 picture"]
-    alone = ownership.silenced(perturbations(), crossed(), profile()).query("concept == image_concept")
-    assert ownership.in_words(alone, split, units, words)["cell-captions-foreign"] == "no picture"
+    said = ownership.in_words(ownership.silenced(crossed()), split, units, words)
+    assert said["cell-pictures"] == "2 pictures"
     assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
 
 

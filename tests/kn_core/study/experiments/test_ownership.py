@@ -41,7 +41,7 @@ def test_each_part_is_disturbed_alone_and_beside_as_many_random_neurons(study):
     assert (rows["image_concept"] == "bear").all() and rows["heldout"].all()
 
 
-def test_every_set_is_tried_on_every_concepts_pictures_by_probability(study):
+def test_every_set_is_tried_on_every_concepts_pictures(study):
     rows = ownership.cross(study, "bear")
     assert rows.groupby("image_concept").size().to_dict() == dict.fromkeys(study.studied(), 2)
     main = study.perturbations("bear").query("method == 'two-stage' and sigma == 3 and n == 8 and seed == 0")
@@ -50,6 +50,7 @@ def test_every_set_is_tried_on_every_concepts_pictures_by_probability(study):
         same = main.loc[row.image_id]
         assert row.clean_probability == pytest.approx(same["clean_probability"], abs=1e-5)
         assert row.target_probability == pytest.approx(same["target_probability"], abs=1e-5)
+        assert (row.caption, row.target_present) == (same["caption"], same["target_present"])
 
 
 def test_the_recipe_runs_on_another_word_of_the_same_captions(study):
