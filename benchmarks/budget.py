@@ -13,9 +13,11 @@ import sys
 from book.appendix.costs import answers
 from kn_core.method import recipes
 from kn_core.profile import Profile, load_profile
+from kn_core.study.experiments.attribution import HELD, STAGE_2
 
 CAPTION, FORWARD, BACK, ABLATED = 0.23, 0.12, 0.17, 0.05  # a row that is written and read; forced; a slope; one neuron
 PAIR, SCENE = 0.45, 0.15  # two captions; a picture and what the tower sees of it
+SCORES = len(HELD) - len(STAGE_2)  # attributions whose best are tried
 SIBLINGS, PAGES = 230.0, 190.0  # the two other models on four concepts; pages and rendering
 
 
@@ -52,7 +54,7 @@ def costs(profile: Profile) -> dict[str, float]:
         "contrasts": 2
         + len(choices.within) * len(choices.between) * len(choices.interventions) * choices.choosing * FORWARD,
         "perturbations": perturbed * CAPTION + directions * 2 * FORWARD,
-        "ladder": 2 + choices.pictures * steps * CAPTION,
+        "ladder": 2 + choices.pictures * (steps + SCORES + len(trials.rivals)) * CAPTION,
         "third stage": ((2 + len(choices.budgets)) * own + 2 * foreign) * CAPTION,
         "ceiling": ceiling.pictures * patched * CAPTION
         + ceiling.mask_pictures * (2 * ceiling.bound_layers + 2) * FORWARD,

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from book.choices.ladder import cells
+from book.choices import ladder as steps
+from book.choices.ladder import DONE, STEPS, TOLD, cells
+from book.perturbation import references
+from book.style import METHODS, READINGS
 from book.tables import n_neurons, n_pictures
 from book.words import interval, of_every, told
 from kn_core.measures.stats import GAP, SIGNED, estimate
-from kn_core.study.experiments import attribution
+from kn_core.study.experiments import attribution, ladder
+from kn_core.study.experiments.ladder import CONTROL, PAPER
 from kn_core.study.study import Study
 
 SCORES = {  # in tables and figures, cheapest last
@@ -67,6 +71,51 @@ def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
             row[heading] = interval(*ends) if ends else "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+FROM_LADDER = (PAPER, "sums", "between")  # its steps that stand among the scores: two stages, and the third
+
+
+def best_of_each(study: Study, concepts: Sequence[str], climbed: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """What the best by every score do under the third stage's intervention: `choices.ladder.effects`, a step a score.
+
+    The rivals' and attributions' of `experiments.ladder.by_score`, and of `climbed` (`choices.ladder.of_all`) the steps
+    `FROM_LADDER`, on the same pictures. Raises NotRun where there are none.
+    """
+    tried = of_every(ladder.by_score, study, concepts)
+    beside = climbed[climbed["step"].isin(FROM_LADDER) & (climbed["method"] != CONTROL)]
+    beside = beside[beside["intervention"] == tried["intervention"].iloc[0]]
+    return steps.effects(pd.concat([beside, tried.assign(step=tried["method"])], ignore_index=True), limit)
+
+
+def best_for_readers(found: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
+    """`best_of_each`, a row a score: the paper's, rivals', attributions', the third stage; `bounds` at the foot."""
+    read, there = cells(found, "step", "metric"), set(found["step"])
+    rivals = [name for name in METHODS if name in there and name not in SCORES]
+    names = [*FROM_LADDER[:2], *rivals, *SCORES, *FROM_LADDER[2:]]
+    rows = [
+        {"the best by": _named(name)}
+        | {READINGS[metric].label: interval(*read[name, metric]) if (name, metric) in read else "–" for metric in TOLD}
+        for name in names
+        if name in there
+    ]
+    return pd.concat([pd.DataFrame(rows), references.for_readers(bounds, TOLD, "the best by")], ignore_index=True)
+
+
+def best_in_words(found: pd.DataFrame, paths: int) -> dict[str, str]:
+    """Which attribution and which rival take most names away, what is done, and on how many pictures scores are."""
+    lost = found[found["metric"] == "suppression"].set_index("step")["value"]
+    kept = found[found["metric"] == "retention_probability"].set_index("step")["value"]
+    words = {"done": DONE[str(found["intervention"].iloc[0])], "paths": f"{paths} picture{'s' if paths > 1 else ''}"}
+    for whose, names in (("score", list(SCORES)), ("rival", [name for name in METHODS if name not in SCORES])):
+        of = lost.reindex(names).dropna()
+        best = str(of.idxmax()) if len(of) else ""
+        words[whose] = f"{_named(best)} ({of[best]:.2f}, and {kept[best]:.2f} kept by probability)" if best else "none"
+    return words
+
+
+def _named(score: str) -> str:
+    return STEPS.get(score) or SCORES.get(score) or METHODS[score].label
 
 
 def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:

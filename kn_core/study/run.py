@@ -73,7 +73,7 @@ STAGES: dict[str, Stage] = {
     ],
     "companions": lambda study, concept: companions.companions(study, concept),
     "patches": lambda study, concept: attribution.patches(study, concept),
-    "ladder": lambda study, concept: ladder.ladder(study, concept),
+    "ladder": lambda study, concept: (ladder.ladder(study, concept), ladder.by_score(study, concept)),
     "polls": lambda study, concept: polling.lacks(study.effort) or polling.polls(study, concept),
     "neuron maps": lambda study, concept: neuron_maps.maps(study, concept),
     "neurons removed": lambda study, concept: neuron_maps.removed(study, concept),

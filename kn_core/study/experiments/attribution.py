@@ -81,6 +81,14 @@ def paths(study: Study, concept: str) -> dict[str, np.ndarray]:
     return study.store.arrays(f"paths-{concept}", fingerprint(_inputs(study, concept), most), compute)
 
 
+def means(study: Study, concept: str) -> dict[str, np.ndarray]:
+    """Every score of `HELD`, (L, D): its mean over the first `choices.paths` selection pairs, the same for all."""
+    first = study.effort.choices.paths
+    sources = (by_picture(study, concept), paths(study, concept), study.scores(concept))
+    held = {name: each[:first].mean(axis=0) for scores in sources for name, each in scores.items() if name in HELD}
+    return held | {"ensemble": mean_rank({name: held[name] for name in ENSEMBLE if name in held})}
+
+
 def patches(study: Study, concept: str) -> pd.DataFrame:
     """Exact patches of single neurons beside every score: columns concept, layer, unit, stratum, effect, method, score.
 
@@ -92,8 +100,7 @@ def patches(study: Study, concept: str) -> pd.DataFrame:
     inputs = fingerprint(_inputs(study, concept), settings.paths, settings.patched)
 
     def compute() -> pd.DataFrame:
-        held = {name: score.mean(axis=0) for name, score in _held(study, concept, settings.paths).items()}
-        held |= {"ensemble": mean_rank({name: held[name] for name in ENSEMBLE if name in held})}
+        held = means(study, concept)
         chosen = _candidates(held, settings.patched, generator(concept, study.profile.data.seed))
         at = chosen["layer"].to_numpy(), chosen["unit"].to_numpy()
         found = [_patched(study, *pair, *at) for pair in _pairs(study, concept, settings.paths)]
@@ -145,12 +152,6 @@ def _pairs(study: Study, concept: str, first: int | None = None) -> list[Pair]:
     if not pictures:
         raise StudyError(f"No pair of '{concept}' chose neurons; see {study.folder / 'pairs.parquet'}, column reason.")
     return [(torch.stack([one.prompt, one.prompt_inpainted]), one.caption, one.target) for one in pictures]
-
-
-def _held(study: Study, concept: str, first: int) -> dict[str, np.ndarray]:
-    """The scores of the first selection pairs that exact patches are held against."""
-    sources = (by_picture(study, concept), paths(study, concept), study.scores(concept))
-    return {name: each[:first] for scores in sources for name, each in scores.items() if name in HELD}
 
 
 def _candidates(held: Mapping[str, np.ndarray], count: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -20,9 +20,10 @@ from kn_core.method import controls, perturbation, protocol, recipes
 from kn_core.method.interventions import Setting
 from kn_core.method.perturbation import Trial
 from kn_core.method.recipes import Recipe
-from kn_core.method.two_stages import NeuronSet
+from kn_core.method.two_stages import NeuronSet, select
 from kn_core.settings import Intervention
 from kn_core.study.experiments import attribution
+from kn_core.study.experiments.attribution import STAGE_2
 from kn_core.study.study import Study
 
 PAPER, THIRD = "paper", "third stage"
@@ -79,6 +80,27 @@ def ladder(study: Study, concept: str) -> pd.DataFrame:
     rows = rows[rows["image_id"].isin(tried["image_id"])]
     of = rows["method"].replace({"two-stage": PAPER})
     return pd.concat([rows.assign(method=of, step=PAPER), tried], ignore_index=True)
+
+
+def by_score(study: Study, concept: str) -> pd.DataFrame:
+    """The best by each attribution and by each rival's own score, under the third stage's intervention.
+
+    Rows of `perturbations.parquet`, the pictures and number of neurons of `ladder`; `method` is the score, of
+    `attribution.HELD` but for the paper's own, or the rival. Attributions are of the first `choices.paths` selection
+    pairs (`attribution.means`), rivals of all.
+    """
+    settings, budget = study.effort.choices, study.profile.identification.budget
+    how, rivals = choice(study)[1], study.effort.perturbation.rivals
+    inputs = fingerprint(upstream(study), settings.model_dump(), rivals, how, code(__name__))
+
+    def compute() -> pd.DataFrame:
+        scores = {name: each for name, each in attribution.means(study, concept).items() if name not in STAGE_2}
+        sets = [select(concept, name, np.ones(each.shape, bool), each).top(budget) for name, each in scores.items()]
+        sets += [study.neuron_set(concept, rival).top(budget) for rival in rivals]
+        planned = [_trial(each, each.method, _setting(study, how, budget)) for each in sets]
+        return _run(study, study.pictures(concept, "held_out", settings.pictures), planned)
+
+    return study.store.table(f"by-score-{concept}", inputs, compute)
 
 
 def contrasts(study: Study, concept: str) -> pd.DataFrame:

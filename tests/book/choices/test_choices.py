@@ -179,6 +179,24 @@ def test_planted_companions_by_either_stage():
     assert whose.planted_in_words(None).keys() == words.keys()
 
 
+def test_the_best_by_every_score_stand_between_the_two_stages_and_the_third(climbed, monkeypatch):
+    by_score = [
+        each for name, gone in (("atp", 3), ("ig", 1), ("schwettmann", 2)) for each in tried(name, "zero", gone)
+    ]
+    monkeypatch.setattr(attributions.ladder, "by_score", lambda study, concept: pd.DataFrame(by_score))
+    found = attributions.best_of_each(None, ["bear"], climbed, math.inf)
+    shown = attributions.best_for_readers(found, pd.DataFrame(columns=["method", "metric", "value", "low", "high"]))
+    named = [ladder.STEPS["paper"], ladder.STEPS["sums"], "Schwettmann et al.", "integrated gradients"]
+    assert shown["the best by"].tolist() == [*named, "attribution patching", ladder.STEPS["between"]]
+    lost = shown.set_index("the best by")["suppression, caption"].str[:4].tolist()
+    assert lost == ["0.00", "0.25", "0.50", "0.25", "0.75", "1.00"]  # zeroed; random neurons are none of them
+    said = attributions.best_in_words(found, 3)
+    assert (said["done"], said["paths"]) == ("zeroed", "3 pictures")
+    assert said["score"].startswith("attribution patching (0.75") and said["rival"].startswith(
+        "Schwettmann et al. (0.50"
+    )
+
+
 def test_scores_that_agree_better_come_out_ahead():
     rng = np.random.default_rng(0)
     frames = []

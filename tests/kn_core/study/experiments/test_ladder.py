@@ -89,6 +89,28 @@ def test_each_step_is_tried_as_the_third_stage_does_it_and_in_the_long_version_a
     assert paper["caption"].item() == main.query("seed == 0 and image_id == @held_out[0]")["caption"].iloc[0]
 
 
+def test_the_best_by_every_score_are_tried_as_the_third_stage_is(study):
+    rows, climbed = ladder.by_score(study, "bear"), ladder.ladder(study, "bear")
+    scores = set(attribution.HELD) - set(attribution.STAGE_2)
+    assert set(rows["method"]) == scores | set(study.effort.perturbation.rivals)
+    assert set(rows["intervention"]) == {ladder.choice(study)[1]} and set(rows["n"]) == {8}
+    assert rows["image_id"].unique().tolist() == climbed["image_id"].unique().tolist()
+    assert len(rows) == rows["method"].nunique()  # one picture a score
+
+
+def test_the_best_by_a_score_are_those_where_its_mean_is_largest(study, monkeypatch):
+    planned, means = [], attribution.means(study, "bear")
+    monkeypatch.setattr(ladder, "_run", lambda _, pictures, trials: planned.extend(trials))
+    monkeypatch.setattr(study.store, "table", lambda name, inputs, compute: compute())
+    ladder.by_score(study, "bear")
+    sets = {trial.neurons.method: trial.neurons for trial in planned}
+    for name in ("atp", "relp", "ensemble"):
+        assert sets[name].scores.tolist() == np.sort(means[name].ravel())[::-1][:8].tolist()
+        assert means[name][sets[name].layers, sets[name].units].tolist() == sets[name].scores.tolist()
+    for rival in study.effort.perturbation.rivals:
+        assert sets[rival].units.tolist() == study.neuron_set("bear", rival).top(8).units.tolist()
+
+
 def test_the_third_stage_is_tried_on_all_held_out_pictures_and_on_others(study):
     rows = ladder.third_stage(study, "bear")
     main = rows[(rows["method"] == ladder.THIRD) & (rows["n"] == 8)]
