@@ -166,7 +166,7 @@ class NeuronStudy(PairStudy):
             *([self.decoy_inputs(concept), rules.best, rules.halves] if auto or rules.tried else []),
             self._score_inputs(concept),
             self.profile.fingerprint("identification"),
-            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n, protocol.text_sigma),
+            (protocol.rivals, protocol.controls, protocol.draws, protocol.sweep_n, bool(protocol.text_sigma)),
         )
 
     def _scores(self, concept: str) -> Mapping[str, np.ndarray]:
