@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from book.thresholds.rules import AUTOMATIC
 from kn_core.method.thresholds import expected_false
 from kn_core.study.study import Study
 
@@ -29,3 +30,12 @@ def stability_in_words(study: Study, rules: pd.DataFrame) -> str:
         "a neuron is false that a half chooses no more often than by chance; the exchange, which counts what answers "
         f"to a decoy, estimates {exchanged:.0%}."
     )
+
+
+def ranking_in_words(rules: pd.DataFrame) -> str:
+    """For how many concepts the ranking decides what automatic thresholds disturb; `rules` as of `rules.of_all`."""
+    of_rule = rules[rules["rule"] == AUTOMATIC]
+    more = int((of_rule["kept"] > of_rule["disturbed"]).sum())
+    if not more:
+        return "Automatic thresholds leave no concept more than that, so that of these the ranking leaves out none."
+    return f"Automatic thresholds leave {more} of {len(of_rule)} concepts more than that."

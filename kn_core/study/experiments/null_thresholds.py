@@ -2,12 +2,14 @@
 
 A rule says which neurons are candidates, by their answers to the object and to the decoys of the selection pictures
 (`method.thresholds`). Stage 2 follows as the profile has it, and the best are disturbed in the main setting on held-out
-pictures, as many as the budget allows. Rules that leave the same neurons are tried once.
+pictures, as many as the budget allows: of rules from a null those of most worth to the word by attribution patching,
+of the others those that the profile ranks first. Rules that leave the same neurons are tried once.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pandas as pd
 
@@ -17,6 +19,8 @@ from kn_core.method import controls, identification, perturbation, protocol, thr
 from kn_core.method.thresholds import Found
 from kn_core.method.two_stages import NeuronSet, select, stage_2
 from kn_core.profile import Profile
+from kn_core.settings import FromNull
+from kn_core.study.experiments import attribution
 from kn_core.study.study import Study
 
 RANDOM = "random"  # the method's name of random neurons of the layers of the profile's own set
@@ -35,11 +39,11 @@ def rules(study: Study, concept: str) -> pd.DataFrame:
     def compute() -> pd.DataFrame:
         rows = []
         for name, found in _found(study, concept).items():
-            kept = _kept(study, concept, found)
+            kept = _kept(study, concept, name, found)
             row = {"concept": concept, "rule": name, "scale": found.scale, "threshold": found.threshold}
             row |= {"candidates": int(found.kept.sum()), "exchanged": found.exchanged, "no_more": found.no_more}
             row |= {"false_share": found.false_share, "kept": len(kept)}
-            best = _best(study, concept, found)
+            best = _best(study, concept, name, found)
             places = (best.layers * study.measured(concept)["delta"].shape[2] + best.units).tolist()
             rows.append(row | {"disturbed": len(best), "neurons": _name(best), "places": places})
         return pd.DataFrame(rows)
@@ -67,9 +71,9 @@ def trials(study: Study, concept: str, alone: bool = False) -> pd.DataFrame:
 
     def compute() -> pd.DataFrame:
         found = _found(study, concept)
-        best = {_name(each): each for each in (_best(study, concept, of_rule) for of_rule in found.values())}
+        best = {_name(each): each for each in (_best(study, concept, *of_rule) for of_rule in found.items())}
         rng = controls.generator(concept, main.seed)
-        best[RANDOM] = controls.same_layers(_best(study, concept, found[OWN]), study.model.ffn_width, rng)
+        best[RANDOM] = controls.same_layers(_best(study, concept, OWN, found[OWN]), study.model.ffn_width, rng)
         chosen = [replace(best[name], method=name) for name in missing]
         planned = [perturbation.Trial(each, replace(main, n=len(each)), "own") for each in chosen]
         mean = study.mean_activation(without=concept) if main.intervention == "mean" else None
@@ -107,7 +111,8 @@ def ahead(study: Study, concept: str) -> None:
 
 def _inputs(study: Study, concept: str) -> str:
     settings = study.profile.identification.model_dump(), study.profile.rules.model_dump(exclude=set(TRIAL))
-    return fingerprint(study.inputs(concept), study.decoy_inputs(concept), settings, code(__name__))
+    scored = study.profile.choices.scored  # selection pictures that attributions are of
+    return fingerprint(study.inputs(concept), study.decoy_inputs(concept), settings, scored, code(__name__))
 
 
 def _found(study: Study, concept: str) -> dict[str, Found]:
@@ -116,16 +121,18 @@ def _found(study: Study, concept: str) -> dict[str, Found]:
     return dict(thresholds.rules(*study.against_decoys(concept), settings.rules, quantile, seed))
 
 
-def _best(study: Study, concept: str, found: Found) -> NeuronSet:
+def _best(study: Study, concept: str, rule: str, found: Found) -> NeuronSet:
     """What is disturbed of a rule's candidates."""
-    return _kept(study, concept, found).top(study.profile.identification.budget)
+    return _kept(study, concept, rule, found).top(study.profile.identification.budget)
 
 
-def _kept(study: Study, concept: str, found: Found) -> NeuronSet:
+def _kept(study: Study, concept: str, rule: str, found: Found) -> NeuronSet:
     settings = study.profile.identification
     pooled = identification.pooled(study.measured(concept), settings)
     limit = identification.threshold(settings.threshold_g, concept, pooled["gradcam"])
-    return select(concept, "", stage_2(found.kept, pooled["gradcam"], limit), pooled[settings.rank_by])
+    from_null = rule in get_args(FromNull)
+    score = attribution.pooled(study, concept)["atp"] if from_null else pooled[settings.rank_by]
+    return select(concept, "", stage_2(found.kept, pooled["gradcam"], limit), score)
 
 
 def _name(neurons: NeuronSet) -> str:

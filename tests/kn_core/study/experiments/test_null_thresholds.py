@@ -11,7 +11,7 @@ from kn_core.method import perturbation, thresholds
 from kn_core.method.interventions import inpainted_activations
 from kn_core.pictures import scenes
 from kn_core.profile import Profile
-from kn_core.study.experiments import null_thresholds
+from kn_core.study.experiments import attribution, null_thresholds
 from kn_core.study.experiments.null_thresholds import OWN, RANDOM
 from kn_core.study.study import Study, StudyError
 from tests.toy_world import toy_samples
@@ -70,6 +70,17 @@ def test_a_row_says_what_its_rule_leaves(start, rules):
     assert rules.loc[OWN, "kept"] == len(study.neuron_set(CONCEPT))
     assert (rules["disturbed"] == rules["kept"].clip(upper=8)).all()
     assert (rules.loc[rules["kept"] == 0, "neurons"] == "").all()
+
+
+def test_rules_from_the_null_rank_by_what_a_patch_would_take_and_the_others_as_the_profile_does(start, rules):
+    study = start()
+    assert rules.loc[["bh", OWN], "kept"].min() > 8
+    worth, shown = attribution.pooled(study, CONCEPT)["atp"], study.pooled(CONCEPT)["gradcam"]
+    d, e = study.against_decoys(CONCEPT)
+    passing = shown > study.thresholds(CONCEPT)["gradcam"]
+    for rule, score, by in (("bh", thresholds.t_statistic(d - e), worth), (OWN, d.mean(axis=0), shown)):
+        kept = np.flatnonzero((score > rules.loc[rule, "threshold"]) & passing)
+        assert list(rules.loc[rule, "places"]) == kept[np.argsort(-by.flat[kept], kind="stable")][:8].tolist()
 
 
 def test_the_same_neurons_are_tried_once_and_what_the_perturbations_tried_is_theirs(start, rules, monkeypatch):
