@@ -19,6 +19,7 @@ from kn_core.measures.curves import beats, cmd, cpr, resampled, share
 from kn_core.measures.stats import holm
 from kn_core.study.experiments import single_neurons
 from kn_core.study.experiments.curves import COLLAPSE, KEPT, MATCHED, REMOVED, SPARED, UNIFORM, collapse, curves
+from kn_core.study.experiments.guard import spared
 from kn_core.study.study import Study, StudyError
 
 ENDS = ["value", "low", "high"]
@@ -255,7 +256,7 @@ def tests_in_words(tests: pd.DataFrame) -> str:
 
 
 def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
-    """Whether one of the best neurons alone carries language."""
+    """Whether one of the best neurons alone carries language, and what sets suppress with and without such."""
     each = pd.concat([collapse(study, concept) for concept in concepts], ignore_index=True)
     single = each.drop_duplicates(["layer", "unit"])
     flagged = each[each["ratio"] >= COLLAPSE].drop_duplicates(["layer", "unit"])
@@ -265,11 +266,16 @@ def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     if flagged.empty:
         return told_of + (
             f"none alone makes captions of the other concepts, one of each, {COLLAPSE:g} times as surprising (the most "
-            f"is {largest['ratio']:.2f} times, {where}): none of them carries language itself"
+            f"is {largest['ratio']:.2f} times, {where}): none of them carries language itself, and sets suppress as "
+            "much with such neurons as without"
         )
     names = ", ".join(f"layer {row.layer}, unit {row.unit}" for row in flagged.itertuples())
     left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))
+    captions = pd.concat([spared(study, concept) for concept in concepts], ignore_index=True)
+    lost = 1 - captions.groupby(["method", "concept"])["target_present"].mean().groupby("method").mean()
     return told_of + (
         f"{len(flagged)} make captions of the other concepts, one of each, {COLLAPSE:g} times as surprising or more "
-        f"({names}): without these the set carries {interval(*left, '{:z.0%}')}"
+        f"({names}): without these the set carries {interval(*left, '{:z.0%}')}. Of concepts that have such, the set "
+        f"takes {lost['two-stage']:.0%} of the names with them and {lost[f'two-stage, {SPARED}']:.0%} without, and the "
+        f"best by attribution patching {lost['atp']:.0%} with and {lost[f'atp, {SPARED}']:.0%} without"
     )

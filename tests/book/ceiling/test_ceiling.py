@@ -97,8 +97,12 @@ def test_a_neuron_that_carries_language_is_told_and_left_out(study, monkeypatch)
     monkeypatch.setattr(curves, "curves", lambda *_: frame(sets))
     single = pd.DataFrame({"concept": "bear", "layer": [1, 0], "unit": [5, 7], "ratio": [2.5, 1.0]})
     monkeypatch.setattr(curves, "collapse", lambda *_: single)
+    methods = ["two-stage", "two-stage", "two-stage, spared", "two-stage, spared", "atp", "atp, spared"]
+    captions = pd.DataFrame({"method": methods, "concept": "bear", "target_present": [0, 0, 0, 1, 0, 1]})
+    monkeypatch.setattr(curves, "spared", lambda *_: captions)
     said = curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
     assert "1 make captions of the other" in said and "(layer 1, unit 5)" in said and "carries 25% [25%" in said
+    assert "takes 100% of the names with them and 50% without" in said and said.endswith("100% with and 0% without")
     monkeypatch.setattr(curves, "collapse", lambda *_: single.assign(ratio=[1.2, 1.0]))
     assert "none alone" in curves.guard_in_words(study, curves.Curves(study, ["bear"]), ["bear"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from book.ceiling import ceilings
 from kn_core.method.complements import gaps, naming
-from kn_core.study.experiments import ceiling, curves
+from kn_core.study.experiments import ceiling, curves, guard
 from kn_core.study.study import Study
 from tests.kn_core.study.test_study import changed, inhabit
 
@@ -78,6 +78,18 @@ def test_what_is_flagged_is_spared(study, monkeypatch):
     sets = curves._sets(study, "bear", curves.rankings(study, "bear"))
     spared = sets["two-stage", 0, 8, curves.SPARED]
     assert spared[best.layers[0], best.units[0]] and (~spared).sum() == (best.layers[1:] < 2).sum()
+
+
+def test_sets_are_captioned_with_and_without_what_is_flagged(study, monkeypatch):
+    assert guard.spared(study, "bear").empty  # nothing is flagged, and nothing is computed
+    best = study.neuron_set("bear").top(8)
+    flagged = {"layer": best.layers[:8], "unit": best.units[:8], "ratio": [3.0] * 7 + [1.0]}
+    monkeypatch.setattr(guard, "collapse", lambda *_: pd.DataFrame(flagged))
+    found = guard.spared(study, "bear").set_index("method")
+    assert found.index.tolist() == ["two-stage", "two-stage, spared", "atp", "atp, spared"]  # of one picture
+    whole = ceiling.ceiling(study, "bear").query("method == 'two-stage'").iloc[0]
+    assert found.loc["two-stage", "target_probability"] == pytest.approx(whole["target_probability"], abs=1e-5)
+    assert found.loc["two-stage, spared", "target_probability"] > found.loc["two-stage", "target_probability"]
 
 
 def test_the_guard_looks_at_each_of_the_best(study):
