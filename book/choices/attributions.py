@@ -126,7 +126,8 @@ def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:
         max((ends[0], name) for (of, name), ends in means.items() if of == reading)[1]
         for reading in ("spearman", "sign")
     )
-    words = {"patched": f"{one.groupby('concept').size().median():.0f}"}
+    patched = one.groupby("concept").size().median()
+    words = {"patched": f"{patched:.0f}", "fifth": f"{max(1, round(patched / 5))}"}
     words |= {"best-name": SCORES[best], "sign-name": SCORES[sign]}
     shown = {"best": ("spearman", best), "sign": ("sign", sign), "paper": ("spearman", "gradcam")}
     shown |= {"paper-sign": ("sign", "gradcam"), "summed": ("spearman", "gradcam-sum")}

@@ -210,7 +210,7 @@ def test_scores_that_agree_better_come_out_ahead():
     found = attributions.agreement(patches)
     words = attributions.in_words(patches, found)
     assert words["best-name"] == attributions.SCORES["atp"] and words["atp"] == ", at the cost of one backward pass"
-    assert words["sum-or-max"] == "better than"
+    assert words["sum-or-max"] == "better than" and words["fifth"] == "4"
     assert attributions.for_readers(found)["score"].tolist() == [
         attributions.SCORES[name] for name in ("atp", "gradcam-sum", "gradcam")
     ]
