@@ -146,17 +146,23 @@ def other_word(neurons: pd.DataFrame, other: pd.DataFrame, budget: int) -> pd.Da
     return pd.DataFrame(records, columns=["concept", "words", "shared", "size", "others"])
 
 
-def in_words(found: pd.DataFrame, split: pd.DataFrame, units: pd.DataFrame, words: pd.DataFrame) -> dict[str, str]:
-    """`silenced`, `parts`, `generic` and `other_word` for sentences."""
+def in_words(found: pd.DataFrame, split: pd.DataFrame) -> dict[str, str]:
+    """`silenced` and `parts` for sentences."""
     gap, by_caption = own_minus_foreign(found), own_minus_foreign(found, "caption")
     own = split[(split["part"] == "own") & (split["done"] == "noise") & (split["metric"] == "suppression_probability")]
-    first = (units.drop(columns=["layer", "unit", "difference"]) <= FIRST).all(axis=1)
-    named = ", ".join(f"L{row.layer}/{row.unit}" for row in units.itertuples())
     return {
         "own-less-foreign": f"{interval(*gap.ends)}, {compared_with_zero(gap.low, gap.high)}",
         "own-less-foreign-caption": interval(*by_caption.ends),
         "cell-pictures": _many(found["n"]),
         "own-alone": interval(*own.iloc[0][["value", "low", "high"]].to_numpy(float)) if len(own) else "not measured",
+    }
+
+
+def found_in_words(units: pd.DataFrame, words: pd.DataFrame) -> dict[str, str]:
+    """`generic` and `other_word` for sentences."""
+    first = (units.drop(columns=["layer", "unit", "difference"]) <= FIRST).all(axis=1)
+    named = ", ".join(f"L{row.layer}/{row.unit}" for row in units.itertuples())
+    return {
         "generic": named,
         "generic-first": f"{first.sum()} of these {len(first)} are",
         "first": f"{FIRST}",

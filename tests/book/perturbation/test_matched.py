@@ -210,9 +210,10 @@ def test_parts_and_other_words_are_told() -> None:
     words = ownership.other_word(neurons.assign(method="two-stage"), other, 80)
     assert words.iloc[0].tolist() == ["bear", "field", 1, 2, 1.0]
     units = ownership.generic({"bear": {"delta": np.ones((2, 2)), "gradcam": np.ones((2, 2))}}, n=1)
-    said = ownership.in_words(ownership.silenced(crossed()), split, units, words)
-    assert said["cell-pictures"] == "2 pictures"
-    assert said["other-word"] == "1 of 2" and said["generic"] == "L0/0" and said["own-alone"].startswith("0.20")
+    said = ownership.in_words(ownership.silenced(crossed()), split)
+    assert said["cell-pictures"] == "2 pictures" and said["own-alone"].startswith("0.20")
+    found = ownership.found_in_words(units, words)
+    assert found["other-word"] == "1 of 2" and found["generic"] == "L0/0"
 
 
 def test_figures_hold_what_is_no_method() -> None:
