@@ -18,7 +18,7 @@ from book.perturbation import matched, ownership, references
 from book.perturbation.readings import neurons_in_words, printed
 from book.words import NotRun, interval, told
 from kn_core.measures.metrics import headline
-from kn_core.measures.stats import Estimate
+from kn_core.measures.stats import GAP, SHARE, Estimate
 from kn_core.measures.summaries import contrast, main_retention, perplexity_limit, summarise
 from kn_core.settings import Checkpoint
 from kn_core.study.experiments import ladder
@@ -68,7 +68,7 @@ def _taken(study: Study, doses: matched.Doses) -> Answer:
     found = {name: _shares(means, name) for name in ("two-stage", "random")}
     (gap,) = contrast(main, "two-stage", "random").query("metric == 'suppression'").to_dict("records")
     ours = doses.at_main("two-stage")
-    alike = doses.told(ours[1] - doses.at("random", ours[0]))
+    alike = doses.told(ours[1] - doses.at("random", ours[0]), GAP)
     more = told(
         alike.low,
         alike.high,
@@ -109,7 +109,7 @@ def _whose(study: Study) -> Answer:
 
 def _kept(doses: matched.Doses) -> Answer:
     paper = printed()
-    there = doses.told(doses.at("two-stage", paper["suppression"]))
+    there = doses.told(doses.at("two-stage", paper["suppression"]), SHARE)
     most = doses.means["two-stage"][0, :, 0].max()
     short = Estimate(there.value - paper["retention"], there.low - paper["retention"], there.high - paper["retention"])
     kept = f"{interval(*there.ends, '{:z.0%}')} of the rest stays"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,22 +16,24 @@ from book.claims.rules import Measurement
 from book.style import METHODS
 from book.tables import P_HOLM
 from book.words import interval
-from kn_core.measures.curves import beats, cmd, cpr, resampled, share
-from kn_core.measures.stats import holm
+from kn_core.measures.curves import beats, cmd, cpr, share
+from kn_core.measures.stats import SIGNED, Ends, holm, jackknife, left_out
 from kn_core.study.experiments import single_neurons
 from kn_core.study.experiments.curves import COLLAPSE, KEPT, MATCHED, REMOVED, SPARED, UNIFORM, collapse, curves
 from kn_core.study.experiments.guard import spared
 from kn_core.study.study import Study, StudyError
 
 ENDS = ["value", "low", "high"]
-Ends = tuple[float, float, float]
+AREA: Ends = (0.0, math.inf)
+Interval = tuple[float, float, float]  # value, low, high
 Column = tuple[str, int, int, str]  # ranking, draw, n, side
 
 
 class Curves:
     """y of every picture under every set, and what follows from the means.
 
-    `able` is how many neurons can act, `budget` how many the profile disturbs.
+    `means` (1 + n, K) are over concepts: of all, and without each of n concepts (`stats.left_out`). `able` is
+    how many neurons can act, `budget` how many the profile disturbs.
     """
 
     def __init__(self, study: Study, concepts: Sequence[str]) -> None:
@@ -44,7 +47,7 @@ class Curves:
         self.y = wide.dropna(axis=1)
         columns: list[Any] = self.y.columns.tolist()
         self.place: dict[Column, int] = {column: i for i, column in enumerate(columns)}
-        self.means = resampled(self.y.to_numpy(), self.y.index.get_level_values("concept").tolist())
+        self.means = left_out(self.y.to_numpy(), self.y.index.get_level_values("concept").tolist())
         self.budget, self.able = budget, self._anchor("everything")[2]
         names = dict.fromkeys(key[0] for key in self.place if key[3] == REMOVED)
         self.rankings = [name for name in names if name != MATCHED]
@@ -71,9 +74,9 @@ class Curves:
         each = [self.carried(means, (ranking, draw, n, side)) for n in self.sizes]
         return np.stack([*each, np.full_like(each[0], float(side == KEPT))], axis=-1)
 
-    def estimate(self, function: Callable[[np.ndarray], np.ndarray]) -> Ends:
-        """A function of means (..., K), with its interval."""
-        return self.means.estimate(function).ends
+    def estimate(self, function: Callable[[np.ndarray], np.ndarray], within: Ends = SIGNED) -> Interval:
+        """A function of means (..., K), with its interval (`stats.jackknife`)."""
+        return jackknife(function(self.means), within)
 
     @property
     def shares(self) -> np.ndarray:
@@ -81,7 +84,7 @@ class Curves:
         return np.array([*self.sizes, self.able]) / self.able
 
 
-def ffn_share(found: Curves) -> Ends:
+def ffn_share(found: Curves) -> Interval:
     """How much of the object's share of y is gone when all neurons are patched, with its interval."""
     return found.estimate(lambda m: found.lost(m, "everything"))
 
@@ -135,7 +138,7 @@ def table(found: Curves) -> pd.DataFrame:
     for name in found.rankings:
         row: dict[str, object] = {"ranking": name}
         for key, function in functions.items():
-            ends = found.estimate(partial(_of, function, name))
+            ends = found.estimate(partial(_of, function, name), AREA if key.startswith("cmd") else SIGNED)
             row |= dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
         rows.append(row)
     return pd.DataFrame(rows).assign(n_images=len(found.y))
@@ -173,7 +176,7 @@ def tests(study: Study, found: Curves) -> pd.DataFrame:
     is left. Minimality: of a concept's best, singly, most take more from the logit than half of the random neurons do;
     concepts share neurons, so a concept is one case.
     """
-    mean, rows = found.means.value, []
+    mean, rows = found.means[0], []
     for test, side, sign in (("sufficiency", KEPT, 1), ("partial necessity", REMOVED, -1)):
         drawn = [mean[i] for key, i in found.place.items() if key[0] == MATCHED and key[3] == side]
         ours = mean[found.place["two-stage", 0, found.budget, side]]

@@ -16,7 +16,7 @@ from book.style import READINGS
 from book.tables import P_HOLM, p_value
 from book.words import CHANGE, compared_with_zero, interval, listed, of_every
 from kn_core.measures.metrics import per_image
-from kn_core.measures.stats import SIGNED, each_alone, holm, paired_permutation
+from kn_core.measures.stats import SHARE, SIGNED, each_alone, holm, paired_permutation
 from kn_core.measures.summaries import perplexity_limit, with_intervals
 from kn_core.study.experiments import ladder
 from kn_core.study.experiments.ladder import CONTROL, PAPER, THIRD
@@ -169,7 +169,7 @@ def at_equal(doses: Doses, suppressed: Ends | None) -> str:
         return "–"
     if not doses.several("random"):
         return "one dose"
-    kept = doses.told(doses.at("random", suppressed[0]))
+    kept = doses.told(doses.at("random", suppressed[0]), SHARE)
     most = doses.means["random"][0, :, 0].max()
     return f"not reached (at most {most:.2f})" if math.isnan(kept.value) else interval(*kept.ends)
 

@@ -210,7 +210,7 @@ def judge(claim: Claim, measurement: Measurement | None, same_setting: Collectio
     if measurement is None or math.isnan(measurement.value):
         return Verdict("not run", f"needs {claim.needs}" if claim.needs else f"no value of {claim.statistic}")
     if math.isnan(measurement.low) or math.isnan(measurement.high):
-        return Verdict("inconclusive", "no interval: too few pictures, or too few of them reach what is compared")
+        return Verdict("inconclusive", "no interval: too few pictures, or what is compared hangs on one concept")
     control = getattr(claim.rule, "above", None)
     if control and (measurement.baseline is None or math.isnan(measurement.baseline)):
         return Verdict("not run", f"no value of {control}")  # as where one concept alone was studied

@@ -91,7 +91,7 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     'last-third' of the layers, which share of a concept's best neurons lies there.
 
     Naming is of the same pictures, so its difference is paired by picture. Elsewhere every model is tried on the
-    pictures that it describes rightly, and the difference is paired by concept; its interval resamples concepts alone.
+    pictures that it describes rightly, and the difference is paired by concept; its interval is over concepts alone.
     """
     first, second = studies
     naming = pd.concat({model: _named(study, concepts) for model, study in studies.items()}, axis=1, join="inner")

@@ -20,7 +20,7 @@ from book.style import METHODS, methods_of
 from book.words import interval, told
 from kn_core.measures import matched
 from kn_core.measures.metrics import per_image
-from kn_core.measures.stats import Estimate
+from kn_core.measures.stats import GAP, SHARE, Ends, Estimate, jackknife
 from kn_core.measures.summaries import main_retention, perplexity_limit
 from kn_core.profile import Profile
 from kn_core.study.study import Study
@@ -34,8 +34,8 @@ PICTURE = ["image_concept", "image_id"]
 class Doses:
     """The sweep over the noise of every method that has one, on the pictures that all of them saw.
 
-    `means[method]` (1 + draws, 1 + d, 2) are the sample's and resampled means of S_se and S_re over the doses
-    `sigma[method]` (1 + d,), the first of them 0 (`matched.resampled`).
+    `means[method]` (1 + n, 1 + d, 2) are the means of S_se and S_re over the doses `sigma[method]` (1 + d,), the first
+    of them 0: of all, and without each of n concepts (`matched.over_doses`).
     """
 
     def __init__(self, perturbations: pd.DataFrame, profile: Profile) -> None:
@@ -45,37 +45,37 @@ class Doses:
         named = values[values["metric"] == "suppression"]
         seen = named.pivot_table("value", PICTURE, ["method", "sigma"]).dropna().index  # every dose of every method
         wide = values.pivot_table("value", PICTURE, ["method", "sigma", "metric"]).reindex(seen)
+        concepts = wide.index.get_level_values("image_concept").tolist()
+        self.n, self.n_concepts = len(concepts), len(set(concepts))
         self.sigma: dict[str, list[float]] = {}
-        curves: dict[str, np.ndarray] = {}
+        self.means: dict[str, np.ndarray] = {}
         for method, of_method in named.groupby("method", sort=False):
             doses = sorted(of_method["sigma"].unique())
             both = pd.MultiIndex.from_product([[method], doses, ["suppression", self.retention]])
-            curves[str(method)] = wide.reindex(columns=both).to_numpy().reshape(len(wide), len(doses), 2)
-            self.sigma[str(method)] = [0.0, *doses]
-        concepts = wide.index.get_level_values("image_concept").tolist()
-        self.n, self.n_concepts = len(concepts), len(set(concepts))
-        self.means = matched.resampled(curves, concepts)
+            pictures = wide.reindex(columns=both).to_numpy().reshape(len(wide), len(doses), 2)
+            self.sigma[str(method)], self.means[str(method)] = [0.0, *doses], matched.over_doses(pictures, concepts)
 
     def several(self, method: str) -> bool:
         """Whether a method was tried under several noises: with one alone, a line from nothing done is a guess."""
         return len(self.sigma.get(method, ())) > 2
 
     def at(self, method: str, level: float | np.ndarray) -> np.ndarray:
-        """S_re of a method where its S_se is `level`, (1 + draws,); NaN where one noise alone was tried."""
+        """S_re of a method where its S_se is `level`, (1 + n,); NaN where one noise alone was tried."""
         found = matched.at_level(self.means[method], level)
         return found if self.several(method) else np.full_like(found, math.nan)
 
     def under(self, method: str, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-        """S_se and S_re under one of the noises that were tried, (1 + draws,) each."""
+        """S_se and S_re under one of the noises that were tried, (1 + n,) each."""
         curve = self.means[method][:, self.sigma[method].index(sigma)]
         return curve[:, 0], curve[:, 1]
 
     def at_main(self, method: str) -> tuple[np.ndarray, np.ndarray]:
-        """S_se and S_re under the main noise, (1 + draws,) each."""
+        """S_se and S_re under the main noise, (1 + n,) each."""
         return self.under(method, self.main)
 
-    def told(self, values: np.ndarray) -> Estimate:
-        return matched.told(values, self.n, self.n_concepts)
+    def told(self, values: np.ndarray, within: Ends) -> Estimate:
+        """Of values (1 + n,), those of all, with their interval (`stats.jackknife`)."""
+        return Estimate(*jackknife(values, within), self.n, self.n_concepts)
 
 
 def _at_text(perturbations: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -99,8 +99,8 @@ def table(doses: Doses, level: float, ours: str = "two-stage") -> pd.DataFrame:
         curve = doses.means[method]
         tried = len(doses.sigma[method]) - 1
         sigma = float(matched.dose_at_level(curve[0], doses.sigma[method], level)) if tried > 1 else math.nan
-        there, kept = doses.told(doses.at(method, level)), doses.at(method, suppressed)
-        gap = doses.told(kept_by_us - kept) if method != ours else Estimate(0.0, math.nan, math.nan)
+        there, kept = doses.told(doses.at(method, level), SHARE), doses.at(method, suppressed)
+        gap = doses.told(kept_by_us - kept, GAP) if method != ours else Estimate(0.0, math.nan, math.nan)
         most = float(curve[0, :, 0].max())
         records.append((method, tried, sigma, *there.ends, most, float(kept[0]), *gap.ends, doses.n, doses.n_concepts))
     columns = ["method", "doses", "sigma", "value", "low", "high", "most", "kept", "difference"]
@@ -175,7 +175,7 @@ def measured(study: Study) -> list[Measurement]:
     perturbations = study.perturbations()
     doses, paper = Doses(perturbations, study.effort), printed()
     bounds = references.bounds(perturbations, perplexity_limit(perturbations)).set_index(["method", "metric"])["value"]
-    ours = doses.told(doses.at("two-stage", paper["suppression"]))
+    ours = doses.told(doses.at("two-stage", paper["suppression"]), SHARE)
     at_paper = Measurement("retention_at_suppression", *ours.ends, doses.n, bounds.get(("chance", doses.retention)))
     suppressed, kept = doses.at_main("two-stage")
     over_random = _measurement("matched_over_random", doses, kept - doses.at("random", suppressed))
@@ -217,7 +217,7 @@ def suppresses(doses: Doses, method: str, sigma: float) -> bool:
     if sigma not in doses.sigma.get(control, ()):
         return False
     (suppressed, _), (by_chance, _) = doses.under(method, sigma), doses.under(control, sigma)
-    return doses.told(suppressed).low > 0 and bool(suppressed[0] > by_chance[0])
+    return doses.told(suppressed, SHARE).low > 0 and bool(suppressed[0] > by_chance[0])
 
 
 def own_doses(doses: Doses, chosen: pd.DataFrame) -> dict[str, float]:
@@ -236,11 +236,12 @@ def rivals_in_words(best: Mapping[str, str]) -> str:
 
 
 def _balance(doses: Doses, method: str, own: Mapping[str, float]) -> np.ndarray:
-    """The harmonic mean of S_se and S_re under a method's own noise, (1 + draws,)."""
+    """The harmonic mean of S_se and S_re under a method's own noise, (1 + n,)."""
     return harmonic_mean(*map(pd.Series, doses.under(method, own[method]))).to_numpy()
 
 
 def _measurement(name: str, doses: Doses, values: np.ndarray | None) -> Measurement:
+    """Of a difference of shares (1 + n,); NaN where there is none."""
     if values is None:
         return Measurement(name, math.nan, math.nan, math.nan, 0)
-    return Measurement(name, *doses.told(values).ends, doses.n)
+    return Measurement(name, *doses.told(values, GAP).ends, doses.n)

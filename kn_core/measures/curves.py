@@ -7,14 +7,9 @@ single pictures has no bound where a picture's denominator is small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
-
-from kn_core.measures.stats import Estimate
 
 
 def share(part: ArrayLike, none: ArrayLike, whole: ArrayLike) -> np.ndarray:
@@ -44,44 +39,6 @@ def cpr(sizes: ArrayLike, faithfulness: ArrayLike, *, log: bool = False) -> np.n
 def cmd(sizes: ArrayLike, faithfulness: ArrayLike, *, log: bool = False) -> np.ndarray:
     """Area between a faithfulness curve and 1: the less the better."""
     return area(sizes, np.abs(1 - np.asarray(faithfulness, float)), log=log)
-
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Means over concepts of the means over their pictures, of K quantities, and what they are in bootstrap draws."""
-
-    value: np.ndarray  # (K,)
-    draws: np.ndarray  # (draws, K)
-    n: int  # pictures
-    n_concepts: int
-
-    def estimate(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-        """A function of the means (..., K) -> (...), with its 95 % interval; none of fewer than two pictures.
-
-        Draws in which it is not defined are left out.
-        """
-        found = function(self.draws)
-        found = found[~np.isnan(found)]
-        low, high = np.quantile(found, [0.025, 0.975]) if self.n > 1 and len(found) else (np.nan, np.nan)
-        return Estimate(float(function(self.value)), float(low), float(high), self.n, self.n_concepts)
-
-
-def resampled(values: np.ndarray, concepts: Sequence[Hashable], *, draws: int = 2000, seed: int = 0) -> Means:
-    """Means of `values` (n, K), a picture's quantities, which are drawn together; `concepts` (n,) say whose it is.
-
-    A draw takes as many concepts as there are, with replacement, and of each as many of its pictures.
-    """
-    whose = np.array([str(concept) for concept in concepts])
-    clusters = [values[whose == concept] for concept in dict.fromkeys(whose)]
-    rng = np.random.default_rng(seed)
-    means = np.zeros((draws, values.shape[1]))
-    for _ in clusters:
-        drawn = rng.integers(len(clusters), size=draws)
-        for concept, cluster in enumerate(clusters):
-            here = np.flatnonzero(drawn == concept)
-            means[here] += cluster[rng.integers(len(cluster), size=(len(here), len(cluster)))].mean(axis=1)
-    value = np.mean([cluster.mean(axis=0) for cluster in clusters], axis=0)
-    return Means(value, means / len(clusters), len(values), len(clusters))
 
 
 def beats(ours: float, random: ArrayLike) -> tuple[float, float]:

@@ -7,47 +7,22 @@ nothing is suppressed and everything kept. A level that no dose reaches has no S
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from kn_core.measures.stats import Estimate
-
-DRAWS = 1000
+from kn_core.measures.stats import left_out
 
 
-def resampled(
-    curves: Mapping[str, np.ndarray], concepts: Sequence[str], draws: int = DRAWS, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Every method's curve, of the sample itself and of resampled ones: (1 + draws, 1 + d, 2) each.
+def over_doses(values: np.ndarray, concepts: Sequence[Hashable]) -> np.ndarray:
+    """A method's curve, of all and without each of n concepts: (1 + n, 1 + d, 2).
 
-    `curves` by method are (n, d, 2): of each picture at each of d rising doses S_se and S_re (NaN: it has none), of the
-    same n pictures for all; `concepts` (n,) are theirs. A curve is the mean over concepts of the mean over pictures,
-    after dose 0. A draw takes concepts and their pictures with replacement, the same for every method.
+    `values` (images, d, 2) are of each image at each of d rising doses S_se and S_re (NaN: it has none), `concepts`
+    (images,) say whose it is: `stats.left_out`, after dose 0.
     """
-    names, whose = list(curves), np.asarray(concepts)
-    sizes = [curves[name].shape[1] for name in names]
-    values = np.concatenate([curves[name] for name in names], axis=1)  # (n, all doses, 2)
-    clusters = [values[whose == concept] for concept in dict.fromkeys(concepts)]
-    rng, total = np.random.default_rng(seed), np.zeros((1 + draws, *values.shape[1:]))
-    counted = np.zeros_like(total)
-    for place in range(len(clusters)):
-        drawn = np.concatenate([[place], rng.integers(len(clusters), size=draws)])
-        for concept, cluster in enumerate(clusters):
-            here = np.flatnonzero(drawn == concept)
-            picked = rng.integers(len(cluster), size=(len(here), len(cluster)))
-            if concept == place:
-                picked[0] = np.arange(len(cluster))  # the sample itself
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # a concept without any retention
-                means = np.nanmean(cluster[picked], axis=1)
-            total[here] += np.nan_to_num(means)
-            counted[here] += ~np.isnan(means)
-    means = total / np.where(counted, counted, np.nan)
-    nothing = np.broadcast_to([0.0, 1.0], (1 + draws, 1, 2))
-    parts = np.split(means, np.cumsum(sizes)[:-1], axis=1)
-    return {name: np.concatenate([nothing, part], axis=1) for name, part in zip(names, parts, strict=True)}
+    means = left_out(values, concepts)
+    nothing = np.broadcast_to([0.0, 1.0], (len(means), 1, 2))
+    return np.concatenate([nothing, means], axis=1)
 
 
 def at_level(curve: np.ndarray, level: np.ndarray | float) -> np.ndarray:
@@ -78,15 +53,3 @@ def _crossing(curve: np.ndarray, level: np.ndarray | float) -> tuple[np.ndarray,
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.clip((level - below) / (above - below), 0, 1)
     return place, np.where(reached.any(-1), share, np.nan)
-
-
-def told(values: np.ndarray, n: int, n_concepts: int) -> Estimate:
-    """The sample's value and the 95 % interval of the resampled ones (1 + draws,).
-
-    An interval of what is undefined in more than one draw of twenty, as its level is not reached, is none.
-    """
-    drawn = values[1:]
-    if np.isnan(values[0]) or np.isnan(drawn).mean() > 0.05:
-        return Estimate(float(values[0]), np.nan, np.nan, n, n_concepts)
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high), n, n_concepts)

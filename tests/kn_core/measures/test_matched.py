@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kn_core.measures.matched import at_level, dose_at_level, resampled, told
+from kn_core.measures.matched import at_level, dose_at_level, over_doses
+from kn_core.measures.stats import SHARE, jackknife
 
 CURVE = np.array([[0.0, 1.0], [0.4, 0.8], [0.8, 0.2]])
 
@@ -28,28 +29,28 @@ def test_the_first_crossing_counts_where_a_curve_turns_back():
     assert at_level(turning, 0.55) == pytest.approx(1 - 0.4 * 0.55 / 0.6)
 
 
-def test_a_curve_is_the_mean_over_concepts_and_is_resampled_alike_for_every_method():
-    rng = np.random.default_rng(1)
-    concepts = ["bear"] * 3 + ["bus"]
-    ours = rng.random((4, 2, 2))
-    ours[0, :, 1] = np.nan  # of this picture nothing can be kept
-    found = resampled({"ours": ours, "same": ours, "worse": ours - 0.1}, concepts, draws=50)
-    assert found["ours"].shape == (51, 3, 2) and (found["ours"][:, 0] == [0, 1]).all()
-    by_hand = (np.nanmean(ours[:3], axis=0) + ours[3]) / 2
-    assert found["ours"][0, 1:] == pytest.approx(by_hand)
-    assert np.array_equal(found["ours"], found["same"])
-    assert np.allclose((found["ours"] - found["worse"])[:, 1:], 0.1)
+def test_a_curve_starts_where_nothing_is_done_and_is_without_each_concept_too():
+    ours = np.array([[[0.0, 1.0], [1.0, 0.5]], [[1.0, np.nan], [1.0, np.nan]], [[1.0, 0.5], [1.0, 0.0]]])
+    found = over_doses(ours, ["bear", "bear", "bus"])
+    bear, bus = [[0.5, 1.0], [1.0, 0.5]], [[1.0, 0.5], [1.0, 0.0]]
+    assert (found[:, 0] == [0, 1]).all()
+    assert found[:, 1:].tolist() == [np.mean([bear, bus], axis=0).tolist(), bus, bear]
 
 
-def test_an_interval_holds_the_truth_and_is_none_where_the_level_is_not_reached():
-    rng = np.random.default_rng(0)
-    names = [f"concept {i}" for i in range(9) for _ in range(12)]
-    chances = np.array([[0.3, 0.8], [0.9, 0.3]])  # the truth: at 0.6, halfway, 0.55 is kept
-    held = 0
-    for _ in range(60):
-        pictures = (rng.random((108, 2, 2)) < chances).astype(float)
-        means = resampled({"ours": pictures}, names, draws=200)["ours"]
-        found = told(at_level(means, 0.6), 108, 9)
-        held += found.low <= 0.55 <= found.high
-    assert held >= 54
-    assert np.isnan(told(at_level(means, 0.9), 108, 9).ends[1:]).all()
+def test_an_interval_covers_the_truth_and_is_none_where_a_level_is_not_reached_without_a_concept():
+    """Nine concepts of six pictures whose names and other words go the sooner the easier a concept is."""
+    rng, ends = np.random.default_rng(0), np.array([[-1.6, -2.2], [-0.5, -1.2], [0.5, -0.3], [1.5, 0.7], [2.6, 1.6]])
+
+    def pictures(concepts: int) -> np.ndarray:
+        ease = rng.normal(size=(concepts, 1, 1, 2)) + rng.normal(size=(concepts, 6, 1, 2))
+        return (ease + rng.logistic(scale=0.6, size=(concepts, 6, 5, 2)) < ends) ^ np.array([False, True])
+
+    truth, held = at_level(pictures(30_000).mean(axis=(0, 1)), 0.6), []
+    for _ in range(600):
+        kept = at_level(over_doses(pictures(9).reshape(-1, 5, 2).astype(float), [*np.repeat(np.arange(9), 6)]), 0.6)
+        _, low, high = jackknife(kept, SHARE)
+        held.append(low <= truth <= high)
+    assert 0.91 <= np.mean(held) <= 0.97  # 0.89 with the normal distribution in place of t
+    names = np.array([1.0] + [0.0] * 8)[:, None, None] * [[1.0, 0.0]]
+    found = at_level(over_doses(names, list(range(9))), 1 / 9)
+    assert found[0] == 0 and np.isnan(jackknife(found, SHARE)[1:]).all()  # one concept alone reaches it

@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kn_core.measures.stats import (
+    SHARE,
     SIGNED,
     cluster_interval,
     effect_size,
     estimate,
     holm,
+    jackknife,
+    left_out,
     paired_permutation,
     percentile_among,
     smallest_seen,
@@ -66,6 +69,50 @@ def test_the_interval_covers_the_truth_of_concepts_of_yes_and_no_as_often_as_it_
     samples = rng.random((600, concepts, images)) < chances((600, concepts, 1), rng)
     ends = [cluster_interval(list(sample.astype(float))) for sample in samples]
     assert 0.92 <= np.mean([low <= truth <= high for low, high in ends]) <= 0.97
+
+
+def test_of_a_mean_the_jackknife_is_the_interval_over_concepts_or_over_the_images_of_one():
+    values, concepts = np.array([1.0, 3.0, 2.0, 6.0, 5.0]), ["bear", "bear", "bus", "cat", "cat"]
+    clusters = [values[:2], values[2:3], values[3:]]
+    found = left_out(values, concepts)
+    assert found == pytest.approx([9.5 / 3, 7.5 / 2, 7.5 / 2, 2.0])
+    assert jackknife(found, SIGNED) == pytest.approx((9.5 / 3, *cluster_interval(clusters)))
+    assert jackknife(found, SHARE)[1:] == (0.0, 1.0)
+    alone = left_out(values, ["bear"] * 5)
+    assert jackknife(alone, SIGNED) == pytest.approx((3.4, *cluster_interval([values])))
+
+
+def test_the_jackknife_of_a_ratio_of_means():
+    # Sums 6 and 8; without each 5/7, 4/6, 3/3: their mean is 50/63, the squares from it add up to 258/3969.
+    means = left_out(np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 5.0]]), ["bear", "bus", "cat"])
+    half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(2 / 3 * 258 / 3969)
+    assert jackknife(means[:, 0] / means[:, 1], SIGNED) == pytest.approx((0.75, 0.75 - half, 0.75 + half))
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_the_jackknife_of_a_share_of_means_covers_the_truth_as_often_as_it_says(images):
+    rng, held = np.random.default_rng(0), []
+    concepts = [*np.repeat(np.arange(9), images)]
+    for _ in range(600):
+        ways = rng.normal(5, 1.5, (9, 1)) + rng.normal(0, 1.5, (9, images))
+        lost = 0.55 * ways + rng.normal(0, 1.2, (9, 1)) + rng.normal(0, 1, (9, images))
+        means = left_out(np.stack([lost, ways], axis=-1).reshape(-1, 2), concepts)
+        _, low, high = jackknife(means[:, 0] / means[:, 1], SIGNED)
+        held.append(low <= 0.55 <= high)
+    assert 0.93 <= np.mean(held) <= 0.97  # 0.91 with the normal distribution in place of t
+
+
+def test_an_image_without_a_value_is_left_out_and_so_is_a_concept():
+    found = left_out(np.array([[1.0, 0.0], [math.nan, 1.0], [math.nan, 1.0]]), ["bear", "bear", "bus"])
+    assert found.tolist() == pytest.approx(np.array([[1.0, 0.75], [math.nan, 1.0], [1.0, 0.5]]), nan_ok=True)
+
+
+def test_the_jackknife_has_no_interval_of_one_image_or_where_it_is_undefined_without_a_concept():
+    assert left_out(np.empty((0, 2)), []).shape == (1, 2)
+    one = jackknife(left_out(np.ones(1), ["bear"]), SIGNED)
+    for value, low, high in (one, jackknife(np.array([1.0, 1.0, math.nan, 1.0]), SIGNED)):
+        assert value == 1.0 and math.isnan(low) and math.isnan(high)
+    assert all(map(math.isnan, jackknife(np.array([math.nan, 1.0, 1.0]), SIGNED)))
 
 
 def test_the_smallest_difference_seen_is_seen_in_as_many_samples_as_it_says():
