@@ -6,7 +6,7 @@ One noise is another dose for every method, so S_re is compared where S_se is th
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from kn_core.study.study import Study
 
 TRIED = (*methods_of("ours", "stage", "rival"), "random", "direction")  # at the image tokens
 AT_TEXT = methods_of("at text")
+BY_CHANCE = {"random": "random neurons of the same layers", "direction": "random directions"}  # nobody's choice
 ONE = "cannot be placed (one noise alone was tried)"
 PICTURE = ["image_concept", "image_id"]
 
@@ -130,7 +131,10 @@ def for_readers(found: pd.DataFrame, level: float) -> pd.DataFrame:
 
 
 def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
-    """For sentences: 'matched-ours', S_re at the level; 'matched-random' and 'matched-direction', what these keep."""
+    """For sentences: 'matched-ours', S_re at the level; 'matched-random' and 'matched-direction', what these keep.
+
+    'matched-control' is which of the two decides a claim.
+    """
     rows = {row["method"]: row for row in found.to_dict("records")}
     ours = rows["two-stage"]
     words = {"matched-ours": _there(ours)}
@@ -140,9 +144,9 @@ def in_words(found: pd.DataFrame, doses: Doses, level: float) -> dict[str, str]:
     words |= {"matched-level": f"{level:g}", "matched-pictures": str(doses.n)}
     words["matched-reading"] = f"of {OF[doses.retention]}"
     words["matched-here"] = f"{doses.at_main('two-stage')[0][0]:.2f}"
-    for control in ("random", "direction"):
+    for control in BY_CHANCE:
         words[f"matched-{control}"] = _said(rows[control]) if control in rows else "were not tried in this version"
-    return words
+    return words | {"matched-control": _decides(doses)}
 
 
 def _there(row: Mapping[Hashable, Any]) -> str:
@@ -165,24 +169,41 @@ def _said(row: Mapping[Hashable, Any]) -> str:
     return f"keep {row['kept']:.2f}, {which} (two-stage neurons minus these: {gap})"
 
 
+def _decides(doses: Doses) -> str:
+    """Against which control a claim is decided, and why not against the other."""
+    best, _ = _hardest(doses, BY_CHANCE)
+    said = BY_CHANCE.get(best, "neither")
+    for other in (name for name in BY_CHANCE if name != best):
+        if not doses.several(other):
+            said += f"; {BY_CHANCE[other]} were not tried under several noises"
+        elif math.isnan(doses.at(other, doses.at_main("two-stage")[0])[0]):
+            said += f"; {BY_CHANCE[other]} never suppress as much"
+    return said
+
+
 def measured(study: Study) -> list[Measurement]:
     """What claims ask of doses: S_re where S_se is the paper's, and where it is another's; balances, each at its own.
 
-    'retention_at_suppression' has what another concept's caption keeps for its control. 'matched_over_random' is S_re
-    under the main noise minus that of random neurons of the same layers under the noise that suppresses as much. A
-    curve, and a noise of one's own, take several noises: who was tried under one alone has no number.
+    'retention_at_suppression' has what another concept's caption keeps for its control. A curve, and a noise of
+    one's own, take several noises: who was tried under one alone has no number.
     """
     perturbations = study.perturbations()
     doses, paper = Doses(perturbations, study.effort), printed()
     bounds = references.bounds(perturbations, perplexity_limit(perturbations)).set_index(["method", "metric"])["value"]
     ours = doses.told(doses.at("two-stage", paper["suppression"]), SHARE)
     at_paper = Measurement("retention_at_suppression", *ours.ends, doses.n, bounds.get(("chance", doses.retention)))
-    suppressed, kept = doses.at_main("two-stage")
-    over_random = _measurement("matched_over_random", doses, kept - doses.at("random", suppressed))
     own = own_doses(doses, methods.doses(perturbations, study.effort))
     both = doses.several("two-stage") and doses.several("stage-1")
     gain = _balance(doses, "two-stage", own) - _balance(doses, "stage-1", own) if both else None
-    return [at_paper, over_random, _measurement("stage2_balance_gain", doses, gain), *over_rivals(doses, own)[0]]
+    over_stage_1 = _measurement("stage2_balance_gain", doses, gain)
+    return [at_paper, over_controls(doses), over_stage_1, *over_rivals(doses, own)[0]]
+
+
+def over_controls(doses: Doses) -> Measurement:
+    """'matched_over_controls': S_re of the two-stage neurons under the main noise minus that of the control that keeps
+    more at the same S_se, random neurons of the same layers or random directions as long as what the noise writes.
+    """
+    return _measurement("matched_over_controls", doses, _hardest(doses, BY_CHANCE)[1])
 
 
 def over_rivals(doses: Doses, own: Mapping[str, float]) -> tuple[list[Measurement], dict[str, str]]:
@@ -195,16 +216,26 @@ def over_rivals(doses: Doses, own: Mapping[str, float]) -> tuple[list[Measuremen
     each the name of the rival; NaN where no rival is left.
     """
     rivals = [name for name in (*RIVALS, *AT_TEXT) if name in doses.means and name != "random-text"]
-    suppressed, kept = doses.at_main("two-stage")
-    gaps = {name: kept - doses.at(name, suppressed) for name in rivals}
-    gaps = {name: gap for name, gap in gaps.items() if not math.isnan(gap[0])}
-    best = {"matched": min(gaps, key=lambda name: gaps[name][0], default="")}
-    found = [_measurement("matched_retention_over_rivals", doses, gaps.get(best["matched"]))]
+    closest, kept = _hardest(doses, rivals)
     swept = doses.several("two-stage") and any(map(doses.several, rivals))
     able = {name: _balance(doses, name, own) for name in rivals if swept and suppresses(doses, name, own[name])}
-    best["balance"] = max(able, key=lambda name: able[name][0], default="")
-    gap = _balance(doses, "two-stage", own) - able[best["balance"]] if able else None
-    return [*found, _measurement("balance_over_rivals", doses, gap)], best
+    balanced = max(able, key=lambda name: able[name][0], default="")
+    gap = _balance(doses, "two-stage", own) - able[balanced] if able else None
+    over_closest = _measurement("matched_retention_over_rivals", doses, kept)
+    return [over_closest, _measurement("balance_over_rivals", doses, gap)], {"matched": closest, "balance": balanced}
+
+
+def _hardest(doses: Doses, against: Iterable[str]) -> tuple[str, np.ndarray | None]:
+    """Who keeps most where as much is suppressed as by the two-stage neurons under the main noise; '' for none.
+
+    With S_re of the two-stage neurons there minus its own, (1 + n,), or None. Who was tried under one noise alone, or
+    never suppresses as much, does not count.
+    """
+    suppressed, kept = doses.at_main("two-stage")
+    gaps = {name: kept - doses.at(name, suppressed) for name in against if name in doses.means}
+    gaps = {name: gap for name, gap in gaps.items() if not math.isnan(gap[0])}
+    best = min(gaps, key=lambda name: gaps[name][0], default="")
+    return best, gaps.get(best)
 
 
 def suppresses(doses: Doses, method: str, sigma: float) -> bool:

@@ -85,6 +85,7 @@ def test_retention_is_read_at_equal_suppression(doses: matched.Doses) -> None:
     words = matched.in_words(found.reset_index(), doses, 0.375)
     assert words["matched-ours"].startswith("keep 0.6") and words["matched-random"] == "never reach it (at most 0.25)"
     assert words["matched-direction"].startswith("keep 1.00, ")
+    assert words["matched-control"] == "random directions; random neurons of the same layers never suppress as much"
     shown = matched.for_readers(found.reset_index(), 0.375).set_index("neurons of")
     assert shown.loc["random, same layers", "retention at 0.375 suppressed"] == "not reached (at most 0.25)"
     assert set(found["doses"]) == {2} and words["matched-one"] == ""
@@ -108,6 +109,29 @@ def test_where_one_noise_alone_was_tried_nothing_is_placed() -> None:
     words = matched.in_words(matched.table(doses, 0.375), doses, 0.375)
     assert words["matched-ours"] == words["matched-random"] == "cannot be placed (one noise alone was tried)"
     assert at_equal(doses, (0.2, 0.1, 0.3)) == "one dose"
+    assert words["matched-control"].startswith("neither; random neurons of the same layers were not tried under")
+
+
+def test_noise_is_held_against_whichever_control_keeps_more_where_as_much_is_suppressed() -> None:
+    """At three quarters suppressed the two-stage neurons keep .25, random ones .55, directions .7 or .4."""
+    taken = rival("random", True, (20.0,), retained_truth=0.4)  # from .25 at the main noise and nothing at 10
+
+    def over(*kinds: list[dict[str, object]]) -> tuple[float, float, str]:
+        rows = pd.concat([perturbations(), *map(pd.DataFrame, kinds)])
+        doses = matched.Doses(rows, profile())
+        found = matched.over_controls(doses)
+        return found.value, found.n, matched.in_words(matched.table(doses, 0.375), doses, 0.375)["matched-control"]
+
+    def directions(kept: float) -> list[dict[str, object]]:
+        return rival("direction", False) + rival("direction", True, (20.0,), retained_truth=kept)
+
+    neurons = "random neurons of the same layers"
+    assert over(taken, directions(0.6)) == (pytest.approx(0.25 - 0.7), 4, "random directions")
+    assert over(taken, directions(0.2)) == (pytest.approx(0.25 - 0.55), 4, neurons)
+    alone = f"{neurons}; random directions were not tried under several noises"
+    assert over(taken) == over(taken, rival("direction", True, (3.0,))) == (pytest.approx(0.25 - 0.55), 4, alone)
+    value, n, said = over()
+    assert math.isnan(value) and n == 0 and said.startswith(f"neither; {neurons} never suppress as much; random dir")
 
 
 def rival(name: str, gone: bool, sigmas: tuple[float, ...] = (3, 10), **changes: Any) -> list[dict[str, object]]:
