@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import pandas as pd
 
 from book import claims_table
 from book.choices import third_stage
 from book.claims.verdicts import OnRecord, load_verdicts
+from book.perturbation import references
 from book.style import READINGS
 from book.words import NotRun, interval, listed
 from kn_core.measures.metrics import headline
@@ -35,6 +37,7 @@ RECORDED = {  # claims whose estimates are kept of every run, and how a reader k
     "third-stage-retains-by-probability": "third stage: kept, by probability",
     "third-stage-reads-well": "third stage: fluent",
 }
+READ = ("suppression_fluent", "suppression", "retention_truth", "retention_probability", "fluent")  # by these claims
 
 
 def beside(profile: Profile, ending: str) -> list[Profile]:
@@ -80,9 +83,10 @@ def _metrics(found: pd.DataFrame) -> list[str]:
 
 
 def for_readers(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The `summary` of each body of evidence, by what it is called: a row a set."""
-    lines = []
-    for evidence, means in of.items():
+    """The `summary` of the `rows` of each body of evidence, by what it is called: a row a set; `references` below."""
+    lines: list[dict[Any, str]] = []
+    for evidence, found in of.items():
+        means = summary(found)
         by = {(row["done"], row["method"], row["metric"]): row for row in means.to_dict("records")}
         metrics = list(dict.fromkeys(means["metric"]))
         lines += [
@@ -94,6 +98,8 @@ def for_readers(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             for key, label in ROWS.items()
             if (*key, metrics[0]) in by
         ]
+        below = references.for_readers(references.known(found, perplexity_limit(found)), metrics, "neurons")
+        lines += below.assign(evidence=evidence).to_dict("records")
     return pd.DataFrame(lines)
 
 
@@ -115,6 +121,15 @@ def recorded(study: Study) -> pd.DataFrame:
                 n = max((claims[claim].n for claim in RECORDED if claim in claims), default=0)
                 lines.append({"evidence": called(study.profile, profile), "pictures": n} | told)
     return pd.DataFrame(lines) if len(lines) > 1 else pd.DataFrame()
+
+
+def recorded_for_readers(found: pd.DataFrame, own: Profile, bounds: pd.DataFrame) -> pd.DataFrame:
+    """`recorded`, and below what `references.bounds` says of the study's own pictures, which alone lie there."""
+    if bounds.empty:
+        return found
+    below = references.for_readers(bounds, READ, "evidence", [*RECORDED.values()])
+    below["evidence"] += f": {called(own, own)}"
+    return pd.concat([found, below.assign(pictures=bounds["n_images"].max())], ignore_index=True)
 
 
 def _estimate(found: OnRecord | None, form: str = "{:z.2f}") -> str:

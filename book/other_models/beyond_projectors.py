@@ -5,13 +5,14 @@ The queries of a Q-Former have no place in the picture; what that costs their ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from book.claims.evidence import late_share
 from book.faithfulness import maps
 from book.other_models.two_studies import DIFFERENCE, MEASURED, Ends, Studies, ends, with_variant, works
+from book.perturbation import references
 from book.style import READINGS
 from book.words import compared_with_zero, interval, told
 from kn_core.measures.stats import GAP, estimate
@@ -96,16 +97,18 @@ def effects(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"n_images": int, "n_concepts": int})
 
 
-def effects_for_readers(compared: pd.DataFrame) -> pd.DataFrame:
-    """The same with every value and its interval as text."""
-    found = ends(compared)
-    rows = [
-        {"model": model, "reading": READINGS[metric].label}
-        | {heading: interval(*found[f"{metric}{suffix}", model]) for suffix, heading in SIDES.items()}
-        for model in SHORT
-        for metric in (*MEASURED, "fluent")
-    ]
-    return pd.DataFrame(rows)
+def effects_for_readers(compared: pd.DataFrame, bounds: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
+    """The same with every value and its interval as text; `two_studies.bounds` are the last columns."""
+    found, metrics, frames = ends(compared), (*MEASURED, "fluent"), []
+    for model in SHORT:
+        rows = [
+            {"model": model, "reading": READINGS[metric].label}
+            | {heading: interval(*found[f"{metric}{suffix}", model]) for suffix, heading in SIDES.items()}
+            for metric in metrics
+        ]
+        beside = references.beside(bounds[model], metrics).reset_index(drop=True) if bounds else pd.DataFrame()
+        frames.append(pd.DataFrame(rows).join(beside))
+    return pd.concat(frames, ignore_index=True)
 
 
 def effects_in_words(compared: pd.DataFrame) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,17 +14,23 @@ from book.other_models.two_studies import DIFFERENCE, QUANTITIES
 from book.style import axes_of, label, method_colour
 from kn_core.drawing import INK, WIDTH, title
 
+MARKS = {"removal": ("D", -0.32), "chance": ("X", -0.47)}  # marker of what no method does, and how far below its row
 
-def effects(compared: pd.DataFrame) -> Figure:
-    """Suppression and retention of two-stage and random neurons by model (`two_studies.compare`)."""
+
+def effects(compared: pd.DataFrame, bounds: Mapping[str, pd.DataFrame] | None = None) -> Figure:
+    """Suppression and retention of two-stage and random neurons by model (`two_studies.compare`), with its `bounds`."""
     models = list(dict.fromkeys(compared["model"]))[-2::-1]  # all but the difference, the first on top
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.5 * len(models)), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.6 * len(models)), sharey=True)
+    references = pd.concat([found.assign(model=model) for model, found in (bounds or {}).items()] or [pd.DataFrame()])
     rows = {str(quantity): found.set_index("model") for quantity, found in compared.groupby("quantity")}
     for ax, (metric, heading) in zip(axes, axes_of("suppression", "retention_truth").items(), strict=True):
         rows_of_shares(ax, models, heading)
         dots(ax, rows[metric], models, method_colour("two-stage"), shift=0.12, said=label("two-stage"))
         random = rows[f"{metric}-random"]
         dots(ax, random, models, method_colour("random"), shift=-0.12, hollow=True, said=label("random"))
+        for method, (marker, shift) in MARKS.items() if bounds else ():
+            known = references[(references["method"] == method) & (references["metric"] == metric)]
+            dots(ax, known.set_index("model"), models, INK, marker=marker, shift=shift, said=label(method))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     over = rows["suppression-over-random"]["value"]
     found = " and ".join(f"{100 * over[model]:.0f} with the {model}" for model in models[::-1])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from book.other_models import two_studies
 from book.other_models.two_studies import DIFFERENCE, Studies, beside, by_picture, ends, works
 from book.words import compared_with_zero, interval, of_every
 from kn_core.measures.metrics import per_image
@@ -33,10 +34,22 @@ def compare(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(beside({model: _values(study, concepts) for model, study in studies.items()}))
 
 
+def bounds(studies: Studies, concepts: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """`two_studies.bounds` of the pictures that the third stage was tried on."""
+    return two_studies.bounds(
+        studies, concepts, {model: set(_third(study, concepts)["image_id"]) for model, study in studies.items()}
+    )
+
+
+def _third(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
+    """What the third stage and random neurons do at the profile's budget to the concepts' own pictures."""
+    third = of_every(ladder.third_stage, study, concepts)
+    return third[(third["n"] == study.profile.identification.budget) & (third["concept"] == third["image_concept"])]
+
+
 def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     whole = of_every(ceiling.ceiling, study, concepts).query("method == @ceiling.EVERYTHING")
-    third = of_every(ladder.third_stage, study, concepts)
-    rows = third[(third["n"] == study.profile.identification.budget) & (third["concept"] == third["image_concept"])]
+    rows = _third(study, concepts)
     limit = perplexity_limit(rows)
     images = per_image(rows[rows["method"] == THIRD], ["method"], perplexity_limit=limit)
     over = differences(rows, THIRD, CONTROL, perplexity_limit=limit)

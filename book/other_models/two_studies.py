@@ -7,12 +7,13 @@ other. Each part has its own trained layer, and how well that was trained is par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
+from book.perturbation import references
 from book.words import NotRun, interval
 from kn_core import models
 from kn_core.measures.metrics import headline, per_image
@@ -146,6 +147,17 @@ def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     }
 
 
+def bounds(
+    studies: Studies, concepts: Sequence[str], images: Mapping[str, Collection[str]] | None = None
+) -> dict[str, pd.DataFrame]:
+    """`references.bounds` of each model, on its held-out pictures of these concepts, or on its `images`."""
+    found = {}
+    for model, study in studies.items():
+        trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
+        found[model] = references.bounds(trials, perplexity_limit(trials), images and images[model])
+    return found
+
+
 def _row(quantity: str, model: str, values: pd.Series) -> dict[str, object]:
     """One row of `compare` from values indexed by concept, or by concept and picture."""
     gaps = (model == DIFFERENCE) + quantity.endswith(OVER_RANDOM)
@@ -172,11 +184,22 @@ def works(compared: pd.DataFrame, quantity: str = "suppression-over-random", wha
     return f"{found} {what}"
 
 
-def compared_for_readers(compared: pd.DataFrame, quantities: Mapping[str, str] = QUANTITIES) -> pd.DataFrame:
-    """`compare`, a row a quantity: each model's value, and the difference, with 95 % intervals."""
+def compared_for_readers(
+    compared: pd.DataFrame,
+    quantities: Mapping[str, str] = QUANTITIES,
+    bounds: Mapping[str, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """`compare`, a row a quantity: each model's value, and the difference, with 95 % intervals; `bounds` below."""
     cells = {place: interval(*row) for place, row in ends(compared).items()}
     columns = {model: [cells.get((name, model), "–") for name in quantities] for model in compared["model"].unique()}
-    return pd.DataFrame({"quantity": list(quantities.values())} | columns)
+    shown = pd.DataFrame({"quantity": list(quantities.values())} | columns)
+    below = pd.DataFrame({model: references.values(found, MEASURED) for model, found in (bounds or {}).items()})
+    named = (
+        below.rename_axis("quantity")
+        .rename("suppression, retention of what is true and by words: {}".format)
+        .reset_index()
+    )
+    return pd.concat([shown, named], ignore_index=True).fillna("–")
 
 
 def shared_neurons(studies: Studies, concepts: Sequence[str]) -> pd.DataFrame:

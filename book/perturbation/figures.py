@@ -62,13 +62,16 @@ def _dose_finding(rows: pd.DataFrame, over: str) -> str:
     return f"{goes}; random neurons reach {control:.0%} at most"
 
 
-def compared(curve: pd.DataFrame, over: str, names: Mapping[str, str], kept: str) -> Figure:
+def compared(
+    curve: pd.DataFrame, over: str, names: Mapping[str, str], kept: str, bounds: pd.DataFrame | None = None
+) -> Figure:
     """Interventions or positions compared: dots with 95 % intervals, a panel a metric, a row a value of `over`.
 
-    `names` has the values and what they are called, the lowest row first; one that was not tried has no row.
+    `names` has the values and what they are called, the lowest row first; one that was not tried has no row. `bounds`
+    are lines.
     """
     shown = {value: name for value, name in names.items() if value in set(curve[over])}
-    figure = _against_random(curve, over, shown, axes_of("suppression", kept, "fluent"))
+    figure = _against_random(curve, over, shown, axes_of("suppression", kept, "fluent"), bounds)
     _legend(figure)
     title(figure, _compared_finding(curve[curve["metric"] == "suppression"], over, names))
     return figure
@@ -83,8 +86,14 @@ def _compared_finding(rows: pd.DataFrame, over: str, names: Mapping[str, str]) -
     return found if most == least else found + last
 
 
-def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], kept: str, ours: Sequence[str] = ()) -> Figure:
-    """Suppression and retention of each concept against its control, the paper's mean as a line.
+def by_concept(
+    frame: pd.DataFrame,
+    paper: Mapping[str, float],
+    kept: str,
+    ours: Sequence[str] = (),
+    bounds: pd.DataFrame | None = None,
+) -> Figure:
+    """Suppression and retention of each concept against its control; the paper's mean and `bounds` as lines.
 
     Concepts in `ours`, which the paper's digest does not name, carry an asterisk.
     """
@@ -92,7 +101,7 @@ def by_concept(frame: pd.DataFrame, paper: Mapping[str, float], kept: str, ours:
     both = rows.pivot_table(index="concept", columns="method", values=["value", "low"])
     both = both.sort_values(("value", "two-stage"))
     shown = {str(name): f"{name} *" if name in ours else str(name) for name in both.index}
-    figure = _against_random(frame, "concept", shown, axes_of("suppression", kept))
+    figure = _against_random(frame, "concept", shown, axes_of("suppression", kept), bounds)
     _papers(figure, paper, "the paper's mean")
     _legend(figure)
     above = int((both["low", "two-stage"] > both["value", "random"]).sum())
@@ -134,8 +143,8 @@ def _against_random_finding(table: pd.DataFrame, kept: str) -> str:
     return "Suppressed and retained under one noise: " + "; ".join(said)
 
 
-def among_controls(draws: pd.DataFrame, ours: pd.DataFrame, kept: str) -> Figure:
-    """Every draw of every control as a dot (`methods.control_draws`), the two-stage neurons as a line.
+def among_controls(draws: pd.DataFrame, ours: pd.DataFrame, kept: str, bounds: pd.DataFrame | None = None) -> Figure:
+    """Every draw of every control as a dot (`methods.control_draws`), the two-stage neurons and `bounds` as lines.
 
     `ours` is `methods.among_controls`.
     """
@@ -150,6 +159,9 @@ def among_controls(draws: pd.DataFrame, ours: pd.DataFrame, kept: str) -> Figure
         ax.axvline(value, color=method_colour("two-stage"), linewidth=1.8)
         at = ("data", "axes fraction")
         ax.annotate("two-stage", (value, 1), (3, -9), at, "offset points", fontsize=8, color=method_colour("two-stage"))
+        reference_lines(ax, bounds, metric, upright=True)
+    if bounds is not None and len(bounds):
+        _legend(figure)
     held = draws.merge(ours[["control", "metric", "value"]], on=["control", "metric"], suffixes=("", "_ours"))
     held = held[held["metric"] == "suppression"]
     less = held["value"] < held["value_ours"]
@@ -157,7 +169,9 @@ def among_controls(draws: pd.DataFrame, ours: pd.DataFrame, kept: str) -> Figure
     return figure
 
 
-def _against_random(frame: pd.DataFrame, by: str, rows: Mapping[str, str], metrics: Mapping[str, str]) -> Figure:
+def _against_random(
+    frame: pd.DataFrame, by: str, rows: Mapping[str, str], metrics: Mapping[str, str], bounds: pd.DataFrame | None
+) -> Figure:
     """A panel a metric, a row for each of `rows` (value of `by` -> name): two-stage neurons above random ones."""
     size = (WIDTH, 1.5 + 0.36 * len(rows))
     figure, axes = plt.subplots(1, len(metrics), figsize=size, sharex=True, sharey=True)
@@ -166,12 +180,13 @@ def _against_random(frame: pd.DataFrame, by: str, rows: Mapping[str, str], metri
         for method, (marker, shift) in COMPARED.items():
             found = frame[(frame["metric"] == metric) & (frame["method"] == method)].set_index(by)
             dots(ax, found, list(rows), method_colour(method), marker=marker, shift=shift, said=label(method))
+        reference_lines(ax, bounds, metric, upright=True)
     return figure
 
 
 def _papers(figure: Figure, paper: Mapping[str, float], said: str) -> None:
     for ax, metric in zip(figure.axes, ("suppression", "retention"), strict=True):
-        ax.axvline(paper[metric], color=INK, linewidth=0.9, linestyle="--", zorder=1, label=said)
+        ax.axvline(paper[metric], color=INK, linewidth=0.9, zorder=1, label=said)
 
 
 def _legend(figure: Figure) -> None:

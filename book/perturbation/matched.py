@@ -48,6 +48,7 @@ class Doses:
         wide = values.pivot_table("value", PICTURE, ["method", "sigma", "metric"]).reindex(seen)
         concepts = wide.index.get_level_values("image_concept").tolist()
         self.n, self.n_concepts = len(concepts), len(set(concepts))
+        self.images = set(wide.index.get_level_values("image_id"))
         self.sigma: dict[str, list[float]] = {}
         self.means: dict[str, np.ndarray] = {}
         for method, of_method in named.groupby("method", sort=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from book.claims.rules import Measurement
+from book.perturbation import references
 from book.words import compared_with_zero, interval
 from kn_core.drawing import WIDTH, title
 from kn_core.measures.metrics import per_image, probability_suppression
@@ -85,8 +87,8 @@ def parts(tried: pd.DataFrame) -> pd.DataFrame:
     return found.assign(neurons=found["part"].map(sizes))
 
 
-def parts_for_readers(found: pd.DataFrame, retention: str) -> pd.DataFrame:
-    """`parts` in words, a row a part."""
+def parts_for_readers(found: pd.DataFrame, retention: str, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`parts` in words, a row a part; `references.bounds` of the same pictures below."""
     values = found.set_index(["part", "done", "metric"])
     columns = {
         "suppression, noise": ("noise", "suppression"),
@@ -95,12 +97,15 @@ def parts_for_readers(found: pd.DataFrame, retention: str) -> pd.DataFrame:
         "retention, noise": ("noise", retention),
         "probability lost, patched": ("patch", "suppression_probability"),
     }
-    shown = []
+    shown: list[dict[Any, str]] = []
     for part in (name for name in PARTS if name in set(found["part"])):
         cells = {heading: _cell(values, part, *place) for heading, place in columns.items()}
         size = found.loc[found["part"] == part, "neurons"].iloc[0]
         shown.append({"neurons": LABELS[part], "of a set": f"{size:.0f}", **cells})
-    return pd.DataFrame(shown)
+    if bounds is not None:
+        under_noise = {heading: metric for heading, (done, metric) in columns.items() if done == "noise"}
+        shown += references.for_readers(bounds, [*under_noise.values()], "neurons", [*under_noise]).to_dict("records")
+    return pd.DataFrame(shown).fillna("–")
 
 
 def _cell(values: pd.DataFrame, part: str, done: str, metric: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from book.claims.rules import load_claims
+from book.perturbation import references
 from book.stages.neurons import shared
 from book.style import READINGS
 from book.words import compared_with_zero, interval, spread
@@ -74,6 +75,14 @@ def curve(
     )
 
 
+def bounds(
+    perturbations: pd.DataFrame, profile: Profile, over: Over, methods: Sequence[str] = ("two-stage", "random")
+) -> pd.DataFrame:
+    """`references.bounds` of the pictures of a `curve`."""
+    images = set(sweep(perturbations, profile, over, methods)["image_id"])
+    return references.bounds(perturbations, perplexity_limit(perturbations), images)
+
+
 def ranges(curve: pd.DataFrame) -> dict[str, str]:
     """Between which ends each method's suppression lies over the doses of a `curve`: 'range-two-stage' and so on."""
     values = curve[curve["metric"] == "suppression"].groupby("method")["value"]
@@ -109,14 +118,20 @@ def _ends(row: Mapping[Hashable, Any], side: str) -> tuple[float, float, float]:
     return row[side], row[f"{side}_low"], row[f"{side}_high"]
 
 
-def for_readers(table: pd.DataFrame) -> pd.DataFrame:
-    """`against_random` with its readings in words and every value with its interval, as text."""
+def for_readers(table: pd.DataFrame, bounds: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`against_random` with its readings in words and every value with its interval, as text.
+
+    `bounds` of the same pictures (`references.bounds`) are its last columns.
+    """
     shown = []
     for row in table.to_dict("records"):
         paper = "–" if np.isnan(row["paper"]) else f"{row['paper']:g}"
         sides = {heading: interval(*_ends(row, side)) for side, heading in SIDES.items()}
         shown.append({"reading": READINGS[row["metric"]].label, "paper": paper, **sides})
-    return pd.DataFrame(shown)
+    found = pd.DataFrame(shown)
+    if bounds is None:
+        return found
+    return found.join(references.beside(bounds, table["metric"].tolist()).reset_index(drop=True))
 
 
 def in_words(table: pd.DataFrame, kept: str) -> dict[str, str]:

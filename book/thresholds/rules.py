@@ -263,13 +263,13 @@ def _best(study: Study, rules: pd.DataFrame) -> str:
     return f"{label(study, str(means.idxmin()))}, at {means.min():.0%}"
 
 
-def of_kinds(study: Study, concept: str | None) -> pd.DataFrame | None:
-    """`summary` of the concepts of `rules.kinds`; None where there are none, or the page is of one concept."""
-    other = null_thresholds.kinds(study) if concept is None else None
-    if other is None:
-        return None
+def of_kinds(study: Study, concept: str | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """`summary` and `references.known` of `rules.kinds`; None of no kinds, or where the page is of one concept."""
+    if concept or not (other := null_thresholds.kinds(study)):
+        return None, None
     found, tried = of_all(other, other.studied(), alone=True)
-    return summary(other, found, images(found, tried, limit=perplexity_limit(tried)))
+    limit = perplexity_limit(tried)
+    return summary(other, found, images(found, tried, limit=limit)), references.known(tried, limit)
 
 
 def kinds_in_words(study: Study, others: pd.DataFrame | None) -> str:

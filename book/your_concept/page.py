@@ -107,14 +107,16 @@ def _noise(own: OwnStudy) -> dict[str, Any]:
     limit, retention = perplexity_limit(frame), main_retention(frame)
     against = readings.against_random(frame, profile).dropna(subset=["two_stage"])
     kept(own.folder, "readings", against)
-    compared = methods.compare(headline(frame, profile), limit, floor=references.bounds(frame, limit))
+    bounds = references.bounds(frame, limit)
+    compared = methods.compare(headline(frame, profile), limit, floor=bounds)
     kept(own.folder, "methods", compared)
     shown = ("suppression", "suppression_probability", retention, "fluent")
     said = captions.table_1(study.pairs(concept), frame, profile, [concept], n=3)
     found = {
         "words": readings.in_words(readings.against_random(frame, profile), retention),
         "readings": _table(
-            readings.for_readers(against).drop(columns="paper"), "Two-stage neurons against random ones of their layers"
+            readings.for_readers(against, bounds).drop(columns="paper"),
+            "Two-stage neurons against random ones of their layers",
         ),
         "methods": _html(tables.methods(compared, shown, "Every method and control, with 95 % intervals")),
         "captions": captions.cards(study, said),
@@ -126,7 +128,7 @@ def _noise(own: OwnStudy) -> dict[str, Any]:
     if settings.intervention == "noise" and settings.sweep_sigma:
         dose = readings.curve(frame, profile, "sigma", ("two-stage", "random", "direction"))
         kept(own.folder, "dose", dose)
-        drawn = figures.dose_response(dose, "sigma", settings.sigma, retention, references.bounds(frame, limit))
+        drawn = figures.dose_response(dose, "sigma", settings.sigma, retention, bounds)
         found["dose"] = _picture(drawn, "svg", "Suppression, retention and fluency over the size of the noise")
     return found
 

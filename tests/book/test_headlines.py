@@ -61,9 +61,11 @@ def test_what_they_do_stands_in_a_table_and_a_sentence(monkeypatch, tmp_path, ta
     assert len(headlines.rows(seen)) == len(found)
     next((study.folder / "parts").glob("third-*.parquet")).unlink()  # a run that was stopped
     assert headlines.studies(beside) == []
-    shown = headlines.for_readers({"some": means, "the same": means})
-    assert shown["neurons"].tolist() == 2 * list(headlines.ROWS.values())
-    assert shown["evidence"].tolist() == 4 * ["some"] + 4 * ["the same"]
+    shown = headlines.for_readers({"some": found, "the same": found})
+    known = ["nothing done", "the object taken out of the picture", "another concept's caption"]
+    assert shown["neurons"].tolist() == 2 * [*headlines.ROWS.values(), known[0], known[2]]  # removal was not tried
+    assert shown["evidence"].tolist() == 6 * ["some"] + 6 * ["the same"]
+    assert shown["suppression, caption"].str[:4][[4, 5]].tolist() == ["0.00", "1.00"]
     said = headlines.in_words(study, means, found)
     assert said.startswith(f"toy-many: of 3 concepts {len(study.studied())} are named often enough")
     claims = pd.read_csv(study.folder / "claims.csv").set_index("claim")
@@ -116,3 +118,8 @@ def test_what_is_on_record_of_them_is_told_where_they_did_not_run(monkeypatch, t
     assert shown["pictures"].tolist() == [108, 90, 360, 360, 360]
     assert shown["third stage: suppressed"].iloc[1] == "0.50 [0.40,\u00a00.60]"
     assert set(shown["two stages: suppressed and fluent"]) == {""}
+    bounds = pd.DataFrame({"method": "removal", "metric": ["fluent"], "value": 0.5, "low": 0.4, "high": 0.6})
+    below = headlines.recorded_for_readers(shown, own.profile, bounds.assign(n_images=108)).iloc[5:]
+    assert below["evidence"].tolist() == ["the object taken out of the picture: 9 concepts, 12 pictures each"]
+    assert below["third stage: fluent"].tolist() == ["0.50 [0.40,\u00a00.60]"] and below["pictures"].tolist() == [108]
+    assert headlines.recorded_for_readers(shown, own.profile, bounds.iloc[:0]).equals(shown)

@@ -160,7 +160,14 @@ def test_sentences_and_titles_follow_the_numbers(advantage, width, matters, clea
     answer = beyond_projectors.answer(compared, where)
     assert answer.startswith("it finds neurons that matter" if matters else "what it finds is not shown to matter")
     assert f"{'and' if matters else 'but'} their map, carried back, shows where" in answer
+    one = pd.DataFrame({"method": "removal", "metric": ["suppression", "retention_truth"], "value": [1.0, 0.75]})
+    bounds = {model: one.assign(low=0.5, high=1.0) for model in (LINEAR, QUERIES)}
+    shown = beyond_projectors.effects_for_readers(compared, bounds)["the object taken out of the picture"]
+    assert shown[:4].tolist() == shown[4:].tolist() == ["1.00 [0.50,\u00a01.00]", "0.75 [0.50,\u00a01.00]", "–", "–"]
     with drawing.theme():
+        figure = figures.effects(compared, bounds)
+        places = {dots.get_label(): dots.get_offsets() for dots in figure.axes[1].collections}
+        assert places["the object taken out of the picture"].data[:, 0].tolist() == [0.75, 0.75]
         said = " ".join(figures.effects(compared).get_suptitle().split())
     assert said.endswith(f"30 with the linear layer and {100 * advantage:.0f} with the Q-Former")
     plt.close("all")

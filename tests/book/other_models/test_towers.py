@@ -75,6 +75,16 @@ def test_the_numbers_decide_what_is_said():
         *["0.50 [0.40,\u00a00.60]"] * 2,
         "0.20 [0.10,\u00a00.30]",
     ]
+    one = pd.DataFrame({"method": "removal", "metric": two_studies.MEASURED, "value": [1.0, 0.75, 0.5]})
+    below = two_studies.compared_for_readers(frame, bounds={"a": one, "b": one.assign(value=0.25)}).iloc[len(shown) :]
+    assert below.to_numpy().tolist() == [
+        [
+            "suppression, retention of what is true and by words: the object taken out of the picture",
+            *("1.00, 0.75 and 0.50", "0.25, 0.25 and 0.25", "–"),
+        ]
+    ]
+    untried = two_studies.compared_for_readers(frame, bounds={"a": one.iloc[:0], "b": one.iloc[:0]})
+    assert untried.to_numpy().tolist() == shown.to_numpy().tolist()
 
 
 def test_verdicts_and_overlap_are_counted_in_words():

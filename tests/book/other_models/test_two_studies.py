@@ -148,6 +148,12 @@ def test_a_model_does_not_differ_from_itself(twins):
     assert third["quantity"].unique().tolist() == told
     assert (third[third["model"] == DIFFERENCE][["value", "low", "high"]] == 0).all(axis=None)
     assert third.set_index(["quantity", "model"]).loc[("ceiling", "one"), "value"] > 0
+    bounds, of_third = two_studies.bounds(twins, concepts), third_stage.bounds(twins, concepts)
+    for found in (bounds, of_third):
+        pd.testing.assert_frame_equal(found["one"], found["other"])
+        assert set(found["one"]["method"]) == {"nothing", "removal", "chance"}
+    counts = compare(twins, concepts).set_index(["quantity", "model"])["n_images"]
+    assert bounds["one"].query("method == 'removal'")["n_images"].max() == counts["suppression", "one"]
     judged = towers.verdicts(twins, concepts)
     assert not judged["differ"].any()
     assert set(judged["page"]) == {"layers", "perturbation"}

@@ -14,7 +14,7 @@ from book.choices.ladder import at_equal
 from book.perturbation import figures, matched, methods, ownership, plane, readings, references
 from kn_core.drawing import theme
 from kn_core.profile import Profile
-from tests.perturbed import CLEAN, perturbations, profile, row
+from tests.perturbed import CLEAN, headline_rows, perturbations, profile, row
 
 LIMIT = 50.0
 
@@ -56,6 +56,42 @@ def test_nothing_removal_and_chance_stand_beside_every_method() -> None:
     assert (chance["suppression"], chance["retention_truth"]) == (1, 1 / 2)  # one in two of the others' names grass
     assert "retention_probability" not in chance
     assert references.bounds(perturbations(), LIMIT).empty
+
+
+def test_references_are_told_where_a_table_has_no_row_for_them() -> None:
+    found = references.bounds(pd.concat([perturbations(), removed()]), LIMIT)
+    assert references.in_words(found, "retention") == (
+        "Suppression and retention without a neuron disturbed: nothing done, 0.00 and 1.00; "
+        "the object taken out of the picture, 1.00 and 0.50; another concept's caption, 1.00 and 0.25."
+    )
+    both = references.values(found, ("suppression", "retention_truth", "retention_probability"))
+    assert both["another concept's caption"] == "1.00, 0.50 and –"
+    turned = references.beside(found, ["retention", "selectivity"])
+    assert turned.index.tolist() == ["retention, caption", "selectivity"]
+    assert turned["nothing done"].tolist() == ["1.00 [1.00,\u00a01.00]", "–"]
+    untried = references.bounds(perturbations(), LIMIT)
+    assert references.in_words(untried, "retention") == "" and not references.values(untried, ["suppression"])
+    assert references.beside(untried, ["retention"]).shape == (1, 0)
+
+
+def test_what_needs_no_further_caption_is_known_where_removal_was_not_tried() -> None:
+    found, whole = references.known(perturbations(), LIMIT), pd.concat([perturbations(), removed()])
+    assert set(found["method"]) == {"nothing", "chance"}
+    assert (values(found, "nothing")["suppression"], values(found, "nothing")["retention"]) == (0, 1)
+    chance = values(found, "chance")
+    assert (chance["suppression"], chance["retention"], chance["retention_truth"]) == (1, 1 / 4, 1 / 2)
+    pd.testing.assert_frame_equal(references.known(whole, LIMIT), references.bounds(whole, LIMIT))
+    of_one = references.known(perturbations().query("image_concept == 'bear'"), LIMIT)
+    assert set(of_one["method"]) == {"nothing"}
+
+
+def test_references_of_a_curve_are_of_its_pictures() -> None:
+    tried = perturbations()
+    tried = tried[(tried["sigma"] != 10) | (tried["image_id"] != "bus-2")]
+    found = readings.bounds(pd.concat([tried, removed()]), profile(), "sigma")
+    removal = found[found["method"] == "removal"].set_index("metric")
+    assert removal["n_images"]["suppression"] == 3
+    assert removal["value"]["retention_truth"] == 1  # all but on bus-2
 
 
 def test_what_is_no_method_is_held_against_nothing_in_the_table() -> None:
@@ -228,6 +264,11 @@ def test_parts_and_other_words_are_told() -> None:
     shown = ownership.parts_for_readers(split, "retention_truth").set_index("neurons")
     assert shown.loc["shared by all concepts", "suppression, noise"].startswith("1.00")
     assert shown.loc["the concept's own", "suppression, noise"].startswith("0.00")
+    bounds = references.bounds(removed(), LIMIT)
+    below = ownership.parts_for_readers(split, "retention_truth", bounds).set_index("neurons").iloc[2:]
+    assert below.index.tolist() == ["nothing done", "the object taken out of the picture", "another concept's caption"]
+    assert below["retention, noise"].str[:4].tolist() == ["1.00", "0.75", "0.50"]
+    assert set(below["probability lost, patched"]) == set(below["of a set"]) == {"–"}
     sets = [("bear", 1), ("bear", 2), ("bus", 2), ("bus", 3)]
     neurons = pd.DataFrame({"concept": [c for c, _ in sets], "unit": [u for _, u in sets], "layer": 0, "rank": 0})
     other = pd.DataFrame({"concept": "bear", "words": "field", "layer": 0, "unit": [2, 9], "rank": [0, 1]})
@@ -241,7 +282,7 @@ def test_parts_and_other_words_are_told() -> None:
 
 
 def test_figures_hold_what_is_no_method() -> None:
-    whole = pd.concat([perturbations(), removed()])
+    whole, kept = pd.concat([perturbations(), removed()]), "retention"
     bounds, curve = references.bounds(whole, LIMIT), readings.curve(whole, profile(), "sigma")
     with theme():
         ax = plane.frontier(curve, "retention", dict.fromkeys(curve["method"], 3.0), bounds)
@@ -249,4 +290,14 @@ def test_figures_hold_what_is_no_method() -> None:
         figure = figures.dose_response(curve, "sigma", 3.0, "retention", bounds)
         labels = figure.axes[1].get_legend_handles_labels()[1]
         assert "the object taken out of the picture" in labels
+        names = {"zero": "zero", "noise": "noise"}
+        tried = figures.compared(readings.curve(whole, profile(), "intervention"), "intervention", names, kept, bounds)
+        concepts = figures.by_concept(readings.by_concept(whole, profile()), readings.printed(), kept, (), bounds)
+        rows = pd.DataFrame(headline_rows())
+        draws = methods.control_draws(rows, LIMIT, kept)
+        drawn = figures.among_controls(draws, methods.among_controls(rows, draws, LIMIT), kept, bounds)
+        for each in (tried, concepts, drawn):
+            at = [line.get_xdata()[0] for line in each.axes[1].lines if line.get_label().startswith("the object")]
+            assert at == [1 / 2]
+            assert "another concept's caption" in [text.get_text() for text in each.legends[0].get_texts()]
     plt.close("all")

@@ -101,6 +101,9 @@ def test_a_reading_that_was_not_measured_has_a_dash_and_says_so() -> None:
     shown = readings.for_readers(table).set_index("reading")
     assert shown.loc[READINGS["selectivity"].label, "difference"] == "–"
     assert shown.loc[READINGS["suppression"].label, "random"].startswith("0.12 [0.")
+    bounds = pd.DataFrame({"method": ["removal"], "metric": "retention", "value": 0.7, "low": 0.6, "high": 0.8})
+    last = readings.for_readers(table, bounds).set_index("reading")["the object taken out of the picture"]
+    assert last[["retention, caption", "selectivity"]].tolist() == ["0.70 [0.60,\u00a00.80]", "–"]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,19 @@ def test_the_table_has_a_row_a_rule_and_dashes_where_nothing_was_tried(found, of
     assert words["lacking"] == "1" and words["untried"] == "the short version tries no noise on 1 of the rules"
 
 
+def test_other_kinds_stand_beside_what_is_known_of_them(found, monkeypatch):
+    made = [caption(concept, RANDOM, number, present=True) for concept in ("bear", "bus") for number in range(2)]
+    tried = pd.DataFrame(made).assign(heldout=True, truths="field", clean_perplexity=3.0)
+    other = SimpleNamespace(studied=lambda: ["bear", "bus"], profile=load_profile("embedded"))
+    monkeypatch.setattr(rules.null_thresholds, "kinds", lambda study: other)
+    monkeypatch.setattr(rules, "of_all", lambda *asked, **alone: (found, tried))
+    table = rules.for_readers(*rules.of_kinds(other, None)).set_index("threshold")
+    assert table.index[-2:].tolist() == ["nothing done", "another concept's caption"]  # removal was not tried
+    whole = "1.00 [1.00,\u00a01.00]"
+    assert table.iloc[-1][["suppression, caption", "retention, truth"]].tolist() == [whole, whole]  # all name a field
+    assert rules.of_kinds(other, "bear") == (None, None)
+
+
 def test_the_figure_marks_the_places_of_rules(found):
     curves = [
         {"concept": concept, "scale": scale, "threshold": at, "kept": 20, "false_share": 1 / at}
