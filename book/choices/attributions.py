@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from book.choices import ladder as steps
-from book.choices.ladder import DONE, STEPS, TOLD, cells
+from book.choices.ladder import DONE, TOLD, cells
 from book.perturbation import references
 from book.style import METHODS, READINGS
 from book.tables import n_neurons, n_pictures
@@ -73,7 +73,11 @@ def for_readers(agreement: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-FROM_LADDER = (PAPER, "sums", "between")  # its steps that stand among the scores: two stages, and the third
+FROM_LADDER = {  # its steps that stand among the scores
+    PAPER: "the paper’s two stages",
+    "sums": "two stages, sums for maxima",
+    "between": "two contrasts, the last step",
+}
 
 
 def best_of_each(study: Study, concepts: Sequence[str], climbed: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -89,10 +93,11 @@ def best_of_each(study: Study, concepts: Sequence[str], climbed: pd.DataFrame, l
 
 
 def best_for_readers(found: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
-    """`best_of_each`, a row a score: the paper's, rivals', attributions', the third stage; `bounds` at the foot."""
+    """`best_of_each`, a row a score: the paper's, rivals', attributions', with contrasts; `bounds` at the foot."""
     read, there = cells(found, "step", "metric"), set(found["step"])
     rivals = [name for name in METHODS if name in there and name not in SCORES]
-    names = [*FROM_LADDER[:2], *rivals, *SCORES, *FROM_LADDER[2:]]
+    *stages, last = FROM_LADDER
+    names = [*stages, *rivals, *SCORES, last]
     rows = [
         {"the best by": _named(name)}
         | {READINGS[metric].label: interval(*read[name, metric]) if (name, metric) in read else "–" for metric in TOLD}
@@ -115,7 +120,7 @@ def best_in_words(found: pd.DataFrame, paths: int) -> dict[str, str]:
 
 
 def _named(score: str) -> str:
-    return STEPS.get(score) or SCORES.get(score) or METHODS[score].label
+    return FROM_LADDER.get(score) or SCORES.get(score) or METHODS[score].label
 
 
 def in_words(patches: pd.DataFrame, agreement: pd.DataFrame) -> dict[str, str]:

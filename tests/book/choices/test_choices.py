@@ -186,8 +186,8 @@ def test_the_best_by_every_score_stand_between_the_two_stages_and_the_third(clim
     monkeypatch.setattr(attributions.ladder, "by_score", lambda study, concept: pd.DataFrame(by_score))
     found = attributions.best_of_each(None, ["bear"], climbed, math.inf)
     shown = attributions.best_for_readers(found, pd.DataFrame(columns=["method", "metric", "value", "low", "high"]))
-    named = [ladder.STEPS["paper"], ladder.STEPS["sums"], "Schwettmann et al.", "integrated gradients"]
-    assert shown["the best by"].tolist() == [*named, "attribution patching", ladder.STEPS["between"]]
+    named = [*list(attributions.FROM_LADDER.values())[:2], "Schwettmann et al.", "integrated gradients"]
+    assert shown["the best by"].tolist() == [*named, "attribution patching", "two contrasts, the last step"]
     lost = shown.set_index("the best by")["suppression, caption"].str[:4].tolist()
     assert lost == ["0.00", "0.25", "0.50", "0.25", "0.75", "1.00"]  # zeroed; random neurons are none of them
     said = attributions.best_in_words(found, 3)
