@@ -19,11 +19,15 @@ from kn_core.drawing import SPANNING, figure_of
 
 WIDTH = 3.75  # inches: 360 px
 TITLE, TEXT = 10.0, 9.0  # points
+FEW = 6  # columns of cells that two panels have room for side by side
 LINE = 0.14  # inches of a row's name
 
 
 def narrow(figure: Figure) -> Figure:
-    """A copy of a figure that was not saved yet, `WIDTH` wide. Pictures stay side by side; other panels are stacked."""
+    """A copy of a figure that was not saved yet, `WIDTH` wide.
+
+    Pictures, and maps of `FEW` columns, stay side by side; other panels are stacked.
+    """
     copy = deepcopy(figure)
     plt.close(copy)  # else it would be shown too
     wide, tall = copy.get_size_inches()
@@ -32,9 +36,10 @@ def narrow(figure: Figure) -> Figure:
     beside = max((ax.get_subplotspec().get_gridspec().ncols for ax in panels), default=1)  # type: ignore[union-attr]
     of_pictures = any(ax.images for ax in panels)
     if beside > 1 and not of_pictures:
-        of_cells = any(isinstance(drawn, QuadMesh) for ax in panels for drawn in ax.collections)
-        _stack(copy, panels, tall, 2 if of_cells else 1)
-        beside = 4 if of_cells else 1  # names of rows and the colours' scale take as much room as two panels
+        cells = [len(ax.get_xticks()) for ax in panels for drawn in ax.collections if isinstance(drawn, QuadMesh)]
+        of_few = 0 < max(cells, default=0) <= FEW
+        _stack(copy, panels, tall, 2 if of_few else 1)
+        beside = 4 if of_few else 1  # names of rows and the colours' scale take as much room as two panels
     elif of_pictures:
         copy.set_size_inches(WIDTH, tall * WIDTH / wide)
     else:

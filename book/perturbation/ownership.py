@@ -63,6 +63,7 @@ def maps(found: pd.DataFrame, concepts: Sequence[str]) -> Figure:
         shown = wide.reindex(index=list(concepts), columns=list(concepts)).clip(lower=0)
         sns.heatmap(shown, ax=ax, cbar=False, square=True, linewidths=0.5, **style | {"annot": 100 * shown})
         ax.set(xlabel="pictures of", ylabel="noise on the neurons of" if ax is axes[0] else "")
+        ax.tick_params(axis="y", labelrotation=0)
         own, foreign = np.diag(shown), shown.to_numpy()[~np.eye(len(shown), dtype=bool)]
         beside = f", other {np.nanmean(foreign):.0%}" if np.isfinite(foreign).any() else ""
         title(ax, f"{what}: own {np.nanmean(own):.0%}{beside}")

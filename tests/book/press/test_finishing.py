@@ -163,6 +163,20 @@ def test_a_drawing_for_a_telephone_has_its_panels_below_one_another():
     plt.close("all")
 
 
+@pytest.mark.parametrize(("columns", "stacked"), [(4, False), (9, True)])
+def test_maps_of_many_columns_are_below_one_another_on_a_telephone(columns: int, stacked: bool):
+    with drawing.theme():
+        figure, axes = plt.subplots(1, 2, figsize=(7, 4), sharey=True)
+        for ax in axes:
+            ax.pcolormesh(np.zeros((3, columns)))
+            ax.set_xticks(np.arange(columns) + 0.5, [f"{i}" for i in range(columns)])
+        slim = narrow(figure)
+        slim.canvas.draw()
+    first, second = (ax.get_position() for ax in slim.axes)
+    assert (first.y0 > second.y1) == stacked
+    plt.close("all")
+
+
 def test_a_page_that_weighs_too_much_is_a_flaw(tmp_path):
     (tmp_path / "page.html").write_text("<p>" + "x" * 500_000)
     (tmp_path / "big.js").write_text("x" * 900_000)
