@@ -87,7 +87,7 @@ class Reading:
 
 READINGS = {
     "suppression": Reading("suppression, caption", "suppression $S_{se}$", "suppression"),
-    "suppression_fluent": Reading("suppression, fluent captions", side="suppression"),
+    "suppression_fluent": Reading("suppression, in fluent captions", side="suppression"),
     "suppression_probability": Reading("suppression, probability", side="suppression"),
     "bleu_suppression": Reading("BLEU", side="suppression"),
     "rouge_suppression": Reading("ROUGE-L", side="suppression"),

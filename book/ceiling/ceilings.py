@@ -10,7 +10,7 @@ import pandas as pd
 from book.claims.rules import Measurement
 from book.style import METHODS, READINGS
 from book.words import interval, listed, of_every, told
-from kn_core.measures.summaries import contrast, summarise
+from kn_core.measures.summaries import contrast, perplexity_limit, summarise
 from kn_core.study.experiments.ceiling import ACTIVATION, DIFFERENCE, EVERYTHING, PROJECT_AWAY, WITHOUT, ceiling
 from kn_core.study.study import Study
 
@@ -30,9 +30,12 @@ def of_all(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
     return of_every(ceiling, study, concepts)
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """`summarise` of the readings of `SHOWN`, in order of `found`: columns method, metric, value, low, high."""
-    means = summarise(found, ["method"])
+def summary(found: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """`summarise` of the readings of `SHOWN`, in order of `found`: columns method, metric, value, low, high.
+
+    `limit` is the perplexity above which a caption is not fluent, the book's own (`summaries.perplexity_limit`).
+    """
+    means = summarise(found, ["method"], perplexity_limit=limit)
     order = {method: place for place, method in enumerate(found["method"].unique())}
     means = means[means["metric"].isin(SHOWN)]
     return means.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
@@ -103,6 +106,7 @@ def _so(lost: float, low: float) -> str:
 
 def measured(study: Study) -> list[Measurement]:
     """S_se with all neurons patched at the product, as a claim of ours asks for it."""
-    rows = summary(of_all(study, study.studied())).query("metric == 'suppression'").to_dict("records")
+    means = summary(of_all(study, study.studied()), perplexity_limit(study.perturbations()))
+    rows = means.query("metric == 'suppression'").to_dict("records")
     by = {row["method"]: row for row in rows}
     return [Measurement("ceiling", *_ends(by[EVERYTHING]), by[EVERYTHING]["n_images"])]

@@ -190,8 +190,9 @@ def tests(study: Study, found: Curves) -> pd.DataFrame:
 
 
 def tests_for_readers(tests: pd.DataFrame) -> pd.DataFrame:
-    """`tests` without what is told below the table."""
-    return tests.drop(columns=["n_images", "least"])
+    """`tests` without what is told below the table, and of what n is."""
+    of = [f"{n} {'concepts' if test == 'minimality' else 'random sets'}" for test, n in tests[["test", "n"]].to_numpy()]
+    return tests.drop(columns=["n_images", "least"]).assign(n=of).rename(columns={"n": "of"})
 
 
 def _minimality(study: Study, concepts: Sequence[str]) -> tuple[float, float, int, int]:
@@ -269,8 +270,8 @@ def guard_in_words(study: Study, found: Curves, concepts: Sequence[str]) -> str:
     if flagged.empty:
         return told_of + (
             f"none alone makes captions of the other concepts, one of each, {COLLAPSE:g} times as surprising (the most "
-            f"is {largest['ratio']:.2f} times, {where}): none of them carries language itself, and sets suppress as "
-            "much with such neurons as without"
+            f"is {largest['ratio']:.2f} times, {where}): none of them carries language itself, and no "
+            "set was tried without"
         )
     names = ", ".join(f"layer {row.layer}, unit {row.unit}" for row in flagged.itertuples())
     left = found.estimate(lambda m: 1 - found.carried(m, ("two-stage", 0, found.budget, SPARED)))

@@ -50,7 +50,7 @@ def _third(study: Study, concepts: Sequence[str]) -> pd.DataFrame:
 def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     whole = of_every(ceiling.ceiling, study, concepts).query("method == @ceiling.EVERYTHING")
     rows = _third(study, concepts)
-    limit = perplexity_limit(rows)
+    limit = perplexity_limit(study.perturbations())
     images = per_image(rows[rows["method"] == THIRD], ["method"], perplexity_limit=limit)
     over = differences(rows, THIRD, CONTROL, perplexity_limit=limit)
     found = {"ceiling": by_picture(per_image(whole, ["method"]), "suppression"), OVER: by_picture(over, "suppression")}

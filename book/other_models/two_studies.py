@@ -127,7 +127,7 @@ def _named(study: Study, concepts: Sequence[str]) -> pd.Series:
 def _values(study: Study, concepts: Sequence[str]) -> dict[str, pd.Series]:
     """Each quantity of one model but naming, by concept and, where it is measured so, by picture."""
     trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
-    rows, limit = headline(trials, study.profile), perplexity_limit(trials)
+    rows, limit = headline(trials, study.profile), perplexity_limit(study.perturbations())
     by_method = per_image(rows, ["method"], perplexity_limit=limit).set_index("method")
     sides: dict[str, pd.DataFrame] = {
         "": by_method.loc[["two-stage"]],
@@ -154,7 +154,7 @@ def bounds(
     found = {}
     for model, study in studies.items():
         trials = pd.concat([study.perturbations(concept) for concept in concepts], ignore_index=True)
-        found[model] = references.bounds(trials, perplexity_limit(trials), images and images[model])
+        found[model] = references.bounds(trials, perplexity_limit(study.perturbations()), images and images[model])
     return found
 
 

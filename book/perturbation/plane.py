@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -105,13 +106,15 @@ def _bounds(ax: Axes, bounds: pd.DataFrame | None, kept: str) -> None:
     wide = bounds.pivot_table(index="method", columns="metric", values="value")
     for method, row in wide.iterrows():
         place = row["suppression"], row[kept]
-        ax.scatter(*place, 40, FAINT, marker="x", zorder=3)
+        ax.scatter(*place, 55, INK, marker="+", linewidth=1.2, zorder=3)
         low = place[1] < 0.15  # where curves end, which the name then stands above, on a stalk
         side: Any = {"ha": "left" if place[0] < 0.5 else "right", "va": "bottom", "fontsize": 7.5, "zorder": 5}
         side |= {"bbox": PATCH}
-        side |= {"arrowprops": {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6}} if low else {}
-        above = 62 if low else 4
-        ax.annotate(METHODS[str(method)].label, place, (0, above), textcoords="offset points", **side)
+        stalk = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "relpos": (1 if place[0] >= 0.5 else 0, 0)}
+        side |= {"arrowprops": stalk} if low else {}
+        above, name = (62 if low else 4), METHODS[str(method)].label
+        said = fill(name, 17) if low else name  # or on a narrow drawing it would reach into the curves
+        ax.annotate(said, place, (0, above), textcoords="offset points", **side)
 
 
 def _plane(kept: str) -> Axes:

@@ -26,9 +26,9 @@ def stability_in_words(study: Study, rules: pd.DataFrame) -> str:
     if np.isnan(exchanged):
         return f"{promise}. It keeps none."
     return (
-        f"{promise}, {min(1, bound / kept.mean()):.0%} of the {kept.mean():.0f} that it keeps a concept. For the bound "
-        "a neuron is false that a half chooses no more often than by chance; the exchange, which counts what answers "
-        f"to a decoy, estimates {exchanged:.0%}."
+        f"{promise}, {min(1, bound / kept.mean()):.0%} of the {kept.mean():.0f} that it keeps a concept. The bound "
+        "calls false what halves choose no more often than by chance; the exchange, which counts what answers to a "
+        f"decoy, estimates {exchanged:.0%}."
     )
 
 

@@ -29,7 +29,8 @@ def study(tmp_path_factory, taught_model, toy_profile):
 
 def test_ceilings_for_a_reader(study):
     found = ceilings.of_all(study, CONCEPTS)
-    means = ceilings.summary(found)
+    means = ceilings.summary(found, 50.0)
+    assert not ceilings.summary(found, 0.0).query("metric == 'fluent'")["value"].any()
     assert means["method"].iloc[0] == EVERYTHING and set(means["metric"]) <= set(ceilings.SHOWN)
     table = ceilings.for_readers(means)
     assert table["patched"].iloc[0] == "all neurons" and len(table) == found["method"].nunique()

@@ -49,7 +49,7 @@ def stand_in(rows: list[dict[str, object]], named: dict[str, bool], neurons: dic
         studied=lambda: CONCEPTS,
         pairs=lambda concept: of(pairs, concept),
         neurons=lambda concept: of(found, concept),
-        perturbations=lambda concept: of(trials, concept),
+        perturbations=lambda concept=None: of(trials, concept) if concept else trials,
         scores=lambda concept: {"delta": np.zeros((3, LAYERS, WIDTH))},
     )
 
