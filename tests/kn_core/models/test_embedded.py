@@ -130,7 +130,7 @@ def test_perturbations_are_measured_on_found_and_random_neurons(study):
     design = "concept method intervention positions n sigma seed image_id image_concept heldout caption target_present"
     design += " target_probability retained"
     assert {*design.split(), *metrics.SETTINGS, *metrics.EFFECTS} <= set(rows.columns)
-    assert set(rows["method"]) == {"two-stage", "dai", "dai-text", "random", "removal"}
+    assert set(rows["method"]) == {"two-stage", "dai", "dai-text", "random", "direction", "removal"}
     assert {"noise", "zero"} <= set(rows["intervention"])
     assert rows["target_probability"].between(0, 1).all()
     assert rows["clean_probability"].between(0, 1, inclusive="right").all()
